@@ -1,0 +1,5 @@
+"""`python -m infertune`."""
+
+from infertune.cli import main
+
+main()

@@ -1,0 +1,141 @@
+"""The machine in front of us: its NVIDIA GPUs as CUDA would use them, or else its processor."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from infertune.measurement import Frozen
+from infertune.units import format_bytes, slugify
+
+_NVIDIA_SMI_FIELDS = "index,uuid,name,memory.total,power.limit,driver_version"
+
+
+class Device(Frozen):
+    """What configurations are measured on; profiles are filed under its slug.
+
+    Attributes:
+        kind: `gpu`, or `cpu` where no NVIDIA GPU is visible.
+        name: The board's or the processor's name.
+        count: How many GPUs are visible, 1 for a CPU.
+        uuids: The GPUs' UUIDs in CUDA's order; empty for a CPU.
+        memory_bytes: Memory of one GPU, or the memory this process may use on a CPU.
+        cores: Cores this process may run on.
+        power_limit_w: The first GPU's power limit; None if unknown.
+        driver: The GPU driver's version; None for a CPU.
+    """
+
+    kind: Literal["gpu", "cpu"]
+    name: str
+    count: int = 1
+    uuids: tuple[str, ...] = ()
+    memory_bytes: int
+    cores: int
+    power_limit_w: float | None = None
+    driver: str | None = None
+
+    @property
+    def slug(self) -> str:
+        """Folder name of the device: `nvidia-h100-80gb-hbm3`, `2x-nvidia-…`, `cpu-amd-epyc-2-cores`."""
+        if self.kind == "cpu":
+            return slugify(f"cpu {self.name} {self.cores} cores")
+        return slugify(self.name if self.count == 1 else f"{self.count}x {self.name}")
+
+    @property
+    def lock_names(self) -> tuple[str, ...]:
+        """What two runs must not share: every GPU by UUID, or the processor."""
+        return self.uuids or ("cpu",)
+
+    def __str__(self) -> str:
+        if self.kind == "cpu":
+            return f"{self.name}, {self.cores} cores, {format_bytes(self.memory_bytes)} memory, no GPU"
+        return f"{self.count} × {self.name}, {format_bytes(self.memory_bytes)}, driver {self.driver}"
+
+
+def detect() -> Device:
+    """The GPUs that CUDA would see here, or the processor if there are none."""
+    gpus = _visible(_query_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if not gpus:
+        return cpu()
+    first = gpus[0]
+    alike = [gpu for gpu in gpus if gpu["name"] == first["name"]]
+    limit = first["power.limit"]
+    return Device(
+        kind="gpu",
+        name=first["name"],
+        count=len(alike),
+        uuids=tuple(gpu["uuid"] for gpu in alike),
+        memory_bytes=int(float(first["memory.total"])) * 1024**2,
+        cores=_usable_cores(),
+        power_limit_w=float(limit) if _is_number(limit) else None,
+        driver=first["driver_version"],
+    )
+
+
+def cpu() -> Device:
+    """The processor as a device."""
+    return Device(kind="cpu", name=_cpu_name(), memory_bytes=_usable_memory_bytes(), cores=_usable_cores())
+
+
+def _query_gpus() -> list[dict[str, str]]:
+    """Every NVIDIA GPU by nvidia-smi, in PCI order; empty where there is no driver.
+
+    NVML itself is read in `energy/` only; one subprocess at start keeps the two apart.
+    """
+    command = ["nvidia-smi", f"--query-gpu={_NVIDIA_SMI_FIELDS}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    names = _NVIDIA_SMI_FIELDS.split(",")
+    rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines() if line.strip()]
+    return [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names)]
+
+
+def _visible(gpus: list[dict[str, str]], cuda_visible_devices: str | None) -> list[dict[str, str]]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves, in its order; like CUDA, it stops at the first unknown entry."""
+    if cuda_visible_devices is None:
+        return gpus
+    chosen: list[dict[str, str]] = []
+    for entry in (part.strip() for part in cuda_visible_devices.split(",")):
+        match = [g for g in gpus if entry and (g["index"] == entry or g["uuid"].startswith(entry))]
+        if len(match) != 1:
+            break
+        chosen.append(match[0])
+    return chosen
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _usable_memory_bytes() -> int:
+    """Physical memory, or the control group's limit where that is lower."""
+    total = int(psutil.virtual_memory().total)
+    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        try:
+            return min(total, int(limit.read_text()))
+        except (OSError, ValueError):
+            continue
+    return total
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,58 @@
+"""The registry of engines: the only place outside the adapters that knows their names."""
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from infertune.engines.base import Engine, EngineOptions
+from infertune.errors import UsageError
+
+# name → "module:factory"; a factory takes EngineOptions. In the order in which a default is looked for.
+_BUILTIN = {
+    "vllm": "infertune.engines.vllm:VllmEngine",
+    "hf": "infertune.engines.hf:HfEngine",
+    "fake": "infertune.engines.fake:FakeEngine",
+    "replay": "infertune.engines.replay:ReplayEngine",
+}
+DEMO_ENGINE = "fake"
+
+
+def engine_names() -> list[str]:
+    """Every engine that `--engine` takes, third parties' included."""
+    return list(_registry())
+
+
+def get_engine(spec: str, options: EngineOptions | None = None) -> Engine:
+    """The engine that `--engine NAME` or `--engine NAME:VARIANT` means.
+
+    Raises:
+        UsageError: There is no such engine, or its options make no sense.
+    """
+    name, _, variant = spec.partition(":")
+    registry = _registry()
+    if name not in registry:
+        raise UsageError(f"unknown engine {name!r}; there are {', '.join(registry)}")
+    module, _, attribute = registry[name].partition(":")
+    factory: Callable[[EngineOptions], Engine] = getattr(import_module(module), attribute)
+    return factory((options or EngineOptions()).model_copy(update={"variant": variant}))
+
+
+def default_engine_name() -> str:
+    """The first real engine that is usable here.
+
+    Raises:
+        UsageError: None is installed.
+    """
+    for name in _registry():
+        engine = get_engine(name) if name != "replay" else None
+        if engine and engine.needs_model and not engine.available().reason:
+            return name
+    raise UsageError(
+        "no inference engine is installed here: pip install infertune[vllm] or infertune[hf]; "
+        f"or try infertune without one: infertune tune --engine {DEMO_ENGINE}"
+    )
+
+
+def _registry() -> dict[str, str]:
+    third_parties = {point.name: point.value for point in entry_points(group="infertune.engines")}
+    return {**third_parties, **_BUILTIN}

@@ -1,0 +1,203 @@
+"""The seam between infertune and an inference engine.
+
+To add one: a module with an `Engine`, a line in the registry (or an entry point in the group `infertune.engines`), and
+a line in `tests/contracts/test_engines.py`.
+
+An `Engine` is light and lives in the parent: it knows the knobs, reads this engine's error messages and writes its
+commands, without importing the engine's library. Its `load` runs in a worker process and returns a `LoadedEngine`. No
+adapter times, repeats or averages anything: `measure.py` does.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from infertune.device import Device
+from infertune.energy import EnergyMeter
+from infertune.knobs import Config, SearchSpace
+from infertune.measurement import EngineFacts, Frozen, Infeasible, Stage
+from infertune.models import Model
+from infertune.workload import Workload
+
+
+class EngineOptions(Frozen):
+    """How the user wants an engine to be found; the same for the parent and its worker.
+
+    Attributes:
+        variant: What stands behind the colon of `--engine NAME:VARIANT`.
+        table: A recorded table, for an engine that answers from one.
+        ignore: Columns of the table that are not knobs.
+        python: Interpreter of the worker; None for the parent's own.
+    """
+
+    variant: str = ""
+    table: Path | None = None
+    ignore: tuple[str, ...] = ()
+    python: Path | None = None
+
+
+class Availability(Frozen):
+    """Whether an engine can be used here.
+
+    Attributes:
+        version: The installed version, None if it is not installed.
+        reason: What is missing and what to install, empty if nothing is.
+    """
+
+    version: str | None
+    reason: str = ""
+
+
+class Setup(Frozen):
+    """What a worker needs to load an engine.
+
+    Attributes:
+        model: The model; None for engines that need none.
+        device: Where to load it.
+        config: Every knob, the launched ceiling in place of knobs that can only be lowered live.
+        defaults: What the engine does when told nothing: equal settings are not passed to it.
+        faithful: Launch as the engine's users do; otherwise as suits changing live knobs best.
+        launch_seed: Differs between launches; seeds the noise of simulated engines.
+    """
+
+    model: Model | None
+    device: Device
+    config: Config
+    defaults: Config
+    faithful: bool
+    launch_seed: int = 0
+
+    @property
+    def changed(self) -> Config:
+        """The settings that differ from the engine's defaults."""
+        return Config({n: v for n, v in self.config.root.items() if v != self.defaults.root.get(n, "unset")})
+
+
+class Failure(Frozen):
+    """An exception in a worker, or its death, as the parent learns of it.
+
+    Attributes:
+        stage: Where it happened.
+        error_type: Name of the exception's class; empty if the process died.
+        message: The exception's text.
+        trace_tail: Last lines of the traceback and of what the engine wrote to standard error.
+        survivable: The engine is still usable.
+        elapsed_s: Seconds since the command was received, by the engine's clock.
+    """
+
+    stage: Stage
+    error_type: str
+    message: str
+    trace_tail: str = ""
+    survivable: bool = False
+    elapsed_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A request as an engine gets it: token ids, and exactly how many tokens to generate."""
+
+    token_ids: list[int]
+    output_tokens: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What came back for one prompt, in the order of the prompts.
+
+    Attributes:
+        output_tokens: Tokens generated for the user; padding and overrun do not count.
+        latency_s: From the job's start to the last token, None if the engine does not say.
+        ttft_s: From the job's start to the first token, None if the engine does not say.
+    """
+
+    output_tokens: int
+    latency_s: float | None = None
+    ttft_s: float | None = None
+
+
+class LoadedEngine(ABC):
+    """An engine with a model loaded; lives in a worker only.
+
+    Attributes:
+        clock: Seconds; the one clock for everything measured on this engine. Only a simulated engine has its own.
+    """
+
+    clock: Callable[[], float] = staticmethod(time.perf_counter)
+
+    @abstractmethod
+    def apply(self, live: Config) -> None:
+        """Change live knobs, all of them given, without a relaunch."""
+
+    @abstractmethod
+    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
+        """Run all prompts, submitted together, each to its exact output length; one completion a prompt."""
+
+    @abstractmethod
+    def slots(self) -> int:
+        """How many requests run at once under the settings in force."""
+
+    @abstractmethod
+    def facts(self) -> EngineFacts:
+        """Versions, and the settings as the engine really runs them."""
+
+    @abstractmethod
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a prompt."""
+
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Token ids are below it."""
+
+    def meter(self) -> EnergyMeter | None:
+        """A simulated engine's own energy meter; None takes the device's."""
+        return None
+
+    def reset(self) -> None:  # noqa: B027 - most engines keep nothing between jobs
+        """Forget earlier requests (prefix caches), so that equal jobs are equal work."""
+
+    def peak_memory_bytes(self) -> int | None:
+        """Peak memory since loading: of the device on a GPU, resident on a CPU; None if unknown."""
+        return None
+
+    def recover(self, error: Exception) -> bool:
+        """After an error in `apply` or `generate`: make the engine usable again if it can be, and say whether it is."""
+        return False
+
+    def close(self) -> None:  # noqa: B027 - the end of the process is enough for some
+        """Give everything back."""
+
+
+class Engine(Protocol):
+    """What infertune knows of an engine without loading it.
+
+    Attributes:
+        name: As in `--engine NAME`.
+        needs_model: Whether MODEL must be given or chosen.
+        simulated: Runs inside the parent on a simulated clock; takes no device.
+    """
+
+    name: ClassVar[str]
+    needs_model: ClassVar[bool]
+    simulated: bool
+
+    def available(self) -> Availability:
+        """The installed version, or what to install, without importing the library."""
+
+    def space(self, model: Model | None, device: Device, workload: Workload) -> SearchSpace:
+        """The knobs for this model on this device, from the installed version's own arguments."""
+
+    def classify(self, failure: Failure) -> Infeasible | None:
+        """Whether a failure is this engine's way to say out-of-memory or no; None if it is a fault."""
+
+    def load(self, setup: Setup) -> LoadedEngine:
+        """Load the model; called in a worker, and the only place that imports the library."""
+
+
+def first_line(text: str, limit: int = 300) -> str:
+    """The first line that says something, cut to a length that fits a table."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,453 @@
+"""Hugging Face pipelines: `transformers.pipeline("text-generation")`, tuned as its users run it.
+
+A batch is a fixed set of requests: it is padded to its longest prompt and runs until its longest output, so what
+matters is how many requests go into a batch and which. Nearly everything changes on a loaded model; only the dtype
+needs a new one. Seen with transformers 5.19 and torch 2.13.
+"""
+
+import importlib.metadata
+import os
+import resource
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+from infertune.device import Device
+from infertune.engines.base import (
+    Availability,
+    Completion,
+    EngineOptions,
+    Failure,
+    LoadedEngine,
+    Prompt,
+    Setup,
+    first_line,
+)
+from infertune.errors import UsageError
+from infertune.knobs import Choice, Condition, Config, Constraint, Int, Knob, Scalar, SearchSpace, doubling
+from infertune.measurement import EngineFacts, Infeasible
+from infertune.models import Model
+from infertune.units import format_bytes
+from infertune.workload import Request, Workload
+
+_PACKAGES = ("transformers", "torch", "accelerate", "flash_attn")
+_PROBE = """
+import importlib.metadata, sys
+for name in sys.argv[1:]:
+    try: print(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError: pass
+"""
+_PROBE_TIMEOUT_S = 60
+_DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_USABLE_MEMORY = 0.9  # the rest is for activations, logits and the allocator's gaps
+_SAMPLED_REQUESTS = 1000
+_BYTES_PER_TEXT_TOKEN = 3  # English and code have 3 to 4; a byte-level tokenizer has 1
+_STATIC_CACHE_STEP_TOKENS = 128
+_OOM_TYPES = ("OutOfMemoryError", "MemoryError")
+_OOM_TEXTS = ("CUDA out of memory", "CUDA error: out of memory", "DefaultCPUAllocator: can't allocate memory")
+_REJECTION_TYPES = ("ValueError", "ImportError", "ModuleNotFoundError", "NotImplementedError")
+
+
+class HfEngine:
+    """transformers pipelines as infertune knows them without loading any."""
+
+    name: ClassVar[str] = "hf"
+    needs_model: ClassVar[bool] = True
+    simulated: bool = False
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._python = options.python
+
+    def available(self) -> Availability:
+        """The installed version of transformers, or what to install."""
+        missing = [name for name in ("transformers", "torch") if name not in self._versions]
+        if missing:
+            where = f" for {self._python}" if self._python else ""
+            reason = f"{' and '.join(missing)} not installed{where}: pip install infertune[hf]"
+            return Availability(version=None, reason=reason)
+        return Availability(version=self._versions["transformers"])
+
+    def space(self, model: Model | None, device: Device, workload: Workload) -> SearchSpace:
+        """The knobs of a pipeline for this model on this device.
+
+        Raises:
+            UsageError: The model does not fit this device's memory.
+        """
+        if model is None:
+            raise UsageError("the hf engine needs a MODEL: a hub id, a folder, or builtin:tiny")
+        memory = _MemoryNeed(model, device, workload)
+        memory.check_smallest()
+        dtypes = tuple(name for name in _dtypes(model, device) if memory.fits(name, batch_size=1))
+        conditions: tuple[Condition, ...] = ()
+        knobs = [
+            Int(
+                "batch_size", doubling(1, 512 if device.kind == "gpu" else 64), 1, scope="live", is_concurrency=True, unit="requests",
+                why="Requests run together: more share one reading of the weights, and each waits for the longest.",
+            ),
+            Choice(
+                "request_order", ("as_given", "by_length"), "as_given", scope="live",
+                why="Sorted by prompt length, a batch holds less padding; a request may come later than its turn.",
+            ),
+            Choice(
+                "attn_implementation", self._attention(model, device), "sdpa", scope="live",
+                why="The attention kernel: fused, or plain matrix products, which small models can run faster.",
+            ),
+            Choice(
+                "cache_implementation", ("dynamic", "static"), "dynamic", scope="live",
+                why="A KV cache that grows with every token, or one allocated at full length beforehand.",
+            ),
+        ]  # fmt: skip
+        if device.kind == "gpu":
+            knobs.append(
+                Choice(
+                    "disable_compile", (False, True), False, scope="live",
+                    why="A static cache makes generate() compile decoding: faster steps for seconds of compiling.",
+                )
+            )  # fmt: skip
+            conditions = (Condition("disable_compile", on="cache_implementation", among=("static",)),)
+        else:
+            knobs.append(
+                Int(
+                    "threads", doubling(1, device.cores), device.cores, scope="live",
+                    why="Threads of one operation: more of them compute faster until they wait for memory.",
+                )
+            )  # fmt: skip
+        knobs.append(
+            Choice("dtype", dtypes, model.dtype, why="Number format of weights and KV cache; it changes outputs.")
+        )
+        return SearchSpace(
+            knobs=tuple(knobs),
+            conditions=conditions,
+            constraints=(memory.constraint(next(knob for knob in knobs if knob.name == "batch_size")),),
+            notes=_notes(device, [name for name in _dtypes(model, device) if name not in dtypes]),
+        )
+
+    def classify(self, failure: Failure) -> Infeasible | None:
+        """Out of memory on a GPU or a CPU; settings that transformers refuses; None for everything else."""
+        detail = first_line(f"{failure.error_type}: {failure.message}")
+        if _is_out_of_memory(failure.error_type, failure.message):
+            return Infeasible(reason="oom", stage=failure.stage, detail=detail)
+        if failure.error_type in _REJECTION_TYPES and failure.stage in ("load", "warmup"):
+            return Infeasible(reason="rejected", stage=failure.stage, detail=detail)
+        return None
+
+    def load(self, setup: Setup) -> LoadedEngine:
+        """Build the pipeline; called in a worker."""
+        assert setup.model, "the hf engine needs a model"
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        if setup.model.weights == "dummy":
+            os.environ["HF_HUB_OFFLINE"] = "1"  # all that a dummy model needs lies in its folder
+        return LoadedHf(setup.model, setup.device, str(setup.config["dtype"]))
+
+    def _attention(self, model: Model, device: Device) -> tuple[str, ...]:
+        flash = device.kind == "gpu" and "flash_attn" in self._versions and model.dtype != "float32"
+        return ("sdpa", "eager", "flash_attention_2") if flash else ("sdpa", "eager")
+
+    @cached_property
+    def _versions(self) -> dict[str, str]:
+        """Installed versions of our packages where the worker will run, without importing any of them."""
+        if self._python is None:
+            return installed_versions()
+        command = [str(self._python), "-c", _PROBE, *_PACKAGES]
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return {}
+        return dict(line.split(" ", 1) for line in answer.stdout.splitlines())
+
+
+class LoadedHf(LoadedEngine):
+    """A pipeline with its model, in a worker."""
+
+    def __init__(self, model: Model, device: Device, dtype: str) -> None:
+        import torch
+        import transformers
+
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        torch.manual_seed(0)
+        self._on_gpu = device.kind == "gpu"
+        place = torch.device("cuda:0" if self._on_gpu else "cpu")
+        source = {"revision": model.revision, "trust_remote_code": False}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model.path, **source)
+        if tokenizer.pad_token_id is None:  # a pipeline cannot batch without one; padding is masked, so any will do
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        causal_lm, torch_dtype = transformers.AutoModelForCausalLM, getattr(torch, dtype)
+        if model.weights == "dummy":
+            config = transformers.AutoConfig.from_pretrained(model.path, **source)
+            with place:
+                network = causal_lm.from_config(config, dtype=torch_dtype)
+        else:
+            network = causal_lm.from_pretrained(model.path, dtype=torch_dtype, **source)
+        self._pipe = transformers.pipeline(
+            "text-generation",
+            model=network.eval(),
+            tokenizer=tokenizer,
+            device=place,
+            pipeline_class=_token_pipeline_class(),
+        )
+        # With no end token every output has exactly the length asked for, at no cost (`min_new_tokens` took 4 to 11%
+        # more time on builtin:tiny). Cleared in both: generate() fills what is None in the one from the other.
+        for settings in (self._pipe.generation_config, self._pipe.model.generation_config):
+            settings.eos_token_id = None
+        self._launched_attention = self._attention()
+        self._live = Config({"batch_size": 1})
+        self._notes: tuple[str, ...] = ()
+        self._versions = installed_versions()
+
+    def apply(self, live: Config) -> None:
+        """Change batch size, order, attention, cache and threads.
+
+        Raises:
+            ValueError: The model does not take this attention implementation.
+        """
+        import torch
+
+        self._set_attention(str(live["attn_implementation"]))
+        if "threads" in live:
+            torch.set_num_threads(_whole(live["threads"]))
+        self._live = live
+
+    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
+        """Run all prompts batch by batch, greedily; a request's latency ends with its batch."""
+        started = time.perf_counter()
+        order = list(range(len(prompts)))
+        if self._live.root.get("request_order") == "by_length":
+            # Longest first: if memory is short it shows at once.
+            order.sort(key=lambda index: -len(prompts[index].token_ids))
+        batches = [order[start : start + self.slots()] for start in range(0, len(order), self.slots())]
+        settings = self._generate_settings([[prompts[index] for index in batch] for batch in batches])
+        completions: dict[int, Completion] = {}
+        for batch in batches:
+            records = self._pipe(
+                [prompts[index].token_ids for index in batch],
+                batch_size=len(batch),
+                max_new_tokens=max(prompts[index].output_tokens for index in batch),
+                do_sample=False,
+                **settings,
+            )
+            latency_s = time.perf_counter() - started  # the answers are on the host: the GPU is done
+            for index, [record] in zip(batch, records, strict=True):
+                output_tokens = min(record["generated_tokens"], prompts[index].output_tokens)
+                completions[index] = Completion(output_tokens, latency_s)
+        return [completions[index] for index in range(len(prompts))]
+
+    def slots(self) -> int:
+        """The batch size."""
+        return _whole(self._live["batch_size"])
+
+    def facts(self) -> EngineFacts:
+        """Versions, and the settings as the model reports them."""
+        import torch
+
+        model = self._pipe.model
+        return EngineFacts(
+            versions=self._versions,
+            effective={
+                "attn_implementation": self._attention(),
+                "dtype": str(model.dtype).removeprefix("torch."),
+                "device": str(model.device),
+                "threads": str(torch.get_num_threads()),
+                "cache_implementation": str(self._live.root.get("cache_implementation", "dynamic")),
+                "batch_size": str(self.slots()),
+            },
+            notes=self._notes,
+            context_tokens=self._text_config().max_position_embeddings,
+        )
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a prompt, as the pipeline would make them."""
+        ids: list[int] = self._pipe.tokenizer(text)["input_ids"]
+        return ids
+
+    def vocab_size(self) -> int:
+        """Size of the model's embedding."""
+        return int(self._text_config().vocab_size)
+
+    def peak_memory_bytes(self) -> int | None:
+        """Peak of the memory that tensors took on a GPU; peak of the process's resident memory on a CPU."""
+        import torch
+
+        if self._on_gpu:
+            return int(torch.cuda.max_memory_allocated())
+        unit_bytes = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes
+
+    def recover(self, error: Exception) -> bool:
+        """Memory can be given back, and a refusal changed nothing; after any other error nothing is sure."""
+        import gc
+
+        import torch
+
+        if isinstance(error, ValueError | ImportError | NotImplementedError):
+            return True
+        if not _is_out_of_memory(type(error).__name__, str(error)):
+            return False
+        traceback.clear_frames(error.__traceback__)  # its frames hold the tensors of the failed batch
+        gc.collect()
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+        return True
+
+    def close(self) -> None:
+        """Drop the model."""
+        del self._pipe
+
+    def _set_attention(self, wanted: str) -> None:
+        """Set the attention implementation; the default means what transformers chose for this model at load.
+
+        Raises:
+            ValueError: The model does not take it.
+        """
+        if wanted == "sdpa" and self._launched_attention != "sdpa":
+            self._notes = (f"this model has no sdpa attention: {self._launched_attention} runs in its place",)
+            wanted = self._launched_attention
+        self._pipe.model.set_attn_implementation(wanted)
+        if self._attention() != wanted:  # a model that cannot switch only warns
+            raise ValueError(f"{type(self._pipe.model).__name__} keeps {self._attention()} instead of {wanted}")
+
+    def _attention(self) -> str:
+        return str(self._pipe.model.config._attn_implementation)
+
+    def _text_config(self) -> Any:
+        return self._pipe.model.config.get_text_config()
+
+    def _generate_settings(self, batches: Sequence[Sequence[Prompt]]) -> dict[str, Scalar]:
+        """Arguments of generate() that hold for a whole job."""
+        if self._live.root.get("cache_implementation") != "static":
+            return {}
+        # One cache length for the job, in coarse steps: every other length is another shape to allocate and compile.
+        longest = max(_padded_tokens(batch) for batch in batches)
+        steps = -(-longest // _STATIC_CACHE_STEP_TOKENS)
+        settings: dict[str, Scalar] = {"cache_implementation": "static"}
+        if hasattr(self._pipe.generation_config, "max_cache_len"):  # older versions lack it
+            settings["max_cache_len"] = steps * _STATIC_CACHE_STEP_TOKENS
+        if self._live.root.get("disable_compile"):
+            settings["disable_compile"] = True
+        return settings
+
+
+def installed_versions() -> dict[str, str]:
+    """Package → version of what is installed beside this interpreter, without importing it."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class _MemoryNeed:
+    """Weights, and the KV cache of one batch in which every request is as long as the workload's longest."""
+
+    def __init__(self, model: Model, device: Device, workload: Workload) -> None:
+        self._model, self._device = model, device
+        self._budget_bytes = _USABLE_MEMORY * device.memory_bytes
+        requests = workload.pool or workload.draw("search", _SAMPLED_REQUESTS)
+        prompt_tokens = max(_prompt_tokens(request, model) for request in requests)
+        self._longest_tokens = min(prompt_tokens + workload.largest_output_tokens, model.context_tokens)
+
+    def of(self, dtype: str, batch_size: int) -> float:
+        """Bytes needed."""
+        scale = _DTYPE_BYTES.get(dtype, 2) / _DTYPE_BYTES.get(self._model.dtype, 2)
+        kv_bytes = batch_size * self._longest_tokens * self._model.kv_bytes_per_token
+        return scale * (self._model.parameter_bytes + kv_bytes)
+
+    def fits(self, dtype: str, batch_size: int) -> bool:
+        """Whether that is within the usable memory."""
+        return self.of(dtype, batch_size) <= self._budget_bytes
+
+    def check_smallest(self) -> None:
+        """Refuse a model of which not even one request fits."""
+        dtype = self._model.dtype
+        if not self.fits(dtype, batch_size=1):
+            raise UsageError(
+                f"{self._model.name} needs {format_bytes(self._model.parameter_bytes)} for its weights and "
+                f"{format_bytes(self.of(dtype, 1) - self._model.parameter_bytes)} for one request's KV cache, but "
+                f"{self._device.name} has {format_bytes(self._device.memory_bytes)}; take a smaller model"
+            )
+
+    def constraint(self, batch_size: Knob) -> Constraint:
+        """The batch size that memory allows."""
+
+        def holds(values: Mapping[str, Scalar]) -> bool:
+            return self.fits(str(values["dtype"]), _whole(values["batch_size"]))
+
+        def mend(values: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+            fitting = [value for value in batch_size.values if self.fits(str(values["dtype"]), _whole(value))]
+            return {"batch_size": fitting[-1]}
+
+        return Constraint(
+            "memory",
+            f"weights and the KV cache of one batch of requests of {self._longest_tokens} tokens must fit "
+            f"{_USABLE_MEMORY:.0%} of {format_bytes(self._device.memory_bytes)}",
+            holds,
+            mend,
+        )
+
+
+def _dtypes(model: Model, device: Device) -> tuple[str, ...]:
+    """The model's own dtype first, then others that this device computes well."""
+    others = ("bfloat16", "float16") if device.kind == "gpu" else ("bfloat16", "float32")
+    return tuple(dict.fromkeys((model.dtype, *others)))
+
+
+def _notes(device: Device, too_large: Sequence[str]) -> tuple[str, ...]:
+    """What was left out of the space, and why."""
+    notes = [f"dtype {name}: left out, its weights do not fit the memory" for name in too_large]
+    notes.append("torch.compile with a dynamic cache: left out, every new length compiles again")
+    notes.append("quantized and offloaded caches, flex_attention: left out, not usable through a batched pipeline")
+    if device.kind == "cpu":
+        notes.append("dtype float16: left out on a CPU, it has no fast kernels there (75% slower)")
+        notes.append("compiled decoding: generate() compiles for a static cache on GPUs only")
+    elif device.count > 1:
+        notes.append(f"one GPU of {device.count} is used: device_map splits layers, and the GPUs take turns")
+    return tuple(notes)
+
+
+def _prompt_tokens(request: Request, model: Model) -> int:
+    """A prompt's length in tokens; of a text an estimate, since the parent has no tokenizer."""
+    if request.text is None:
+        return request.prompt_tokens or 0
+    size_bytes = len(request.text.encode())
+    return size_bytes if model.weights == "dummy" else size_bytes // _BYTES_PER_TEXT_TOKEN + 1
+
+
+def _padded_tokens(batch: Sequence[Prompt]) -> int:
+    """The length to which every request of a batch grows."""
+    return max(len(prompt.token_ids) for prompt in batch) + max(prompt.output_tokens for prompt in batch)
+
+
+def _is_out_of_memory(error_type: str, message: str) -> bool:
+    """CPU allocations fail with a plain RuntimeError, so the text decides."""
+    return error_type in _OOM_TYPES or any(text in message for text in _OOM_TEXTS)
+
+
+def _whole(value: Scalar) -> int:
+    assert isinstance(value, int), value
+    return value
+
+
+def _token_pipeline_class() -> type[Any]:
+    """The text-generation pipeline, taking token ids in place of text; all else is the pipeline's own."""
+    import torch
+    import transformers
+
+    class TokenPipeline(transformers.TextGenerationPipeline):  # type: ignore[misc]
+        """Prompts of an exact length in, the number of generated tokens beside the text out."""
+
+        def preprocess(self, prompt_text: list[int], **_settings: Any) -> dict[str, Any]:
+            ids = torch.tensor([prompt_text])
+            return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "prompt_text": ""}
+
+        def postprocess(self, model_outputs: dict[str, Any], **settings: Any) -> list[dict[str, Any]]:
+            generated = model_outputs["generated_sequence"].shape[-1] - model_outputs["input_ids"].shape[-1]
+            records: list[dict[str, Any]] = super().postprocess(model_outputs, **settings)
+            return [{**record, "generated_tokens": generated} for record in records]
+
+    return TokenPipeline

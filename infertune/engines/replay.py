@@ -1,0 +1,261 @@
+"""An engine that answers from a recorded table: how search strategies are compared without paying for launches.
+
+The table is a ledger of ours, or a CSV with one row a configuration; repeated rows are repeats. Reserved columns:
+`output_tokens_per_s`, `status` (ok, oom, crash, timeout), `j_per_output_token`, `launch_s`, `run_s`. Every other
+column is a knob, ordinal if all its values are numbers. A configuration that is not in the table is rejected.
+"""
+
+import math
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+
+from infertune.device import Device
+from infertune.energy import EnergyMeter
+from infertune.engines.base import (
+    Availability,
+    Completion,
+    EngineOptions,
+    Failure,
+    LoadedEngine,
+    Prompt,
+    Setup,
+)
+from infertune.errors import UsageError
+from infertune.knobs import Config, Knob, Scalar, SearchSpace, format_scalar, parse_scalar
+from infertune.measurement import Energy, EngineFacts, Infeasible
+from infertune.models import Model
+from infertune.workload import Workload
+
+RESERVED = ("output_tokens_per_s", "status", "j_per_output_token", "launch_s", "run_s")
+_STATUSES = ("ok", "oom", "crash", "timeout")
+
+
+class RecordedOutOfMemoryError(Exception):
+    """The table says that this configuration ran out of memory."""
+
+
+class NotInTableError(Exception):
+    """The table has no such configuration."""
+
+
+class RecordedCrashError(Exception):
+    """The table says that this configuration crashed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recorded run of one configuration; costs in seconds, None where not recorded."""
+
+    rate: float
+    status: str = "ok"
+    j_per_output_token: float | None = None
+    launch_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Recorded runs by configuration, and the knobs that span them."""
+
+    knobs: tuple[Knob, ...]
+    rows: dict[Config, list[Row]]
+
+
+class ReplayEngine:
+    """`--engine replay --table FILE.csv`."""
+
+    name: ClassVar[str] = "replay"
+    needs_model: ClassVar[bool] = False
+    simulated = True
+
+    def __init__(self, options: EngineOptions) -> None:
+        if options.table is None:
+            raise UsageError("--engine replay answers from a table: give one with --table FILE.csv")
+        self._table = read_table(options.table, options.ignore)
+
+    def available(self) -> Availability:
+        """Always there."""
+        return Availability(version="1")
+
+    def space(self, model: Model | None, device: Device, workload: Workload) -> SearchSpace:
+        """The knobs of the table."""
+        missing = math.prod(len(knob.values) for knob in self._table.knobs) - len(self._table.rows)
+        notes = (f"{missing} combinations are not in the table and are rejected",) if missing else ()
+        return SearchSpace(self._table.knobs, notes=notes)
+
+    def classify(self, failure: Failure) -> Infeasible | None:
+        """What the table says."""
+        reasons = {RecordedOutOfMemoryError.__name__: "oom", NotInTableError.__name__: "rejected"}
+        reason = reasons.get(failure.error_type)
+        if reason is None:
+            return None
+        return Infeasible.model_validate({"reason": reason, "stage": failure.stage, "detail": failure.message})
+
+    def load(self, setup: Setup) -> LoadedEngine:
+        """Look the configuration up."""
+        return LoadedReplay(self._table, setup)
+
+
+class LoadedReplay(LoadedEngine):
+    """One recorded configuration on a clock that moves as it was recorded."""
+
+    def __init__(self, table: Table, setup: Setup) -> None:
+        self._rng = random.Random(f"{setup.launch_seed}/{setup.config.key}")
+        self._table = table
+        self._config = setup.config
+        self._now_s = self._look_up().launch_s
+        self._row = self._look_up()
+        self.clock = lambda: self._now_s
+        self._meter = _RecordedMeter()
+
+    def apply(self, live: Config) -> None:
+        """Look another configuration up, as recorded on this launch's settings."""
+        self._config = self._config.updated(live.root)
+        self._row = self._look_up()
+        if self._row.status == "oom":
+            raise RecordedOutOfMemoryError(f"recorded: out of memory at {self._config}")
+        if self._row.status == "timeout":
+            raise TimeoutError(f"recorded: timed out at {self._config}")
+        if self._row.status == "crash":
+            raise RecordedCrashError(f"recorded: crashed at {self._config}")
+
+    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
+        """Advance the clock by what the job would take at the recorded rate."""
+        tokens = sum(prompt.output_tokens for prompt in prompts)
+        duration_s = tokens / self._row.rate
+        self._now_s += duration_s
+        per_token = self._row.j_per_output_token
+        self._meter.energy = Energy(
+            gpu_j=None if per_token is None else per_token * tokens,
+            gpu_source="none" if per_token is None else "measured",
+            reason="the table has no j_per_output_token" if per_token is None else "",
+        )
+        return [Completion(prompt.output_tokens, latency_s=duration_s) for prompt in prompts]
+
+    def slots(self) -> int:
+        """Unknown: one job is one batch."""
+        return 1
+
+    def facts(self) -> EngineFacts:
+        """Nothing real ran."""
+        return EngineFacts(versions={"replay": "1"}, notes=("replayed from a table: nothing was run",))
+
+    def tokenize(self, text: str) -> list[int]:
+        """One token a byte."""
+        return list(text.encode())
+
+    def vocab_size(self) -> int:
+        """A small vocabulary."""
+        return 1000
+
+    def meter(self) -> EnergyMeter | None:
+        """The recorded energy."""
+        return self._meter
+
+    def recover(self, error: Exception) -> bool:
+        """Nothing is ever lost here."""
+        return True
+
+    def _look_up(self) -> Row:
+        rows = self._table.rows.get(self._config)
+        if not rows:
+            raise NotInTableError(f"not in the table: {self._config}")
+        return self._rng.choice(rows)
+
+
+class _RecordedMeter:
+    """Gives the energy that the table has for the last job."""
+
+    def __init__(self) -> None:
+        self.energy = Energy()
+
+    def begin(self) -> None:
+        """Nothing to start."""
+
+    def end(self) -> Energy:
+        """As recorded."""
+        return self.energy
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def read_table(path: Path, ignore: Sequence[str] = ()) -> Table:
+    """A recorded table.
+
+    The default configuration of a CSV is taken to be every knob's first value in ascending order (the first seen for
+    words) if the table has that row, and its first row otherwise.
+
+    Raises:
+        UsageError: The file is missing, or is no such table.
+    """
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read table {path}: {str(error).splitlines()[0]}") from None
+    if "output_tokens_per_s" not in frame.columns or frame.empty:
+        raise UsageError(f"table {path} has no rows with a column output_tokens_per_s")
+    unknown = set(ignore) - set(frame.columns)
+    if unknown:
+        raise UsageError(f"table {path} has no column {', '.join(sorted(unknown))} to ignore")
+    names = [name for name in frame.columns if name not in RESERVED and name not in ignore]
+    if not names:
+        raise UsageError(f"table {path} has no column that is a knob")
+    cells = {name: [parse_scalar(text) for text in frame[name]] for name in names}
+    rows: dict[Config, list[Row]] = defaultdict(list)
+    for number, record in enumerate(frame.to_dict("records")):
+        config = Config({name: cells[name][number] for name in names})
+        rows[config].append(_row(path, number + 2, {str(k): str(v) for k, v in record.items()}))
+    first = {name: (min(map(_as_float, cells[name])), cells[name]) for name in names if _numeric(cells[name])}
+    lowest = Config(
+        {
+            name: next(v for v in first[name][1] if _as_float(v) == first[name][0]) if name in first else cells[name][0]
+            for name in names
+        }
+    )
+    default = lowest if lowest in rows else next(iter(rows))
+    return Table(tuple(_knob(name, cells[name], default[name]) for name in names), dict(rows))
+
+
+def _row(path: Path, line: int, record: dict[str, str]) -> Row:
+    status = record.get("status", "").strip() or "ok"
+    if status not in _STATUSES:
+        raise UsageError(f"table {path}, line {line}: status {status!r} is not one of {', '.join(_STATUSES)}")
+    try:
+        rate = float(record["output_tokens_per_s"] or "nan") if status == "ok" else 1.0
+        energy = record.get("j_per_output_token", "").strip()
+        row = Row(
+            rate=rate,
+            status=status,
+            j_per_output_token=float(energy) if energy else None,
+            launch_s=float(record.get("launch_s", "").strip() or 0.0),
+        )
+    except ValueError as error:
+        raise UsageError(f"table {path}, line {line}: {error}") from None
+    if not 0 < row.rate < math.inf:
+        raise UsageError(f"table {path}, line {line}: output_tokens_per_s must be over 0 where status is ok")
+    return row
+
+
+def _knob(name: str, values: Sequence[Scalar], default: Scalar) -> Knob:
+    distinct = list({format_scalar(value): value for value in values}.values())
+    if not _numeric(values):
+        return Knob(name=name, kind="choice", values=tuple(distinct), default=default)
+    kind = "int" if all(isinstance(value, int) for value in distinct) else "float"
+    return Knob.model_validate(
+        {"name": name, "kind": kind, "values": tuple(sorted(distinct, key=_as_float)), "default": default}
+    )
+
+
+def _numeric(values: Sequence[Scalar]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _as_float(value: Scalar) -> float:
+    assert isinstance(value, int | float)
+    return float(value)

@@ -1,0 +1,307 @@
+"""Knobs, the space they span, and configurations in it.
+
+Every knob has a finite, ordered list of values: an engine's settings are worth telling apart on a ladder of values
+(1, 2, 4, …), not on a continuum. That makes size, neighbours and a full grid well defined for every space.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, RootModel, model_validator
+
+Scalar = bool | int | float | str | None
+Scope = Literal["launch", "live"]
+
+
+class Config(RootModel[dict[str, Scalar]]):
+    """One setting of every knob: name → scalar. Frozen, hashable by its canonical key."""
+
+    model_config = ConfigDict(frozen=True)
+
+    def __getitem__(self, name: str) -> Scalar:
+        return self.root[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.root
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Config) and self.key == other.key
+
+    @property
+    def key(self) -> str:
+        """The same text for the same setting, whatever the order of its names."""
+        return json.dumps(self.root, sort_keys=True)
+
+    def updated(self, changes: Mapping[str, Scalar]) -> "Config":
+        """A copy with some values changed."""
+        return Config({**self.root, **changes})
+
+    def subset(self, names: set[str] | frozenset[str]) -> "Config":
+        """Only the named settings."""
+        return Config({name: value for name, value in self.root.items() if name in names})
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={format_scalar(value)}" for name, value in self.root.items())
+
+
+class Knob(BaseModel):
+    """One setting of an engine that can be searched.
+
+    Attributes:
+        name: The engine's own name for it.
+        kind: `int` and `float` are ordinal, `choice` is not.
+        values: Every value that may be tried, ascending where ordinal.
+        default: What the engine uses when it is told nothing; always among `values`.
+        scope: `launch` needs a new engine, `live` changes on a loaded one.
+        live_at_most_launched: A live knob that a loaded engine can only lower below what it was launched with.
+        is_concurrency: Its value is how many requests run at once: a job must have as many to tell values apart.
+        unit: Unit of the values, empty if they have none.
+        why: One sentence for the user: what it trades.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    kind: Literal["int", "float", "choice"]
+    values: tuple[Scalar, ...]
+    default: Scalar
+    scope: Scope = "launch"
+    live_at_most_launched: bool = False
+    is_concurrency: bool = False
+    unit: str = ""
+    why: str = ""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Knob":
+        if self.default not in self.values:
+            raise ValueError(f"{self.name}: default {self.default!r} is not among {self.values}")
+        if len(set(map(repr, self.values))) != len(self.values):
+            raise ValueError(f"{self.name}: a value stands twice in {self.values}")
+        if self.ordinal and list(self.numbers) != sorted(self.numbers):
+            raise ValueError(f"{self.name}: ordinal values must ascend, got {self.values}")
+        return self
+
+    @property
+    def ordinal(self) -> bool:
+        """Whether neighbouring values are near in effect."""
+        return self.kind != "choice"
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The values of an ordinal knob as numbers."""
+        return tuple(float(value) for value in self.values if isinstance(value, int | float))
+
+    def nearest(self, value: Scalar) -> Scalar:
+        """The allowed value nearest to a number on a log scale; the default for a choice that is not allowed."""
+        if value in self.values:
+            return value
+        if not self.ordinal or not isinstance(value, int | float):
+            return self.default
+        target = float(value)
+        return min(self.values, key=lambda v: abs(_log_like(float(v or 0)) - _log_like(target)))
+
+    def at_least(self, floor: float) -> Scalar:
+        """The smallest allowed number ≥ floor, or the largest allowed one."""
+        return next((v for v in self.values if isinstance(v, int | float) and v >= floor), self.values[-1])
+
+    def restricted(self, values: tuple[Scalar, ...]) -> "Knob":
+        """The same knob over other values; the default moves to the nearest of them."""
+        ordered = tuple(sorted(values, key=float)) if self.ordinal else values  # type: ignore[arg-type]
+        loose = self.model_copy(update={"values": ordered, "default": ordered[0]})
+        return Knob(**{**loose.model_dump(), "default": loose.nearest(self.default)})
+
+
+def Int(name: str, values: tuple[int, ...], default: int, **about: str | bool) -> Knob:  # noqa: N802
+    """An integer knob on a ladder of values; a default off the ladder is added to it."""
+    return _ordinal("int", name, values, default, about)
+
+
+def Float(name: str, values: tuple[float, ...], default: float, **about: str | bool) -> Knob:  # noqa: N802
+    """A floating-point knob on a ladder of values; a default off the ladder is added to it."""
+    return _ordinal("float", name, values, default, about)
+
+
+def Choice(name: str, values: tuple[Scalar, ...], default: Scalar, **about: str | bool) -> Knob:  # noqa: N802
+    """A knob whose values have no order."""
+    return Knob.model_validate({"name": name, "kind": "choice", "values": values, "default": default, **about})
+
+
+def _ordinal(kind: str, name: str, values: tuple[float, ...], default: float, about: Mapping[str, str | bool]) -> Knob:
+    ladder = tuple(sorted({*values, default}))
+    return Knob.model_validate({"name": name, "kind": kind, "values": ladder, "default": default, **about})
+
+
+def doubling(low: int, high: int) -> tuple[int, ...]:
+    """low, 2·low, 4·low, … up to high."""
+    ladder = [low]
+    while ladder[-1] * 2 <= high:
+        ladder.append(ladder[-1] * 2)
+    return tuple(ladder)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A relation between knobs that the engine is known to insist on.
+
+    Attributes:
+        name: Short, for the ledger and the report.
+        reason: What goes wrong otherwise.
+        holds: Whether a configuration (plain dict) satisfies it.
+        mend: Changes that make a violating configuration satisfy it.
+    """
+
+    name: str
+    reason: str
+    holds: Callable[[Mapping[str, Scalar]], bool]
+    mend: Callable[[Mapping[str, Scalar]], Mapping[str, Scalar]]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A knob that means something only while another knob has one of some values; else it rests at its default."""
+
+    knob: str
+    on: str
+    among: tuple[Scalar, ...]
+
+
+class SpaceRecord(BaseModel):
+    """A space as it is written to disk: the knobs, and its rules in words."""
+
+    model_config = ConfigDict(frozen=True)
+
+    knobs: tuple[Knob, ...]
+    rules: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Knobs with the rules between them.
+
+    Attributes:
+        knobs: In the order in which people should read them.
+        conditions: Knobs that rest at their default unless another has some value.
+        constraints: Relations that always hold for a repaired configuration.
+        notes: What was left out and why, for the user.
+    """
+
+    knobs: tuple[Knob, ...]
+    conditions: tuple[Condition, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def __getitem__(self, name: str) -> Knob:
+        return next(knob for knob in self.knobs if knob.name == name)
+
+    def __contains__(self, name: str) -> bool:
+        return any(knob.name == name for knob in self.knobs)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The knobs' names."""
+        return tuple(knob.name for knob in self.knobs)
+
+    @property
+    def launch_names(self) -> frozenset[str]:
+        """Knobs that need a new engine when they change."""
+        return frozenset(knob.name for knob in self.knobs if knob.scope == "launch")
+
+    @property
+    def default(self) -> Config:
+        """What the engine does when it is told nothing."""
+        return Config({knob.name: knob.default for knob in self.knobs})
+
+    @property
+    def most_concurrent(self) -> int:
+        """The most requests that any configuration runs at once, 1 if no knob says."""
+        return max((int(knob.numbers[-1]) for knob in self.knobs if knob.is_concurrency), default=1)
+
+    @property
+    def size(self) -> int:
+        """How many combinations there are before rules take some away."""
+        return math.prod(len(knob.values) for knob in self.knobs)
+
+    def grid(self) -> Iterator[Config]:
+        """Every configuration that is its own repair, launch knobs varying slowest."""
+        ordered = sorted(self.knobs, key=lambda knob: knob.scope != "launch")
+        for values in itertools.product(*(knob.values for knob in ordered)):
+            chosen = dict(zip((knob.name for knob in ordered), values, strict=True))
+            config = Config({name: chosen[name] for name in self.names})
+            if self.repair(config) == config:
+                yield config
+
+    def repair(self, config: Config) -> Config:
+        """The nearest configuration that the rules allow: values on the ladders, conditions and constraints met."""
+        values = {knob.name: knob.nearest(config.root.get(knob.name, knob.default)) for knob in self.knobs}
+        for _ in range(len(self.constraints) + 1):
+            for condition in self.conditions:
+                if values[condition.on] not in condition.among:
+                    values[condition.knob] = self[condition.knob].default
+            broken = [constraint for constraint in self.constraints if not constraint.holds(values)]
+            if not broken:
+                break
+            for constraint in broken:
+                mended = constraint.mend(values).items()
+                values.update({name: self[name].nearest(value) for name, value in mended if name in self})
+        return Config(values)
+
+    def violations(self, config: Config) -> list[str]:
+        """Why a configuration is not allowed, one sentence each; empty if it is."""
+        found = [
+            f"{knob.name}={format_scalar(config.root.get(knob.name))} is not one of "
+            + ", ".join(map(format_scalar, knob.values))
+            for knob in self.knobs
+            if config.root.get(knob.name, "missing") not in knob.values
+        ]
+        found += [f"unknown knob {name}" for name in config.root if name not in self]
+        if not found:
+            found = [c.reason for c in self.constraints if not c.holds(config.root)]
+        return found
+
+    def launch_key(self, config: Config) -> str:
+        """The part of a configuration that needs a new engine when it changes."""
+        return config.subset(self.launch_names).key
+
+    def with_knob(self, changed: Knob) -> "SearchSpace":
+        """The same space with one knob replaced by another of its name."""
+        knobs = tuple(changed if knob.name == changed.name else knob for knob in self.knobs)
+        return replace(self, knobs=knobs)
+
+    def record(self) -> SpaceRecord:
+        """What is written to the ledger's header."""
+        rules = tuple(constraint.reason for constraint in self.constraints)
+        return SpaceRecord(knobs=self.knobs, rules=rules, notes=self.notes)
+
+
+def parse_scalar(text: str) -> Scalar:
+    """`true`, `none`, `8`, `0.9` or a word, as typed on a command line or found in a CSV cell."""
+    lowered = text.strip().lower()
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    if lowered in ("none", "null"):
+        return None
+    for number in (int, float):
+        try:
+            return number(lowered)
+        except ValueError:
+            continue
+    return text.strip()
+
+
+def format_scalar(value: Scalar) -> str:
+    """A value as `parse_scalar` reads it back."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _log_like(value: float) -> float:
+    return math.copysign(math.log1p(abs(value)), value)

@@ -1,0 +1,176 @@
+"""What a measurement is, and what can come of trying one. One schema, for the worker's channel and for disk."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Stage = Literal["load", "warmup", "run"]
+EnergySource = Literal["measured", "modelled", "none"]
+
+
+class Frozen(BaseModel):
+    """Base of everything that is written down: immutable, unknown fields refused, NaN refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Energy(Frozen):
+    """Energy of one window; unknown is None and `reason` says why.
+
+    Attributes:
+        gpu_j: Energy of the GPU boards used, in joules.
+        cpu_j: Energy of the processors, in joules.
+        ram_j: Energy of the memory, in joules.
+        co2e_g: Grams of CO₂ equivalent.
+        gpu_source: Whether `gpu_j` was measured, modelled or is unknown; likewise the others.
+        reason: Why a field is unknown.
+    """
+
+    gpu_j: float | None = None
+    cpu_j: float | None = None
+    ram_j: float | None = None
+    co2e_g: float | None = None
+    gpu_source: EnergySource = "none"
+    cpu_source: EnergySource = "none"
+    ram_source: EnergySource = "none"
+    co2e_source: EnergySource = "none"
+    reason: str = ""
+
+
+class OtherLoad(Frozen):
+    """What else the machine did during a window; recorded, never used to delete a sample.
+
+    Attributes:
+        cpu_by_others: Share of all cores used by processes outside the engine's group, 0 to 1; None if unknown.
+    """
+
+    cpu_by_others: float | None = None
+
+
+class Window(Frozen):
+    """One job of requests run from first to last, and what it took.
+
+    Attributes:
+        duration_s: Wall time of the whole job (makespan), in seconds.
+        n_requests: How many requests were in it, all submitted at the start.
+        prompt_tokens: Input tokens over all requests.
+        output_tokens: Generated tokens over all requests, as many as were asked for.
+        steady_output_tokens_per_s: Rate while every running slot was busy; None if it never was.
+        latency_s: One latency a request, from the job's start, in seconds; empty if the engine gives none.
+        ttft_s: Times to first token from the job's start, in seconds; None if the engine gives none.
+        energy: Energy of the window.
+        other_load: What else ran.
+    """
+
+    duration_s: float = Field(gt=0)
+    n_requests: int = Field(gt=0)
+    prompt_tokens: int = Field(ge=0)
+    output_tokens: int = Field(gt=0)
+    steady_output_tokens_per_s: float | None = None
+    latency_s: tuple[float, ...] = ()
+    ttft_s: tuple[float, ...] | None = None
+    energy: Energy = Energy()
+    other_load: OtherLoad = OtherLoad()
+
+    @property
+    def output_tokens_per_s(self) -> float:
+        """Output tokens over makespan."""
+        return self.output_tokens / self.duration_s
+
+
+class EngineFacts(Frozen):
+    """What really ran.
+
+    Attributes:
+        versions: Library → version (torch, transformers, vllm, …).
+        effective: Settings read back from the engine, which may differ from what was asked.
+        notes: What the adapter changed or could not do, in sentences.
+        context_tokens: The longest prompt plus output that the engine takes.
+    """
+
+    versions: dict[str, str] = {}
+    effective: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    context_tokens: int | None = None
+
+
+class Measurement(Frozen):
+    """A configuration measured on one loaded engine.
+
+    Attributes:
+        load_s: Seconds to load the engine; 0 for a live change on one already loaded.
+        warmup_s: Seconds of warming up before the windows.
+        warmed_up: Whether consecutive warm-up rates agreed before the cap.
+        windows: Sub-samples of one launch: never treat them as independent.
+        peak_memory_bytes: The engine's own peak; device memory on a GPU, resident memory on a CPU.
+        facts: What really ran.
+    """
+
+    kind: Literal["measured"] = "measured"
+    load_s: float
+    warmup_s: float
+    warmed_up: bool
+    windows: tuple[Window, ...] = Field(min_length=1)
+    peak_memory_bytes: int | None = None
+    facts: EngineFacts = EngineFacts()
+
+    @property
+    def output_tokens_per_s(self) -> float:
+        """Geometric mean of the windows' rates: this launch's single sample."""
+        logs = [math.log(window.output_tokens_per_s) for window in self.windows]
+        return math.exp(sum(logs) / len(logs))
+
+
+class Infeasible(Frozen):
+    """The engine cannot run this configuration here: a fact about the configuration, learned by the search."""
+
+    kind: Literal["infeasible"] = "infeasible"
+    reason: Literal["oom", "rejected"]
+    stage: Stage
+    detail: str
+
+
+class TimedOut(Frozen):
+    """A stage took longer than its deadline and the engine was killed."""
+
+    kind: Literal["timed_out"] = "timed_out"
+    stage: Stage
+    after_s: float
+
+
+class Crashed(Frozen):
+    """The engine died or answered nonsense.
+
+    Attributes:
+        stage: Where it happened.
+        detail: One line: the exception, the signal, or what was wrong with the answer.
+        exit_code: The worker's exit code, if it exited.
+        signal: The signal's name, if one ended it.
+        stderr_tail: Last lines of the worker's standard error.
+    """
+
+    kind: Literal["crashed"] = "crashed"
+    stage: Stage
+    detail: str
+    exit_code: int | None = None
+    signal: str | None = None
+    stderr_tail: str = ""
+
+
+Outcome = Annotated[Measurement | Infeasible | TimedOut | Crashed, Field(discriminator="kind")]
+
+
+def describe(outcome: Measurement | Infeasible | TimedOut | Crashed) -> str:
+    """One line for people: what became of a trial."""
+    match outcome:
+        case Measurement():
+            return f"{outcome.output_tokens_per_s:,.1f} tok/s"
+        case Infeasible(reason="oom"):
+            return f"out of memory in {outcome.stage}: {outcome.detail}"
+        case Infeasible():
+            return f"rejected in {outcome.stage}: {outcome.detail}"
+        case TimedOut():
+            return f"no end of {outcome.stage} after {outcome.after_s:.0f} s"
+        case Crashed():
+            return f"crashed in {outcome.stage}: {outcome.detail}"

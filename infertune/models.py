@@ -1,0 +1,348 @@
+"""Models: a hub id, a local folder, or `builtin:NAME`, and what config.json says about their size.
+
+Speed needs no trained weights: a built-in is an architecture with a byte-level tokenizer written on the spot, which
+the engines fill with dummy weights. The same is done for any hub id or folder with `--weights dummy`.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from infertune.errors import UsageError
+from infertune.measurement import Frozen
+from infertune.units import slugify
+
+Weights = Literal["real", "dummy"]
+_BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
+_MAX_CONFIG_BYTES = 4 * 1024**2
+
+
+class Model(Frozen):
+    """A model and the figures that tell how large it is.
+
+    Attributes:
+        spec: What the user wrote.
+        name: For people and folder names.
+        path: What an engine is told to load: a folder or a hub id.
+        weights: `real`, or `dummy` for random ones (same speed for dense models, meaningless text).
+        revision: The hub revision; None otherwise.
+        config_hash: First 16 hex digits of SHA-256 over the canonical config.json.
+        parameters: Number of parameters.
+        active_parameters: Parameters that one token passes through: fewer in a mixture of experts.
+        parameter_bytes: Their size in the configured dtype.
+        kv_bytes_per_token: Size of one token's keys and values over all layers, in the configured dtype.
+        context_tokens: Longest prompt plus output.
+        vocab_size: Size of the embedding.
+        dtype: The configured dtype.
+    """
+
+    spec: str
+    name: str
+    path: str
+    weights: Weights
+    revision: str | None = None
+    config_hash: str
+    parameters: int
+    active_parameters: int
+    parameter_bytes: int
+    kv_bytes_per_token: int
+    context_tokens: int
+    vocab_size: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A built-in: the fields of config.json that shape it, and the hub ids that have this shape."""
+
+    config: dict[str, Any]
+    hub_ids: tuple[str, ...] = ()
+
+
+def _decoder(
+    kind: str,
+    hidden: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    mlp: int,
+    vocab: int,
+    context: int,
+    **more: Any,
+) -> dict[str, Any]:
+    """A decoder's config.json; `kind` is its class prefix, such as Qwen2."""
+    return {
+        "architectures": [f"{kind}ForCausalLM"],
+        "model_type": {"Qwen3Moe": "qwen3_moe"}.get(kind, kind.lower()),
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": hidden // heads,
+        "intermediate_size": mlp,
+        "vocab_size": vocab,
+        "max_position_embeddings": context,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e6,
+        "tie_word_embeddings": False,
+        "dtype": "bfloat16",
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        **more,
+    }
+
+
+def _llama3_rope(factor: float) -> dict[str, Any]:
+    return {
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+
+
+# Shapes from the models' published config.json; the two first are ours, for CPUs.
+BUILTINS: dict[str, Architecture] = {
+    "tiny": Architecture(_decoder("Llama", 256, 4, 4, 2, 704, 4096, 2048)),
+    "small": Architecture(_decoder("Llama", 576, 12, 9, 3, 1536, 8192, 4096)),
+    "qwen2.5-0.5b": Architecture(
+        _decoder("Qwen2", 896, 24, 14, 2, 4864, 151936, 32768, tie_word_embeddings=True),
+        ("Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct"),
+    ),
+    "qwen2.5-7b": Architecture(
+        _decoder("Qwen2", 3584, 28, 28, 4, 18944, 152064, 32768),
+        ("Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-7B-Instruct"),
+    ),
+    "qwen3-0.6b": Architecture(
+        _decoder("Qwen3", 1024, 28, 16, 8, 3072, 151936, 40960, head_dim=128, tie_word_embeddings=True),
+        ("Qwen/Qwen3-0.6B",),
+    ),
+    "llama-3.2-1b": Architecture(
+        _decoder(
+            "Llama", 2048, 16, 32, 8, 8192, 128256, 131072,
+            rope_theta=5e5, rope_scaling=_llama3_rope(32.0), tie_word_embeddings=True,
+        ),
+        ("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B-Instruct"),
+    ),
+    "llama-3.1-8b": Architecture(
+        _decoder("Llama", 4096, 32, 32, 8, 14336, 128256, 131072, rope_theta=5e5, rope_scaling=_llama3_rope(8.0)),
+        ("meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct"),
+    ),
+    "mistral-7b": Architecture(
+        _decoder("Mistral", 4096, 32, 32, 8, 14336, 32768, 32768, sliding_window=None),
+        ("mistralai/Mistral-7B-v0.3", "mistralai/Mistral-7B-Instruct-v0.3"),
+    ),
+    "qwen3-30b-a3b": Architecture(
+        _decoder(
+            "Qwen3Moe", 2048, 48, 32, 4, 6144, 151936, 40960, head_dim=128, moe_intermediate_size=768,
+            num_experts=128, num_experts_per_tok=8, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[],
+        ),
+        ("Qwen/Qwen3-30B-A3B",),
+    ),
+}  # fmt: skip
+
+
+def cache_folder() -> Path:
+    """Where infertune keeps what it can make again: `$XDG_CACHE_HOME/infertune`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infertune"
+
+
+def resolve_model(spec: str, weights: Weights | None = None, revision: str | None = None) -> Model:
+    """The model that a MODEL argument means.
+
+    Args:
+        spec: `builtin:NAME`, a folder with a config.json, or a hub id.
+        weights: `dummy` for random weights; None takes the real ones where there are any.
+        revision: A hub revision.
+
+    Raises:
+        UsageError: There is no such model, or its config.json does not describe a decoder.
+    """
+    if spec.startswith("builtin:"):
+        name = spec.removeprefix("builtin:")
+        if name not in BUILTINS:
+            raise UsageError(f"no built-in model {name!r}; there are {', '.join(BUILTINS)}")
+        if weights == "real":
+            raise UsageError(f"{spec} has no trained weights; leave out --weights real, or name a hub id or folder")
+        return _dummy(spec, name, BUILTINS[name].config, revision=None)
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        config = _read_config(folder / "config.json")
+        name = slugify(folder.resolve().name)
+        if weights == "dummy":
+            return _dummy(spec, name, config, revision=None)
+        return _model(spec, name, str(folder.resolve()), "real", config, revision=None)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
+        raise UsageError(
+            f"no model {spec!r}: give a folder with a config.json, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, "
+            f"or builtin:NAME ({', '.join(BUILTINS)})"
+        )
+    name = slugify(spec.partition("/")[2])
+    if weights == "dummy":
+        shape = next((a.config for a in BUILTINS.values() if spec in a.hub_ids), None)
+        return _dummy(spec, name, shape or _read_config(_hub_config(spec, revision)), revision)
+    return _model(spec, name, spec, "real", _read_config(_hub_config(spec, revision)), revision)
+
+
+def _hub_config(hub_id: str, revision: str | None) -> Path:
+    """The path of a hub model's config.json, fetched into the hub's own cache if it is not there yet."""
+    try:
+        hub = importlib.import_module("huggingface_hub")
+    except ImportError:
+        raise UsageError(
+            f"{hub_id} is a hub id, and no engine is installed that could load it: pip install infertune[vllm] "
+            "or infertune[hf]"
+        ) from None
+    try:
+        return Path(hub.hf_hub_download(hub_id, "config.json", revision=revision))
+    except Exception as error:  # every hub, network and HTTP library error means the same here
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(
+            f"cannot get config.json of {hub_id} from the hub ({first_line}); check the name, log in for a gated "
+            "model, or give a local folder"
+        ) from None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise UsageError(f"{path} is too large to be a model's config.json")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; a model folder has a config.json") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise UsageError(f"{path} is not a JSON object")
+    return config
+
+
+def _config_hash(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _model(spec: str, name: str, path: str, weights: Weights, config: dict[str, Any], revision: str | None) -> Model:
+    text = config.get("text_config", config)
+    try:
+        heads = text["num_attention_heads"]
+        head_dim = text.get("head_dim") or text["hidden_size"] // heads
+        kv_elements = 2 * text["num_hidden_layers"] * (text.get("num_key_value_heads") or heads) * head_dim
+        total, active = count_parameters(text)
+        context, vocab = text["max_position_embeddings"], text["vocab_size"]
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"config.json of {spec} does not describe a decoder: {error} is missing") from None
+    dtype = str(text.get("dtype") or text.get("torch_dtype") or config.get("torch_dtype") or "bfloat16")
+    element_bytes = _BYTES_PER_ELEMENT.get(dtype, 2)
+    return Model(
+        spec=spec,
+        name=name,
+        path=path,
+        weights=weights,
+        revision=revision,
+        config_hash=_config_hash(config),
+        parameters=total,
+        active_parameters=active,
+        parameter_bytes=total * element_bytes,
+        kv_bytes_per_token=kv_elements * element_bytes,
+        context_tokens=context,
+        vocab_size=vocab,
+        dtype=dtype,
+    )
+
+
+def count_parameters(config: dict[str, Any]) -> tuple[int, int]:
+    """All parameters of a decoder, and those that one token passes through, from its config.json.
+
+    Counts embeddings, attention with its biases and norms, gated MLPs, and experts with their router.
+
+    Raises:
+        KeyError: A field of the shape is missing.
+    """
+    hidden, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
+    kind = config.get("model_type", "")
+    head_dim = config.get("head_dim") or hidden // heads
+    query, kv = heads * head_dim, (config.get("num_key_value_heads") or heads) * head_dim
+    attention = 2 * hidden * query + 2 * hidden * kv + (query + 2 * kv if kind.startswith("qwen2") else 0)
+    norms = 2 * hidden + (2 * head_dim if kind.startswith("qwen3") else 0)
+    experts = config.get("num_experts") or config.get("num_local_experts") or 0
+    if experts:
+        expert = 3 * hidden * config.get("moe_intermediate_size", config["intermediate_size"])
+        mlp, active_mlp = (n * expert + hidden * experts for n in (experts, config["num_experts_per_tok"]))
+    else:
+        mlp = active_mlp = 3 * hidden * config["intermediate_size"]
+    embeddings = config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    fixed = embeddings + hidden + layers * (attention + norms)
+    return fixed + layers * mlp, fixed + layers * active_mlp
+
+
+def _dummy(spec: str, name: str, config: dict[str, Any], revision: str | None) -> Model:
+    """Write config and tokenizer to the cache, and describe the model that lies there."""
+    folder = cache_folder() / "models" / f"{name}-{_config_hash(config)[:8]}"
+    model = _model(spec, name, str(folder), "dummy", config, revision)
+    files = {"config.json": config, **_byte_tokenizer(model.vocab_size, model.context_tokens)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file_name, content in files.items():
+            draft = folder / f"{file_name}.{os.getpid()}"
+            draft.write_text(json.dumps(content), encoding="utf-8")
+            draft.replace(folder / file_name)
+    except OSError as error:
+        raise UsageError(f"cannot write {folder}: {error.strerror}; set XDG_CACHE_HOME to another folder") from None
+    return model
+
+
+def _byte_tokenizer(vocab_size: int, context_tokens: int) -> dict[str, dict[str, Any]]:
+    """A byte-level tokenizer in the `tokenizers` file format: 3 special tokens, 256 bytes, and filler to the size."""
+    special = ["<s>", "</s>", "<pad>"]
+    words = (special + [_byte_symbol(byte) for byte in range(256)])[:vocab_size]
+    vocab = {word: number for number, word in enumerate(words)}
+    vocab.update({f"\u0120t{number}": number for number in range(len(words), vocab_size)})
+    added = [
+        {"id": n, "content": word, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": True}
+        for n, word in enumerate(special)
+    ]  # fmt: skip
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    tokenizer: dict[str, Any] = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": byte_level,
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "fuse_unk": False,
+            "vocab": vocab,
+            "merges": [],
+        },
+    }
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+        "padding_side": "left",
+        "model_max_length": context_tokens,
+        "clean_up_tokenization_spaces": False,
+    }
+    return {"tokenizer.json": tokenizer, "tokenizer_config.json": settings}
+
+
+def _byte_symbol(byte: int) -> str:
+    """The printable character that stands for a byte in byte-level BPE (GPT-2's table)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    if byte in printable:
+        return chr(byte)
+    return chr(256 + [b for b in range(256) if b not in printable].index(byte))

@@ -1,0 +1,115 @@
+"""`report.md`: what a pull request shows."""
+
+from infertune.knobs import Config
+from infertune.ledger import Ledger
+from infertune.measurement import describe
+from infertune.stats import Estimate
+from infertune.summary import Summary
+from infertune.trial import Trial
+from infertune.units import format_duration, format_percent, format_rate
+
+_MOST_ROWS = 40
+
+
+def to_markdown(ledger: Ledger, summary: Summary) -> str:
+    """The report as GitHub-flavoured Markdown."""
+    header = ledger.header
+    model = header.model
+    weights = f" ({model.weights} weights)" if model else ""
+    lines = [
+        f"# {header.engine} {_cell(model.name if model else 'simulated')} on {_cell(str(header.device))}",
+        "",
+        f"**{answer_sentence(summary)}**",
+        "",
+        f"| | {summary.unit} | 95% interval | launches |",
+        "| --- | ---: | ---: | ---: |",
+        _estimate_row("default", summary.default),
+        _estimate_row("tuned" if summary.answer == "better" else "best candidate", summary.candidate),
+        "",
+        *_settings(summary),
+        "## What was measured",
+        "",
+        f"- Engine: {header.engine} {header.engine_version or ''}; infertune {header.infertune_version}",
+        f"- Model: `{_cell(model.spec)}`{weights}, {model.parameters / 1e9:.3g} B parameters, {model.dtype}"
+        if model
+        else "- Model: none",
+        f"- Workload: `{_cell(header.workload.spec)}`, {_requests(ledger)} requests a job, all submitted at once; "
+        "output tokens over the whole job's wall time",
+        f"- {summary.trials} trials on {summary.launches} launches: {format_duration(summary.launch_s)} launching, "
+        f"{format_duration(summary.run_s)} measuring; the search ended because "
+        f"{ledger.ending or 'the run was interrupted'}",
+        *(f"- {_cell(note)}" for note in header.notes),
+        "",
+        "Search figures are single looks on one engine and flatter the best; only the table above is from fresh "
+        "launches on prompts that the search had not seen."
+        if summary.gain
+        else "These figures are the search's own and flatter the best: no final comparison was made.",
+        "",
+        "## Trials",
+        "",
+        *_trial_table(ledger.trials),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def answer_sentence(summary: Summary) -> str:
+    """The answer in one sentence."""
+    gain = summary.gain
+    interval = ""
+    if gain is not None and gain.low is not None and gain.high is not None:
+        interval = (
+            f" ({format_percent(gain.mean)}, 95% interval {format_percent(gain.low)} to {format_percent(gain.high)})"
+        )
+    match summary.answer:
+        case "better":
+            return f"Tuned is better than the default{interval}."
+        case "unconfirmed":
+            return "Unconfirmed: the run ended before the final comparison."
+        case "nothing ran":
+            return "Nothing ran: no configuration could be measured."
+        case "the default cannot run here":
+            return "The default cannot run here; the configuration below can."
+        case answer:
+            return f"{answer[0].upper()}{answer[1:]}: keep the default{interval}."
+
+
+def interval_text(estimate: Estimate | None) -> str:
+    """An interval's two ends, or why there is none."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return "one sample"
+    return f"{format_rate(estimate.low)} – {format_rate(estimate.high)}"
+
+
+def _estimate_row(name: str, estimate: Estimate | None) -> str:
+    if estimate is None:
+        return f"| {name} | – | – | 0 |"
+    return f"| {name} | {format_rate(estimate.mean)} | {interval_text(estimate)} | {estimate.n} |"
+
+
+def _settings(summary: Summary) -> list[str]:
+    config, default = summary.candidate_config, summary.default_config
+    changed = {name: value for name, value in config.root.items() if value != default[name]}
+    if not changed:
+        return []
+    title = "Settings that differ from the default" + ("" if summary.answer == "better" else " in the best candidate")
+    return [f"{title}: `{Config(changed)}`", ""]
+
+
+def _trial_table(trials: list[Trial]) -> list[str]:
+    rows = [
+        f"| {t.number} | {t.phase} | `{_cell(str(t.config))}` | {_cell(describe(t.outcome))} | "
+        f"{format_duration(t.cost_s)} |"
+        for t in trials[:_MOST_ROWS]
+    ]
+    more = [f"… and {len(trials) - _MOST_ROWS} more in `landscape.csv`"] if len(trials) > _MOST_ROWS else []
+    return ["| # | phase | configuration | outcome | cost |", "| ---: | --- | --- | --- | ---: |", *rows, *more]
+
+
+def _requests(ledger: Ledger) -> str:
+    return next((str(t.measurement.windows[0].n_requests) for t in ledger.trials if t.measurement), "no")
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break out of a table cell or a code span."""
+    return text.replace("|", "\\|").replace("`", "'").replace("<", "&lt;").replace("\n", " ")

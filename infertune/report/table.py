@@ -1,0 +1,83 @@
+"""`landscape.csv`: one row a trial, for pandas. And the writing of all reports of a run."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from infertune.ledger import Ledger
+from infertune.measurement import describe
+from infertune.report.markdown import to_markdown
+from infertune.summary import Summary
+from infertune.trial import Trial
+
+COLUMNS = {
+    "number": "position in the ledger",
+    "phase": "search, confirm, final, grid or bench",
+    "round": "interleaved round within the phase",
+    "status": "measured, oom, rejected, timed_out or crashed",
+    "output_tokens_per_s": "output tokens over makespan, geometric mean of the windows",
+    "steady_output_tokens_per_s": "the same while every slot was busy, first window",
+    "n_requests": "requests in a window",
+    "windows": "windows on this launch: sub-samples, not independent",
+    "gpu_j_per_output_token": "gross GPU joules per output token",
+    "load_s": "seconds to load the engine of this trial's launch",
+    "launch_s": "seconds this trial paid for a launch",
+    "run_s": "seconds of warm-up and windows",
+    "launch_number": "trials of one number shared an engine",
+    "live": "whether the engine was launched for another configuration",
+    "peak_memory_bytes": "the engine's own peak memory",
+    "started_at": "time in UTC",
+    "what": "one line: the rate, or what went wrong",
+}
+
+
+def to_dataframe(ledger: Ledger) -> pd.DataFrame:
+    """One row a trial; columns as in `COLUMNS`, then one `knob.NAME` a knob."""
+    names = [knob.name for knob in ledger.header.space.knobs]
+    columns = [*COLUMNS, *(f"knob.{name}" for name in names)]
+    return pd.DataFrame([_row(trial) for trial in ledger.trials], columns=columns)
+
+
+def _row(trial: Trial) -> dict[str, object]:
+    row: dict[str, object] = {
+        "number": trial.number,
+        "phase": trial.phase,
+        "round": trial.round_number,
+        "status": trial.outcome.reason if trial.outcome.kind == "infeasible" else trial.outcome.kind,
+        "launch_s": round(trial.launch_s, 3),
+        "run_s": round(trial.run_s, 3),
+        "launch_number": trial.launch_number,
+        "live": trial.live,
+        "started_at": trial.started_at,
+        "what": describe(trial.outcome),
+        **{f"knob.{name}": value for name, value in trial.config.root.items()},
+    }
+    if measurement := trial.measurement:
+        window = measurement.windows[0]
+        joules = [w.energy.gpu_j for w in measurement.windows if w.energy.gpu_j is not None]
+        tokens = sum(w.output_tokens for w in measurement.windows)
+        row |= {
+            "output_tokens_per_s": round(measurement.output_tokens_per_s, 3),
+            "steady_output_tokens_per_s": window.steady_output_tokens_per_s,
+            "n_requests": window.n_requests,
+            "windows": len(measurement.windows),
+            "gpu_j_per_output_token": sum(joules) / tokens if len(joules) == len(measurement.windows) else None,
+            "load_s": round(measurement.load_s, 3),
+            "peak_memory_bytes": measurement.peak_memory_bytes,
+        }
+    return row
+
+
+def write_table(ledger: Ledger) -> Path:
+    """Write `landscape.csv` into the run's folder; its path."""
+    path = ledger.folder / "landscape.csv"
+    to_dataframe(ledger).to_csv(path, index=False)
+    return path
+
+
+def write_report(ledger: Ledger, summary: Summary) -> Path:
+    """Write `landscape.csv` and `report.md` into the run's folder; the report's path."""
+    write_table(ledger)
+    report = ledger.folder / "report.md"
+    report.write_text(to_markdown(ledger, summary), encoding="utf-8")
+    return report

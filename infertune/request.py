@@ -1,0 +1,162 @@
+"""What a user may ask for: the flags of a command, the keys of a `--config` file, the request in a ledger's header."""
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from infertune.errors import UsageError
+from infertune.knobs import Scalar, parse_scalar
+from infertune.units import parse_duration_s
+
+
+class JobRequest(BaseModel):
+    """What every command that measures needs to know.
+
+    Attributes:
+        model: Hub id, folder or `builtin:NAME`; None chooses a built-in for the device.
+        engine: `NAME` or `NAME:VARIANT`; None takes the first that is installed.
+        workload: What is asked of the engine; None chooses a small synthetic one for the device.
+        requests: Requests in a job; None lets the default configuration's rate and `window` decide.
+        weights: `dummy` for random weights; None takes the real ones where there are any.
+        seed: Seeds every draw.
+        set: Knobs held at a value.
+        knob: Knobs restricted to some values.
+        window: Length of one window in seconds; None means 10 on a GPU and 2 on a CPU.
+        table: Recorded table, for an engine that answers from one.
+        ignore: Columns of the table that are not knobs.
+        engine_python: Interpreter for the engine's process.
+        load_timeout: Deadline of one launch, in seconds.
+        run_timeout: Deadline of one measurement, in seconds; None allows what the default takes, five times over.
+        wait: Wait for a busy device instead of refusing.
+        out: The run's folder; None makes one under `reports/`.
+        profiles: The folder in which profiles are kept.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str | None = None
+    engine: str | None = None
+    workload: str | None = None
+    requests: int | None = Field(default=None, ge=1)
+    weights: Literal["real", "dummy"] | None = None
+    seed: int = 0
+    set: dict[str, Scalar] = {}
+    knob: dict[str, tuple[Scalar, ...]] = {}
+    window: float | None = Field(default=None, gt=0)
+    table: Path | None = None
+    ignore: tuple[str, ...] = ()
+    engine_python: Path | None = None
+    load_timeout: float = Field(default=1200.0, gt=0)
+    run_timeout: float | None = Field(default=None, gt=0)
+    wait: bool = False
+    out: Path | None = None
+    profiles: Path = Path("profiles")
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _assignments(cls, given: Any) -> Any:
+        """`["a=1", "b=x"]`, as flags come, or a mapping, as files have it."""
+        return dict(_split(text) for text in given) if isinstance(given, list | tuple) else given
+
+    @field_validator("knob", mode="before")
+    @classmethod
+    def _ranges(cls, given: Any) -> Any:
+        if isinstance(given, list | tuple):
+            pairs = (text.partition("=") for text in given)
+            return {name: tuple(map(parse_scalar, values.split(","))) for name, _, values in pairs}
+        return given
+
+    @field_validator("window", "load_timeout", "run_timeout", mode="before")
+    @classmethod
+    def _durations(cls, given: Any) -> Any:
+        return parse_duration_s(given) if isinstance(given, str) else given
+
+
+class TuneRequest(JobRequest):
+    """What `infertune tune` takes besides.
+
+    Attributes:
+        objective: What is tuned for.
+        sampler: The search strategy.
+        trials: Most trials of the search; None where only time is limited.
+        budget: Most seconds for everything; None where only trials are limited.
+        patience: The search ends after so many trials without a gain of 1%.
+        finalists: How many of the best are measured again on unseen prompts.
+        confirm_launches: Launches of each finalist.
+        final_launches: Least and most pairs of launches in the final comparison.
+    """
+
+    objective: str = "throughput"
+    sampler: str = "auto"
+    trials: int | None = Field(default=None, ge=1)
+    budget: float | None = Field(default=None, gt=0)
+    patience: int = Field(default=12, ge=1)
+    finalists: int = Field(default=5, ge=1)
+    confirm_launches: int = Field(default=5, ge=1)
+    final_launches: tuple[int, int] = (5, 10)
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget(cls, given: Any) -> Any:
+        return parse_duration_s(given) if isinstance(given, str) else given
+
+    @field_validator("final_launches")
+    @classmethod
+    def _final(cls, given: tuple[int, int]) -> tuple[int, int]:
+        if not 2 <= given[0] <= given[1]:
+            raise ValueError("needs at least 2 pairs of launches, and the most must not be below the least")
+        return given
+
+
+R = TypeVar("R", bound=JobRequest)
+
+
+def make_request(kind: type[R], flags: dict[str, Any], config_file: Path | None = None) -> R:
+    """A request from a file's keys and the flags given, a flag winning over the file.
+
+    Args:
+        kind: The request's class.
+        flags: Name → value as typed; None for a flag that was not given.
+        config_file: YAML with the same names; dashes and underscores are the same.
+
+    Raises:
+        UsageError: A name is unknown or a value impossible.
+    """
+    document = _read_config_file(config_file) if config_file else {}
+    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    try:
+        return kind.model_validate({**document, **given})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = str(fault["loc"][0]).replace("_", "-") if fault["loc"] else "request"
+        if fault["type"] == "extra_forbidden":
+            raise UsageError(f"{config_file}: there is no option {name!r}") from None
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        raise UsageError(f"--{name} {_shown(fault['input'])}: {message[0].lower() + message[1:]}") from None
+
+
+def _read_config_file(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read --config {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is not YAML: {' '.join(str(error).split())[:200]}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise UsageError(f"--config {path} must hold names and values, such as `trials: 20`")
+    return {str(name).replace("-", "_"): value for name, value in document.items()}
+
+
+def _split(text: str) -> tuple[str, Scalar]:
+    name, equals, value = str(text).partition("=")
+    if not equals or not name or not value:
+        raise ValueError("write it as NAME=VALUE")
+    return name, parse_scalar(value)
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, str | int | float) else ""

@@ -1,0 +1,79 @@
+"""Intervals on rates: Student's t on logarithms, over launches and never over windows.
+
+Why t and not a bootstrap: at 3, 5 and 8 samples a percentile bootstrap misses in 20%, 10% and 8% of the cases
+where 5% was asked, t in 4.4-5.5% (`python -m tests.benchmarks.intervals`).
+"""
+
+import math
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+from scipy.special import stdtrit
+
+
+class Estimate(BaseModel):
+    """A mean with its interval; unit and scale are those of the samples.
+
+    Attributes:
+        mean: Geometric mean of the samples.
+        low: Lower end of the two-sided interval, None with a single sample.
+        high: Upper end, None with a single sample.
+        n: How many independent samples (launches) stand behind it.
+        level: Confidence level of the interval, such as 0.95.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    level: float
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's width relative to the mean, on the log scale; infinite with one sample."""
+        if self.low is None or self.high is None:
+            return math.inf
+        return (math.log(self.high) - math.log(self.low)) / 2
+
+
+def geometric_mean(rates: Sequence[float]) -> float:
+    """exp of the mean logarithm of positive rates."""
+    return math.exp(sum(map(math.log, rates)) / len(rates))
+
+
+def log_t_interval(samples: Sequence[float], level: float = 0.95) -> Estimate:
+    """Geometric mean of positive, independent samples with a Student t interval on their logarithms.
+
+    Args:
+        samples: One value per launch, any unit, all > 0.
+        level: Two-sided confidence level.
+
+    Raises:
+        ValueError: No samples, or one that is not a positive finite number.
+    """
+    if not samples or any(not (0 < sample < math.inf) for sample in samples):
+        raise ValueError("an interval needs at least one positive, finite sample")
+    logs = [math.log(sample) for sample in samples]
+    n = len(logs)
+    mean = sum(logs) / n
+    if n == 1:
+        return Estimate(mean=math.exp(mean), low=None, high=None, n=1, level=level)
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in logs) / (n - 1))
+    margin = float(stdtrit(n - 1, (1 + level) / 2)) * deviation / math.sqrt(n)
+    return Estimate(mean=math.exp(mean), low=math.exp(mean - margin), high=math.exp(mean + margin), n=n, level=level)
+
+
+def paired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0.95) -> Estimate:
+    """Ratio new / base of rates measured in pairs, with a t interval on the pairs' log ratios.
+
+    Args:
+        new: One rate per pair.
+        base: The other rate of each pair, in the same order.
+        level: Two-sided confidence level.
+
+    Raises:
+        ValueError: The two differ in length, or a rate is not positive.
+    """
+    return log_t_interval([a / b for a, b in zip(new, base, strict=True)], level)

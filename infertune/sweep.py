@@ -1,0 +1,173 @@
+"""Measure configurations without searching: one of them (`bench`), or every point of a grid (`landscape`)."""
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
+from infertune.isolation import device_lock
+from infertune.job import Job, prepare
+from infertune.knobs import Config
+from infertune.ledger import Ledger, now
+from infertune.measurement import Frozen, describe
+from infertune.objective import OBJECTIVES
+from infertune.observer import Observer
+from infertune.report import write_table
+from infertune.request import JobRequest
+from infertune.stats import Estimate, log_t_interval
+from infertune.summary import figures
+from infertune.trial import Phase, Trial
+
+_THROUGHPUT = OBJECTIVES["throughput"]
+_ENOUGH_HALF_WIDTH = 0.02
+_MOST_POINTS = 100_000
+
+
+class BenchRequest(JobRequest):
+    """What `infertune bench` takes besides.
+
+    Attributes:
+        launches: Least and most launches; between them it stops when the 99% interval is narrow enough.
+        windows: Windows on each launch.
+    """
+
+    launches: tuple[int, int] = (3, 10)
+    windows: int = Field(default=2, ge=1)
+
+    @field_validator("launches")
+    @classmethod
+    def _launches(cls, given: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= given[0] <= given[1]:
+            raise ValueError("the most launches must not be below the least, which is 1 or more")
+        return given
+
+
+class LandscapeRequest(JobRequest):
+    """What `infertune landscape` takes besides.
+
+    Attributes:
+        repeats: Rounds over the whole grid; every other one runs backwards.
+    """
+
+    repeats: int = Field(default=3, ge=1)
+
+
+class BenchResult(Frozen):
+    """One configuration measured properly.
+
+    Attributes:
+        config: Every knob's value.
+        output_tokens_per_s: Over launches.
+        samples: One rate a launch, in tokens per second.
+        run: The run's folder.
+    """
+
+    config: Config
+    output_tokens_per_s: Estimate
+    samples: tuple[float, ...]
+    run: str
+
+
+def bench_request(request: BenchRequest, observer: Observer | None = None) -> BenchResult:
+    """Measure one configuration on fresh launches until its interval is narrow.
+
+    Raises:
+        UsageError: The request cannot be; nothing was touched.
+        BenchmarkError: The configuration could not be measured.
+        InterruptedRunError: Ctrl-C.
+    """
+    observer = observer or Observer()
+    job = prepare(request)
+    config = job.space.repair(job.space.default.updated(request.set))
+    if config != job.space.default.updated(request.set):
+        raise UsageError(f"these settings cannot be together: {'; '.join(job.space.record().rules)}")
+    ledger = _new_ledger(job, "bench", observer)
+    observer.run_starts(ledger.folder, job.space.default)
+    least, most = request.launches
+    n_requests = request.requests
+    observer.phase("bench", most)
+    samples: list[float] = []
+    for number in range(most):
+        trial = _measure(job, ledger, observer, [(config, number)], "bench", n_requests, request.windows)[0]
+        if trial.measurement is None:
+            raise BenchmarkError(f"{config}: {describe(trial.outcome)}; its log is in {ledger.folder / 'logs'}")
+        n_requests = trial.measurement.windows[0].n_requests
+        samples = figures(ledger.trials, config, _THROUGHPUT)
+        if number + 1 >= least and log_t_interval(samples, 0.99).half_width < _ENOUGH_HALF_WIDTH:
+            break
+    write_table(ledger)
+    return BenchResult(
+        config=config,
+        output_tokens_per_s=log_t_interval(samples),
+        samples=tuple(samples),
+        run=str(ledger.folder),
+    )
+
+
+def landscape_request(
+    request: LandscapeRequest, observer: Observer | None = None, resume: Path | None = None
+) -> Ledger:
+    """Measure every point of a grid, in interleaved rounds.
+
+    Raises:
+        UsageError: The request cannot be, or the grid has too many points; nothing was touched.
+        BenchmarkError: The device is busy or the disk is full.
+        InterruptedRunError: Ctrl-C; `resume` continues.
+    """
+    observer = observer or Observer()
+    job = prepare(request)
+    if job.space.size > _MOST_POINTS:
+        raise UsageError(
+            f"the grid has {job.space.size} points; restrict it with --knob NAME=values or --set NAME=VALUE"
+        )
+    points = list(job.space.grid())
+    ledger = Ledger.open(resume, mend=True) if resume else _new_ledger(job, "landscape", observer)
+    observer.run_starts(ledger.folder, job.space.default)
+    observer.phase("landscape", len(points) * request.repeats)
+    done = {(trial.config, trial.round_number) for trial in ledger.trials}
+    rounds = [(c, r) for r in range(request.repeats) for c in (points if r % 2 == 0 else reversed(points))]
+    known = next((t.measurement.windows[0].n_requests for t in ledger.trials if t.measurement), request.requests)
+    _measure(job, ledger, observer, [point for point in rounds if point not in done], "grid", known, 1)
+    ledger.finish("every point was measured")
+    write_table(ledger)
+    return ledger
+
+
+def _new_ledger(job: Job, command: str, observer: Observer) -> Ledger:
+    for note in job.notes:
+        observer.note(note)
+    return Ledger.create(job.new_folder(), job.header(command))
+
+
+def _measure(
+    job: Job,
+    ledger: Ledger,
+    observer: Observer,
+    points: list[tuple[Config, int]],
+    phase: Phase,
+    n_requests: int | None,
+    windows: int,
+) -> list[Trial]:
+    """Measure points in order: each on a fresh launch for `bench`, live where possible for a grid."""
+    first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
+    trials = []
+    try:
+        with (
+            device_lock(job.lock_names, wait=job.request.wait),
+            job.bench(ledger.folder, first_launch, observer.note) as bench,
+        ):
+            for config, round_number in points:
+                fresh = phase == "bench"
+                observer.trial_starts(config, live=not fresh and bench.takes(config))
+                started_at = now()
+                attempt = bench.measure(config, job.plan("search", n_requests, windows=windows), fresh=fresh)
+                trial = Trial.of(len(ledger.trials), phase, round_number, config, started_at, attempt)
+                ledger.append(trial)
+                trials.append(trial)
+                if n_requests is None and trial.measurement:
+                    n_requests = trial.measurement.windows[0].n_requests
+                figure = trial.measurement.output_tokens_per_s if trial.measurement else None
+                observer.trial_ends(trial, figure=figure, best=None, default=None)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"interrupted; {len(ledger.trials)} measurements are in {ledger.folder}") from None
+    return trials

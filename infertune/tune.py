@@ -1,0 +1,355 @@
+"""Tune an engine on this machine. This page is the product, from top to bottom."""
+
+import math
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from infertune.bench import Bench
+from infertune.channel import Plan
+from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
+from infertune.isolation import device_lock
+from infertune.job import Job, prepare
+from infertune.knobs import Config
+from infertune.ledger import Ledger, now
+from infertune.measurement import Measurement, describe
+from infertune.objective import Objective, get_objective
+from infertune.observer import Observer
+from infertune.profile import Profile, profile_of, profile_path
+from infertune.report import to_dataframe, write_report
+from infertune.request import TuneRequest, make_request
+from infertune.search import Searcher, make_searcher
+from infertune.stats import geometric_mean, paired_ratio
+from infertune.summary import Summary, confirmed, default_config, figures, final_pairs, ranked, summarise
+from infertune.trial import Phase, Trial
+
+_MAY_CHANGE = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout", "profiles"}
+_DEFAULT_TRIALS = 30
+_RACING_SHARE = 0.7
+_SLOWEST_SHARE = 5
+_GAIN_WORTH_PATIENCE = 1.01
+_ENOUGH_HALF_WIDTH = 0.02
+_CONFIRM_BUDGET_SHARE = 0.5
+_FEWEST_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Study:
+    """A tune and what it found.
+
+    Attributes:
+        ledger: Every trial.
+        summary: The answer.
+        profile: The configuration that it recommends, with its fingerprint.
+        profile_file: Where the profile was saved.
+        report_file: The report.
+    """
+
+    ledger: Ledger
+    summary: Summary
+    profile: Profile
+    profile_file: Path
+    report_file: Path
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a trial: the columns of `landscape.csv`."""
+        return to_dataframe(self.ledger)
+
+
+def tune_request(request: TuneRequest, observer: Observer | None = None, resume: Path | None = None) -> Study:
+    """Find a better configuration, prove it on unseen prompts, save it and report it.
+
+    Args:
+        request: What to tune.
+        observer: Is told of every step.
+        resume: A run's folder, to continue it; the request must be the one it was started with.
+
+    Returns:
+        The study, complete.
+
+    Raises:
+        UsageError: The request cannot be; nothing was touched.
+        BenchmarkError: Not even the default could be measured, the device is busy, or the disk is full.
+        InterruptedRunError: Ctrl-C. The engine is gone; profile and report of what there is so far are in the folder.
+    """
+    observer = observer or Observer()
+    objective = get_objective(request.objective)
+    job = prepare(request)
+    ledger = Ledger.open(resume, mend=True) if resume else Ledger.create(job.new_folder(), job.header("tune"))
+    observer.run_starts(ledger.folder, default_config(ledger))
+    for note in (*job.notes, *ledger.warnings):
+        observer.note(note)
+    searcher = make_searcher(job.space, sampler=request.sampler, trials=_most_trials(request), seed=request.seed)
+    first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
+    try:
+        with (
+            device_lock(job.lock_names, wait=request.wait),
+            job.bench(ledger.folder, first_launch, observer.note) as bench,
+        ):
+            run = _Run(request, job, ledger, bench, objective, observer)
+            if ledger.ending is None:
+                ended = run.search(searcher)
+                run.confirm()
+                run.compare()
+                ledger.finish(ended)
+    except KeyboardInterrupt:
+        _finished(ledger, request)
+        raise InterruptedRunError(
+            f"interrupted after {len(ledger.trials)} trials; continue: infertune tune --resume {ledger.folder}; "
+            f"best so far, unconfirmed: {ledger.folder / 'profile.yaml'}"
+        ) from None
+    return _finished(ledger, request)
+
+
+def resumed_request(folder: Path, flags: Mapping[str, Any]) -> TuneRequest:
+    """The request that a run was started with; only its limits may be given anew.
+
+    Args:
+        folder: The run's folder.
+        flags: Flags given beside `--resume`; None for those that were not.
+
+    Raises:
+        UsageError: The folder is not a run of `tune`, or a flag would change what is measured.
+    """
+    header = Ledger.open(folder).header
+    if header.command != "tune":
+        raise UsageError(f"{folder} is a run of `infertune {header.command}`; only a tune can be resumed")
+    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    if others := sorted(given.keys() - _MAY_CHANGE):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
+    return make_request(TuneRequest, {**header.request, **given, "out": folder})
+
+
+class _Run:
+    """The three phases of a tune over one ledger; each continues where the ledger ends."""
+
+    def __init__(
+        self,
+        request: TuneRequest,
+        job: Job,
+        ledger: Ledger,
+        bench: Bench,
+        objective: Objective,
+        observer: Observer,
+    ) -> None:
+        self._request = request
+        self._job = job
+        self._ledger = ledger
+        self._bench = bench
+        self._objective = objective
+        self._observer = observer
+        self._default = default_config(ledger)
+        self._n_requests = next((t.measurement.windows[0].n_requests for t in ledger.trials if t.measurement), None)
+        self._n_requests = self._n_requests or request.requests
+        self._plan: Plan | None = None
+        self._started = time.perf_counter()
+        self._spent_before_s = sum(trial.cost_s for trial in ledger.trials)
+
+    def search(self, searcher: Searcher) -> str:
+        """Measure configurations until the budget ends, the default first; why it ended."""
+        searcher.recall((trial.config, self._score(trial)) for trial in self._ledger.trials if trial.phase == "search")
+        most = _most_trials(self._request)
+        self._observer.phase("search", most, self._search_budget_s())
+        while True:
+            done = [trial for trial in self._ledger.trials if trial.phase == "search"]
+            if most is not None and len(done) >= most:
+                return f"all {most} trials were made"
+            if (budget_s := self._search_budget_s()) is not None and self._spent_s() >= budget_s:
+                return "the time budget was used up"
+            if self._out_of_patience(done):
+                return f"{self._request.patience} trials in a row gained less than 1%"
+            config = searcher.ask(self._bench.launched)
+            if config is None:
+                return "every configuration was measured"
+            trial = self._measure("search", config, self._search_plan(), fresh=False)
+            searcher.tell(config, self._score(trial))
+            self._after(trial)
+
+    def confirm(self) -> None:
+        """Measure the best and the default again, on fresh launches in turn and on prompts not seen before."""
+        finalists = self._finalists()
+        if not finalists:
+            return
+        n_finalists, rounds = self._affordable(len(finalists))
+        configs = [self._default, *finalists[:n_finalists]]
+        self._observer.phase("confirm", rounds * len(configs))
+        dropped = {t.config for t in self._ledger.trials if t.phase == "confirm" and t.measurement is None}
+        for number in range(rounds):
+            plan = self._job.plan("confirm", self._n_requests, number)
+            for config in configs if number % 2 == 0 else reversed(configs):
+                if config not in dropped and not self._done("confirm", number, config):
+                    trial = self._measure("confirm", config, plan, fresh=True, round_number=number)
+                    if trial.measurement is None:
+                        dropped.add(config)
+
+    def compare(self) -> None:
+        """The winner against the default once more, on further unseen prompts: the number that is reported."""
+        order = [config for config, _ in confirmed(self._ledger.trials, self._objective) if config != self._default]
+        if not order or not figures(self._ledger.trials, self._default, self._objective, ("confirm",)):
+            return
+        winner, (least, most) = order[0], self._request.final_launches
+        self._observer.phase("final comparison", 2 * most)
+        for number in range(most):
+            plan = self._job.plan("final", self._n_requests, number)
+            for config in (self._default, winner) if number % 2 == 0 else (winner, self._default):
+                if not self._done("final", number, config):
+                    self._measure("final", config, plan, fresh=True, round_number=number)
+            pairs = final_pairs(self._ledger.trials, self._default, self._objective)
+            if pairs and number + 1 >= least:
+                ratio = paired_ratio(pairs[1], pairs[2], level=0.99)
+                if ratio.half_width < _ENOUGH_HALF_WIDTH or self._left_s() <= 0:
+                    return
+
+    def _measure(self, phase: Phase, config: Config, plan: Plan, *, fresh: bool, round_number: int = 0) -> Trial:
+        self._observer.trial_starts(config, live=not fresh and self._bench.takes(config))
+        started_at = now()
+        attempt = self._bench.measure(config, plan, fresh=fresh)
+        trial = Trial.of(len(self._ledger.trials), phase, round_number, config, started_at, attempt)
+        self._ledger.append(trial)
+        if self._n_requests is None and trial.measurement:
+            self._n_requests = trial.measurement.windows[0].n_requests
+        order = ranked(self._ledger.trials, self._objective)
+        default = figures(self._ledger.trials, self._default, self._objective)
+        self._observer.trial_ends(
+            trial,
+            figure=self._objective.figure(trial.measurement) if trial.measurement else None,
+            best=order[0][1] if order else None,
+            default=geometric_mean(default) if default else None,
+        )
+        return trial
+
+    def _search_plan(self) -> Plan:
+        """The same job for every configuration; a second window only for those that may still win."""
+        if self._plan is None or self._plan.window_s is not None:
+            self._plan = self._job.plan("search", self._n_requests, windows=2)
+        order = ranked(self._ledger.trials, self._objective)
+        if self._objective.name != "throughput" or not order:
+            return self._plan
+        return self._plan.model_copy(update={"floor_output_tokens_per_s": _RACING_SHARE * order[0][1]})
+
+    def _after(self, trial: Trial) -> None:
+        """The first measurement sets the deadlines of the others; a default that crashes ends the run."""
+        if trial.number == 0 and trial.outcome.kind in ("crashed", "timed_out"):
+            raise BenchmarkError(
+                f"the engine's default configuration could not be measured: {describe(trial.outcome)}; "
+                f"its log is in {self._ledger.folder / 'logs'}"
+            )
+        if self._request.run_timeout is None and trial.measurement and trial.config == self._default:
+            self._bench.deadlines = self._bench.deadlines.model_copy(update=_deadlines_from(trial.measurement))
+
+    def _finalists(self) -> list[Config]:
+        """The best of the search that look better than the default, best first."""
+        order = ranked(self._ledger.trials, self._objective)
+        default = next((figure for config, figure in order if config == self._default), 0.0)
+        return [c for c, figure in order if figure > default and c != self._default][: self._request.finalists]
+
+    def _score(self, trial: Trial) -> float | None:
+        return self._objective.score(trial.measurement) if trial.measurement else None
+
+    def _done(self, phase: Phase, round_number: int, config: Config) -> bool:
+        return any(
+            t.phase == phase and t.round_number == round_number and t.config == config for t in self._ledger.trials
+        )
+
+    def _out_of_patience(self, done: list[Trial]) -> bool:
+        """Whether the last trials brought no gain over 1%; never where the grid is measured whole."""
+        if self._request.sampler == "grid" or self._request.budget is None and self._request.trials is not None:
+            return False
+        best, since = 0.0, 0
+        for trial in done:
+            figure = self._objective.figure(trial.measurement) if trial.measurement else None
+            gained = figure is not None and figure > best * _GAIN_WORTH_PATIENCE
+            best, since = (figure or best, 0) if gained else (best, since + 1)
+        return since >= self._request.patience
+
+    def _spent_s(self) -> float:
+        """Seconds since the run began, simulated ones included, earlier sessions included."""
+        costs = sum(trial.cost_s for trial in self._ledger.trials)
+        return max(costs, self._spent_before_s + time.perf_counter() - self._started)
+
+    def _left_s(self) -> float:
+        """Seconds of the time budget that are left; endless without one."""
+        return math.inf if self._request.budget is None else self._request.budget - self._spent_s()
+
+    def _launch_cost_s(self) -> float:
+        """Mean seconds of a trial that paid for a launch."""
+        costs = [trial.cost_s for trial in self._ledger.trials if trial.launch_s]
+        return sum(costs) / len(costs) if costs else 0.0
+
+    def _search_budget_s(self) -> float | None:
+        """The part of the time budget that is the search's: the rest confirms, a half of it at most."""
+        if self._request.budget is None:
+            return None
+        launches = (1 + self._request.finalists) * self._request.confirm_launches + 2 * self._request.final_launches[0]
+        to_confirm_s = self._launch_cost_s() * launches
+        return self._request.budget - min(to_confirm_s, _CONFIRM_BUDGET_SHARE * self._request.budget)
+
+    def _affordable(self, finalists: int) -> tuple[int, int]:
+        """How many finalists and rounds the time budget has room for: first fewer finalists, then fewer rounds."""
+        rounds = self._request.confirm_launches
+        launches = self._left_s() / max(self._launch_cost_s(), 1e-9) - 2 * self._request.final_launches[0]
+        while finalists > 1 and (1 + finalists) * rounds > launches:
+            finalists -= 1
+        while rounds > _FEWEST_ROUNDS and (1 + finalists) * rounds > launches:
+            rounds -= 1
+        return finalists, rounds
+
+
+def _deadlines_from(measurement: Measurement) -> dict[str, float]:
+    """Deadlines that end a configuration which is several times slower than this one."""
+    window_s = max(window.duration_s for window in measurement.windows)
+    return {
+        "warmup_s": max(60.0, _SLOWEST_SHARE * measurement.warmup_s),
+        "run_s": max(30.0, _SLOWEST_SHARE * window_s * len(measurement.windows)),
+    }
+
+
+def _most_trials(request: TuneRequest) -> int | None:
+    if request.trials is None and request.budget is None:
+        return _DEFAULT_TRIALS
+    return request.trials
+
+
+def _finished(ledger: Ledger, request: TuneRequest) -> Study:
+    """Save the profile and write the report."""
+    summary = summarise(ledger, get_objective(request.objective))
+    profile = profile_of(ledger, summary, request.objective)
+    profile.save(ledger.folder / "profile.yaml")
+    profile_file = ledger.folder / "profile.yaml"
+    if ledger.ending is not None:
+        profile_file = profile.save(profile_path(request.profiles, profile.fingerprint))
+    return Study(ledger, summary, profile, profile_file, write_report(ledger, summary))
+
+
+def tune(model: str | None = None, **options: Any) -> Study:
+    """Tune an engine on this machine: `infertune tune MODEL`, from Python, as `infertune.tune(...)`.
+
+    Args:
+        model: Hub id, local folder or `builtin:NAME`.
+        **options: The fields of `infertune.request.TuneRequest`, which are the command's flags.
+
+    Returns:
+        The study: the answer with its interval, the profile and every trial.
+
+    Raises:
+        UsageError: The request cannot be; nothing was touched.
+        BenchmarkError: Not even the default could be measured.
+    """
+    return tune_request(make_request(TuneRequest, {"model": model, **options}))
+
+
+class _CallableModule(ModuleType):
+    """`infertune.tune` is this module and, as people expect, the function: importing one must not hide the other."""
+
+    def __call__(self, model: str | None = None, **options: Any) -> Study:
+        return tune(model, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

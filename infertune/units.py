@@ -1,0 +1,61 @@
+"""Reading and writing quantities as people write them: `20m`, `1.5 GiB`, `1,234 tok/s`."""
+
+import re
+
+_SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+
+
+def parse_duration_s(text: str) -> float:
+    """Seconds in `90`, `90s`, `20m`, `1.5h` or `1h30m`.
+
+    Raises:
+        ValueError: The text is no duration.
+    """
+    compact = text.strip().lower().replace(" ", "")
+    parts = _DURATION_PART.findall(compact)
+    if not parts or "".join(number + unit for number, unit in parts) != compact:
+        raise ValueError(f"{text!r} is no duration; write it like 90s, 20m or 1h30m")
+    try:
+        return sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in parts)
+    except KeyError as error:
+        raise ValueError(f"{text!r} has an unknown unit {error.args[0]!r}; use s, m or h") from None
+
+
+def format_duration(duration_s: float) -> str:
+    """A duration in seconds as `0.42 s`, `12 s`, `3m 05s` or `2h 07m`."""
+    if duration_s < 10:
+        return f"{duration_s:.2g} s"
+    seconds = round(duration_s)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes}m {seconds:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02d}m"
+
+
+def format_bytes(size_bytes: float) -> str:
+    """A size in bytes with a binary unit: `512 B`, `1.5 GiB`."""
+    size = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def format_rate(tokens_per_s: float) -> str:
+    """A rate in tokens per second with three to four significant figures: `12.3`, `1,234`."""
+    return f"{tokens_per_s:,.0f}" if tokens_per_s >= 100 else f"{tokens_per_s:.3g}"
+
+
+def format_percent(ratio: float) -> str:
+    """A ratio as a signed change: 1.123 → `+12.3%`."""
+    return f"{(ratio - 1) * 100:+.1f}%"
+
+
+def slugify(text: str) -> str:
+    """A name for a folder: lower case, digits and single dashes (`NVIDIA H100 80GB` → `nvidia-h100-80gb`)."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "unnamed"

