@@ -18,6 +18,7 @@ from infertune.channel import (
     Reply,
 )
 from infertune.device import Device
+from infertune.energy import CarbonOptions
 from infertune.engines.base import Engine, EngineOptions, Failure, Setup, first_line
 from infertune.isolation import Deadlines, EngineProcess, failure_of
 from infertune.knobs import Config, SearchSpace
@@ -95,6 +96,7 @@ class Bench:
         deadlines: How long stages may take; may be changed between measurements.
     """
 
+    # A space restricted by the user has other defaults than the engine: `engine_defaults` are those of the engine.
     def __init__(
         self,
         engine: Engine,
@@ -105,7 +107,9 @@ class Bench:
         log_folder: Path,
         deadlines: Deadlines,
         seed: int = 0,
+        carbon: CarbonOptions | None = None,
         first_launch: int = 0,
+        engine_defaults: Config | None = None,
         on_note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.deadlines = deadlines
@@ -116,7 +120,9 @@ class Bench:
         self._space = space
         self._log_folder = log_folder
         self._seed = seed
+        self._carbon = carbon or CarbonOptions()
         self._launches = first_launch
+        self._defaults = engine_defaults or space.default
         self._on_note = on_note
         self._handle: EngineHandle | None = None
         self._launched: Config | None = None
@@ -207,9 +213,10 @@ class Bench:
             model=self._model,
             device=self._device,
             config=config,
-            defaults=self._space.default,
+            defaults=self._defaults,
             faithful=faithful,
             launch_seed=self._seed * 1_000_003 + number,
+            carbon=self._carbon,
         )
         command = LoadCommand(engine=self._engine.name, options=self._options, setup=setup)
         reply = self._handle.load(command, self.deadlines)

@@ -3,13 +3,14 @@
 import json
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from infertune import __version__
-from infertune.errors import EXIT_INTERRUPTED, EXIT_OK, InfertuneError
+from infertune.errors import EXIT_CANNOT_RUN, EXIT_INTERRUPTED, EXIT_OK, InfertuneError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +46,10 @@ LoadTimeout = Annotated[str | None, typer.Option(help="Deadline of one launch; 2
 RunTimeout = Annotated[str | None, typer.Option(help="Deadline of one measurement; else five times the default's.")]
 Wait = Annotated[bool | None, typer.Option("--wait", help="Wait for a busy device instead of refusing.")]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; else one under reports/.")]
+Country = Annotated[str | None, typer.Option(help="For CO₂: ISO code of the country, such as DEU.")]
+CarbonIntensity = Annotated[float | None, typer.Option(help="For CO₂: grams a kWh; wins over --country.")]
+PricePerHour = Annotated[float | None, typer.Option(help="Rent of the machine an hour.")]
+PricePerKwh = Annotated[float | None, typer.Option(help="Price of a kilowatt hour.")]
 Profiles = Annotated[Path | None, typer.Option(help="Where profiles are kept.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML with the same names as the flags; a flag wins.")
@@ -58,7 +63,8 @@ def tune(
     model: Model = None,
     engine: Engine = None,
     workload: Workload = None,
-    objective: Annotated[str | None, typer.Option(help="What to tune for: throughput.")] = None,
+    objective: Annotated[str | None, typer.Option(help="throughput, tokens-per-joule, energy or cost.")] = None,
+    slo: Annotated[list[str] | None, typer.Option(metavar="NAME<VALUE", help="A limit to keep; repeatable.")] = None,
     trials: Annotated[int | None, typer.Option(help="Most trials of the search; 30 unless --budget is given.")] = None,
     budget: Annotated[str | None, typer.Option(help="Most time for everything, such as 20m.")] = None,
     sampler: Annotated[str | None, typer.Option(help="auto, tpe, random or grid.")] = None,
@@ -80,6 +86,10 @@ def tune(
     load_timeout: LoadTimeout = None,
     run_timeout: RunTimeout = None,
     wait: Wait = None,
+    country: Country = None,
+    carbon_intensity: CarbonIntensity = None,
+    price_per_hour: PricePerHour = None,
+    price_per_kwh: PricePerKwh = None,
     out: Out = None,
     profiles: Profiles = None,
     resume: Resume = None,
@@ -91,6 +101,7 @@ def tune(
     from infertune.request import TuneRequest
     from infertune.tune import resumed_request, tune_request
 
+    _check_alone(resume, config)
     request = resumed_request(resume, flags) if resume else _request(TuneRequest, flags, config)
     with _Progress() as observer:
         study = tune_request(request, observer, resume)
@@ -128,6 +139,10 @@ def landscape(
     load_timeout: LoadTimeout = None,
     run_timeout: RunTimeout = None,
     wait: Wait = None,
+    country: Country = None,
+    carbon_intensity: CarbonIntensity = None,
+    price_per_hour: PricePerHour = None,
+    price_per_kwh: PricePerKwh = None,
     out: Out = None,
     resume: Resume = None,
     config: ConfigFile = None,
@@ -135,13 +150,10 @@ def landscape(
 ) -> None:
     """Measure every point of a grid of knobs, repeats included."""
     flags = _flags(locals())
-    from infertune.ledger import Ledger
-    from infertune.sweep import LandscapeRequest, landscape_request
+    from infertune.sweep import LandscapeRequest, landscape_request, resumed_landscape
 
-    if resume:
-        request = LandscapeRequest.model_validate(Ledger.open(resume).header.request)
-    else:
-        request = _request(LandscapeRequest, flags, config)
+    _check_alone(resume, config)
+    request = resumed_landscape(resume, flags) if resume else _request(LandscapeRequest, flags, config)
     with _Progress() as observer:
         ledger = landscape_request(request, observer, resume)
     failed = sum(trial.measurement is None for trial in ledger.trials)
@@ -169,6 +181,10 @@ def bench(
     load_timeout: LoadTimeout = None,
     run_timeout: RunTimeout = None,
     wait: Wait = None,
+    country: Country = None,
+    carbon_intensity: CarbonIntensity = None,
+    price_per_hour: PricePerHour = None,
+    price_per_kwh: PricePerKwh = None,
     out: Out = None,
     config: ConfigFile = None,
     as_json: Json = False,
@@ -226,14 +242,9 @@ def space(
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
     """Write a run's report again, from its ledger alone."""
-    from infertune.ledger import Ledger
-    from infertune.objective import get_objective
-    from infertune.report import write_report
-    from infertune.summary import summarise
+    from infertune.tune import report_again
 
-    ledger = Ledger.open(run)
-    summary = summarise(ledger, get_objective(str(ledger.header.request.get("objective", "throughput"))))
-    _console().print(str(write_report(ledger, summary)), highlight=False, soft_wrap=True)
+    _console().print(str(report_again(run)), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -282,12 +293,16 @@ def main() -> NoReturn:
     except typer._click.exceptions.ClickException as error:
         sys.exit(_complain(error.format_message(), error.exit_code))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_complain("interrupted before anything was measured", EXIT_INTERRUPTED))
+        sys.exit(_complain("interrupted", EXIT_INTERRUPTED))
+    except Exception:  # a fault of ours: its traceback, and never the exit code of a regression
+        traceback.print_exc()
+        sys.exit(_complain("this is a bug in infertune: please report it with the lines above", EXIT_CANNOT_RUN))
     sys.exit(code if isinstance(code, int) else EXIT_OK)
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"infertune: {' '.join(message.split())}", file=sys.stderr)
+    if message:  # without arguments the help was printed, and there is nothing to add
+        print(f"infertune: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 
@@ -304,6 +319,11 @@ def _request(kind: type[R], flags: dict[str, Any], config: Path | None) -> R:
     from infertune.request import make_request
 
     return make_request(kind, flags, config)
+
+
+def _check_alone(resume: Path | None, config: Path | None) -> None:
+    if resume and config:
+        raise UsageError("--resume continues a run as it was started; leave out --config, or start a new run")
 
 
 def _console() -> "Console":

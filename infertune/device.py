@@ -62,13 +62,14 @@ def detect() -> Device:
         return cpu()
     first = gpus[0]
     alike = [gpu for gpu in gpus if gpu["name"] == first["name"]]
-    limit = first["power.limit"]
+    limit, memory = first["power.limit"], first["memory.total"]
     return Device(
         kind="gpu",
         name=first["name"],
         count=len(alike),
         uuids=tuple(gpu["uuid"] for gpu in alike),
-        memory_bytes=int(float(first["memory.total"])) * 1024**2,
+        # A board that shares the processor's memory reports [N/A].
+        memory_bytes=int(float(memory)) * 1024**2 if _is_number(memory) else _usable_memory_bytes(),
         cores=_usable_cores(),
         power_limit_w=float(limit) if _is_number(limit) else None,
         driver=first["driver_version"],
@@ -87,7 +88,7 @@ def _query_gpus() -> list[dict[str, str]]:
     """
     command = ["nvidia-smi", f"--query-gpu={_NVIDIA_SMI_FIELDS}", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        answer = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
     names = _NVIDIA_SMI_FIELDS.split(",")

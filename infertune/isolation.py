@@ -14,13 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 import psutil
 
-import infertune
 from infertune.channel import (
     Channel,
     CloseCommand,
@@ -30,12 +30,14 @@ from infertune.channel import (
     Reply,
     StageEvent,
 )
-from infertune.engines.base import Failure
+from infertune.engines.base import Failure, first_line
 from infertune.errors import BenchmarkError
+from infertune.interpreter import package_link
 from infertune.measurement import Crashed, Frozen, Stage, TimedOut
 
 _GRACE_S = 15.0
 _TAIL_LINES = 40
+_LOOK_EVERY_S = 1.0
 
 
 class Deadlines(Frozen):
@@ -64,9 +66,9 @@ class EngineProcess:
         self.elapsed_s = 0.0
         ours, theirs = socket.socketpair()
         life_read, self._life_write = os.pipe()
-        log_path.parent.mkdir(parents=True, exist_ok=True)
         self._package_link = package_link() if python else None
         try:
+            log_path.parent.mkdir(parents=True, exist_ok=True)
             with log_path.open("ab") as log:
                 self._process = subprocess.Popen(
                     [
@@ -139,7 +141,15 @@ class EngineProcess:
             self._channel.send(command)
             while True:
                 left_s = deadlines.of(stage) - (time.perf_counter() - stage_started)
-                message = self._channel.receive(max(left_s, 0.0))
+                try:
+                    message = self._channel.receive(max(min(left_s, _LOOK_EVERY_S), 0.0))
+                except TimeoutError:
+                    # A process that the engine forked may hold the channel open after the worker's death.
+                    if self._process.poll() is not None:
+                        return self._death(stage)
+                    if left_s <= _LOOK_EVERY_S:
+                        raise
+                    continue
                 if isinstance(message, StageEvent):
                     stage, stage_started = message.stage, time.perf_counter()
                     continue
@@ -164,7 +174,10 @@ class EngineProcess:
             name = signal.Signals(-code).name
             hint = " (perhaps by the kernel, out of host memory)" if name == "SIGKILL" else ""
             return Crashed(stage=stage, detail=f"killed by {name}{hint}", signal=name, stderr_tail=self.log_tail())
-        return Crashed(stage=stage, detail=f"exited with code {code}", exit_code=code, stderr_tail=self.log_tail())
+        tail = self.log_tail()
+        last = first_line("\n".join(reversed(tail.splitlines())))
+        detail = f"exited with code {code}" + (f": {last}" if last else "")
+        return Crashed(stage=stage, detail=detail, exit_code=code, stderr_tail=tail)
 
     def _end(self) -> None:
         if not self.alive:
@@ -177,7 +190,7 @@ class EngineProcess:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait()
-        psutil.wait_procs(stragglers, timeout=_GRACE_S)
+        _wait_until_dead(stragglers)
         os.close(self._life_write)
         self._channel.close()
         if self._package_link:
@@ -190,13 +203,6 @@ class EngineProcess:
         return environment
 
 
-def package_link() -> tempfile.TemporaryDirectory[str]:
-    """A folder that holds nothing but this package, for another interpreter's path: none of our libraries leak in."""
-    folder = tempfile.TemporaryDirectory(prefix="infertune-")
-    (Path(folder.name) / "infertune").symlink_to(Path(infertune.__file__).parent, target_is_directory=True)
-    return folder
-
-
 def _descendants(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children(recursive=True)
@@ -204,8 +210,24 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
+def _wait_until_dead(processes: list[psutil.Process]) -> None:
+    """Wait for killed processes that are not our children; a zombie, which pid 1 may never reap, holds nothing."""
+    deadline = time.perf_counter() + _GRACE_S
+    while any(map(_is_alive, processes)) and time.perf_counter() < deadline:
+        time.sleep(0.005)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @contextlib.contextmanager
-def device_lock(names: tuple[str, ...], *, wait: bool) -> Iterator[None]:
+def device_lock(
+    names: tuple[str, ...], *, wait: bool, on_note: Callable[[str], None] = lambda text: None
+) -> Iterator[None]:
     """Hold a device, so that two runs on one machine never measure each other.
 
     The kernel lets go of the lock when its owner dies, so a file left by a dead run holds nobody up.
@@ -213,28 +235,53 @@ def device_lock(names: tuple[str, ...], *, wait: bool) -> Iterator[None]:
     Args:
         names: What to hold: GPU UUIDs, or `cpu`.
         wait: Wait until it is free instead of refusing.
+        on_note: Is told whom it waits for.
 
     Raises:
-        BenchmarkError: Another run holds it.
+        BenchmarkError: Another run holds it, or the lock's file cannot be opened.
     """
-    folder = Path(tempfile.gettempdir()) / "infertune-locks"
-    folder.mkdir(mode=0o1777, exist_ok=True)
     with contextlib.ExitStack() as held:
         for name in sorted(names):
-            file = held.enter_context(open(os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o666), "r+"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise
+            file = held.enter_context(_lock_file(name))
+            if not _locked(file, wait=False):
                 owner = file.read().strip() or "unknown"
-                raise BenchmarkError(
-                    f"{name} is in use by another infertune run, process {owner}; wait for it with --wait"
-                ) from None
-            file.truncate(0)
+                busy = f"{name} is in use by another infertune run, process {owner}"
+                if not wait:
+                    raise BenchmarkError(f"{busy}; wait for it with --wait")
+                on_note(f"{busy}; waiting until it ends")
+                _locked(file, wait=True)
+            file.seek(0)
+            file.truncate()
             file.write(f"{os.getpid()}\n")
             file.flush()
         yield
+
+
+def _lock_file(name: str) -> TextIO:
+    """A lock's file, which every user of the machine may open."""
+    folder = Path(tempfile.gettempdir()) / "infertune-locks"
+    path = folder / f"{name}.lock"
+    mask = os.umask(0)
+    try:
+        folder.mkdir(mode=0o1777, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+        return path.open("r+", encoding="utf-8")
+    except OSError as error:
+        raise BenchmarkError(f"cannot open the device's lock {path}: {error.strerror}; set TMPDIR") from None
+    finally:
+        os.umask(mask)
+
+
+def _locked(file: TextIO, *, wait: bool) -> bool:
+    """Lock a file; whether it is ours now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return False
+    return True
 
 
 def failure_of(outcome: Crashed) -> Failure:

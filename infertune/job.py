@@ -11,11 +11,12 @@ from infertune import __version__
 from infertune.bench import Bench
 from infertune.channel import Plan
 from infertune.device import Device, detect
+from infertune.energy import CarbonOptions
 from infertune.engines import default_engine_name, get_engine
 from infertune.engines.base import Availability, Engine, EngineOptions
 from infertune.errors import UsageError
 from infertune.isolation import Deadlines
-from infertune.knobs import Scalar, SearchSpace, format_scalar
+from infertune.knobs import Config, Scalar, SearchSpace, format_scalar
 from infertune.ledger import Header, now
 from infertune.models import Model, resolve_model
 from infertune.request import JobRequest
@@ -42,7 +43,8 @@ class Job:
         model: The model, None for engines that need none.
         device: What it runs on.
         workload: What is asked of it.
-        space: Its knobs, restricted as the user wished.
+        space: Its knobs, restricted as the user wished; what it holds is then the space's default.
+        engine_defaults: What the engine does when it is told nothing.
         window_s: Length of one window in seconds.
         notes: What was chosen for the user, in sentences.
     """
@@ -55,6 +57,7 @@ class Job:
     device: Device
     workload: Workload
     space: SearchSpace
+    engine_defaults: Config
     window_s: float
     notes: tuple[str, ...]
 
@@ -73,7 +76,9 @@ class Job:
             log_folder=folder / "logs",
             deadlines=deadlines,
             seed=request.seed,
+            carbon=CarbonOptions(country=request.country, intensity_g_per_kwh=request.carbon_intensity),
             first_launch=first_launch,
+            engine_defaults=self.engine_defaults,
             on_note=on_note,
         )
 
@@ -110,6 +115,7 @@ class Job:
                 "device": self.device,
                 "workload": self.workload.record(),
                 "space": self.space.record(),
+                "engine_defaults": self.engine_defaults,
                 "notes": self.notes,
             }
         )
@@ -172,7 +178,8 @@ def prepare(request: JobRequest) -> Job:
     workload = parse_workload(request.workload or _DEFAULT_WORKLOADS[device.kind], request.requests, request.seed)
     if request.requests is not None and (most := workload.most("search")) is not None and most < request.requests:
         notes.append(f"the workload has {most} requests for the search, fewer than the {request.requests} asked for")
-    space = restrict(engine.space(model, device, workload), request.set, request.knob)
+    whole_space = engine.space(model, device, workload)
+    space = restrict(whole_space, request.set, request.knob)
     return Job(
         request=request,
         engine=engine,
@@ -182,6 +189,7 @@ def prepare(request: JobRequest) -> Job:
         device=device,
         workload=workload,
         space=space,
+        engine_defaults=whole_space.default,
         window_s=request.window or _DEFAULT_WINDOWS_S[device.kind],
         notes=(*notes, *space.notes),
     )

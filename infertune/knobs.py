@@ -58,7 +58,7 @@ class Knob(BaseModel):
         name: The engine's own name for it.
         kind: `int` and `float` are ordinal, `choice` is not.
         values: Every value that may be tried, ascending where ordinal.
-        default: What the engine uses when it is told nothing; always among `values`.
+        default: What the engine uses when it is told nothing, or what the user holds it at; always among `values`.
         scope: `launch` needs a new engine, `live` changes on a loaded one.
         live_at_most_launched: A live knob that a loaded engine can only lower below what it was launched with.
         is_concurrency: Its value is how many requests run at once: a job must have as many to tell values apart.
@@ -100,9 +100,9 @@ class Knob(BaseModel):
 
     def nearest(self, value: Scalar) -> Scalar:
         """The allowed value nearest to a number on a log scale; the default for a choice that is not allowed."""
-        if value in self.values:
-            return value
-        if not self.ordinal or not isinstance(value, int | float):
+        if equal := self._equal(value):
+            return equal[0]
+        if not self.ordinal or isinstance(value, bool) or not isinstance(value, int | float):
             return self.default
         target = float(value)
         return min(self.values, key=lambda v: abs(_log_like(float(v or 0)) - _log_like(target)))
@@ -111,9 +111,14 @@ class Knob(BaseModel):
         """The smallest allowed number ≥ floor, or the largest allowed one."""
         return next((v for v in self.values if isinstance(v, int | float) and v >= floor), self.values[-1])
 
+    def _equal(self, value: Scalar) -> list[Scalar]:
+        """The allowed value equal to another, in this knob's spelling: 16.0 may be 16, but True is not 1."""
+        return [v for v in self.values if v == value and isinstance(v, bool) == isinstance(value, bool)]
+
     def restricted(self, values: tuple[Scalar, ...]) -> "Knob":
         """The same knob over other values; the default moves to the nearest of them."""
-        ordered = tuple(sorted(values, key=float)) if self.ordinal else values  # type: ignore[arg-type]
+        own = tuple((self._equal(value) or [value])[0] for value in values)
+        ordered = tuple(sorted(own, key=float)) if self.ordinal else own  # type: ignore[arg-type]
         loose = self.model_copy(update={"values": ordered, "default": ordered[0]})
         return Knob(**{**loose.model_dump(), "default": loose.nearest(self.default)})
 
@@ -249,9 +254,22 @@ class SearchSpace:
             if not broken:
                 break
             for constraint in broken:
-                mended = constraint.mend(values).items()
-                values.update({name: self[name].nearest(value) for name, value in mended if name in self})
+                self._mend(constraint, values)
+        for knob in self.knobs:  # a restricted knob may lack the value that mends: back to the defaults, one by one
+            if all(constraint.holds(values) for constraint in self.constraints):
+                break
+            values[knob.name] = knob.default
         return Config(values)
+
+    def _mend(self, constraint: Constraint, values: dict[str, Scalar]) -> None:
+        """Make values satisfy a constraint, unless the mending of another one already did."""
+        if constraint.holds(values):
+            return
+        for name, value in constraint.mend(values).items():
+            if name in self:
+                values[name] = self[name].nearest(value)
+                if not constraint.holds(values) and isinstance(value, int | float):  # the nearest rung is too low
+                    values[name] = self[name].at_least(value)
 
     def violations(self, config: Config) -> list[str]:
         """Why a configuration is not allowed, one sentence each; empty if it is."""
@@ -300,7 +318,8 @@ def format_scalar(value: Scalar) -> str:
     """A value as `parse_scalar` reads it back."""
     if value is None or isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return short if not isinstance(value, float) or float(short) == value else repr(value)
 
 
 def _log_like(value: float) -> float:

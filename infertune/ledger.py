@@ -4,6 +4,7 @@ A header line, then one line a trial, each on disk before the next trial starts.
 last one, and is dropped; everything before it is whole.
 """
 
+import contextlib
 import os
 import platform
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from pydantic import JsonValue, ValidationError
 
 from infertune.device import Device
 from infertune.errors import BenchmarkError, UsageError
-from infertune.knobs import SpaceRecord
+from infertune.knobs import Config, SpaceRecord
 from infertune.measurement import Frozen
 from infertune.models import Model
 from infertune.trial import Trial
@@ -32,6 +33,8 @@ class Header(Frozen):
         schema_version: Of this file; a newer one is refused.
         command: The command that made the run.
         request: Its options, as `--config` takes them.
+        space: The knobs, restricted as the user wished; a knob held at a value has it as its default.
+        engine_defaults: What the engine does when it is told nothing.
         notes: What was changed on the way, in sentences.
     """
 
@@ -47,6 +50,7 @@ class Header(Frozen):
     device: Device
     workload: WorkloadRecord
     space: SpaceRecord
+    engine_defaults: Config
     notes: tuple[str, ...] = ()
 
 
@@ -95,6 +99,8 @@ class Ledger:
             with path.open("xb") as file:
                 _write_line(file.fileno(), header.model_dump_json())
         except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink()  # half a header is no run, and would be in the way of the next try
             raise UsageError(f"cannot write {folder}: {error.strerror}; choose another --out") from None
         return cls(folder, header, [])
 

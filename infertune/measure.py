@@ -99,7 +99,7 @@ class Session:
                 failure=Failure(
                     stage=self._stage,
                     error_type=type(error).__name__,
-                    message=str(error),
+                    message=str(error).encode("utf-8", "replace").decode(),
                     trace_tail="\n".join(tail),
                     survivable=survivable,
                     elapsed_s=max(0.0, clock() - started),
@@ -127,7 +127,8 @@ class Session:
             self._load_s = self._engine.clock()
         else:
             self._load_s = LoadedEngine.clock() - started
-        self._meter = self._engine.meter() or open_meter(command.setup.device)
+        self._meter = self._engine.meter() or open_meter(command.setup.device, command.setup.carbon)
+        self._meter.measure_idle()
         self._others = LoadOfOthers()
 
     def _measure(self, command: MeasureCommand) -> Measurement:
@@ -224,7 +225,7 @@ def _run_window(engine: LoadedEngine, meter: EnergyMeter, others: LoadOfOthers, 
     started = engine.clock()
     completions = engine.generate(prompts)
     duration_s = engine.clock() - started
-    energy = meter.end()
+    reading = meter.end()
     output_tokens = _checked_output_tokens(prompts, completions)
     latencies = [c.latency_s for c in completions if c.latency_s is not None]
     first_tokens = [c.ttft_s for c in completions if c.ttft_s is not None]
@@ -236,7 +237,8 @@ def _run_window(engine: LoadedEngine, meter: EnergyMeter, others: LoadOfOthers, 
         steady_output_tokens_per_s=steady_rate(completions, engine.slots()),
         latency_s=tuple(round(value, 6) for value in latencies),
         ttft_s=tuple(round(value, 6) for value in first_tokens) if first_tokens else None,
-        energy=energy,
+        energy=reading.energy,
+        boards=reading.boards,
         other_load=others.end(),
     )
 

@@ -19,15 +19,21 @@ class Energy(Frozen):
     """Energy of one window; unknown is None and `reason` says why.
 
     Attributes:
-        gpu_j: Energy of the GPU boards used, in joules.
+        gpu_j: Energy of the GPU boards used, in joules, other processes on them included.
+        gpu_idle_w: Power of the same boards with the engine loaded and idle, in watts.
         cpu_j: Energy of the processors, in joules.
         ram_j: Energy of the memory, in joules.
-        co2e_g: Grams of CO₂ equivalent.
+        co2e_g: Grams of CO₂ equivalent of all the energy that is known.
         gpu_source: Whether `gpu_j` was measured, modelled or is unknown; likewise the others.
-        reason: Why a field is unknown.
+        gpu_method: `counter` for the board's energy counter, `sampled` for integrated power, empty if unknown.
+        gpu_sampled_to_counter: Integrated power over the counter's energy, where both were read: near 1 if they agree.
+        gpu_shared: The figure is the whole board's while only a part of it (MIG) was used.
+        co2e_factor: Grams per kWh with its source, such as `381 g/kWh, DEU, codecarbon 3.3.2`; empty if unknown.
+        reason: Why a field is unknown, and what casts doubt on one that is known.
     """
 
     gpu_j: float | None = None
+    gpu_idle_w: float | None = None
     cpu_j: float | None = None
     ram_j: float | None = None
     co2e_g: float | None = None
@@ -35,7 +41,41 @@ class Energy(Frozen):
     cpu_source: EnergySource = "none"
     ram_source: EnergySource = "none"
     co2e_source: EnergySource = "none"
+    gpu_method: Literal["counter", "sampled", ""] = ""
+    gpu_sampled_to_counter: float | None = None
+    gpu_shared: bool = False
+    co2e_factor: str = ""
     reason: str = ""
+
+    @property
+    def total_j(self) -> float | None:
+        """Everything that is known, in joules; None if nothing is."""
+        known = [joules for joules in (self.gpu_j, self.cpu_j, self.ram_j) if joules is not None]
+        return sum(known) if known else None
+
+
+class Board(Frozen):
+    """The state of one GPU board during a window.
+
+    Attributes:
+        uuid: Which board.
+        temperature_c: Highest temperature seen, in degrees Celsius.
+        sm_clock_mhz: Lowest clock of the multiprocessors seen, in MHz.
+        power_limit_w: The limit in force, in watts.
+        throttle_reasons: Why clocks were held back, in NVML's words; empty if they were not.
+        peak_memory_bytes: Most memory in use on the board, by anyone.
+        other_processes: Processes on the board that are not the engine's.
+        mig: Whether the board is split.
+    """
+
+    uuid: str
+    temperature_c: float | None = None
+    sm_clock_mhz: float | None = None
+    power_limit_w: float | None = None
+    throttle_reasons: tuple[str, ...] = ()
+    peak_memory_bytes: int | None = None
+    other_processes: int | None = None
+    mig: bool = False
 
 
 class OtherLoad(Frozen):
@@ -60,6 +100,7 @@ class Window(Frozen):
         latency_s: One latency a request, from the job's start, in seconds; empty if the engine gives none.
         ttft_s: Times to first token from the job's start, in seconds; None if the engine gives none.
         energy: Energy of the window.
+        boards: State of the GPU boards; empty without any.
         other_load: What else ran.
     """
 
@@ -71,6 +112,7 @@ class Window(Frozen):
     latency_s: tuple[float, ...] = ()
     ttft_s: tuple[float, ...] | None = None
     energy: Energy = Energy()
+    boards: tuple[Board, ...] = ()
     other_load: OtherLoad = OtherLoad()
 
     @property

@@ -236,8 +236,10 @@ def _model(spec: str, name: str, path: str, weights: Weights, config: dict[str, 
         kv_elements = 2 * text["num_hidden_layers"] * (text.get("num_key_value_heads") or heads) * head_dim
         total, active = count_parameters(text)
         context, vocab = text["max_position_embeddings"], text["vocab_size"]
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise UsageError(f"config.json of {spec} does not describe a decoder: {error} is missing") from None
+    except (TypeError, AttributeError, ZeroDivisionError) as error:
+        raise UsageError(f"config.json of {spec} does not describe a decoder: {error}") from None
     dtype = str(text.get("dtype") or text.get("torch_dtype") or config.get("torch_dtype") or "bfloat16")
     element_bytes = _BYTES_PER_ELEMENT.get(dtype, 2)
     return Model(

@@ -1,45 +1,141 @@
-"""What is tuned for: a score per measurement, higher is better, on a log scale so that ratios add."""
+"""What is tuned for: a figure of a launch, and limits that a configuration must keep."""
 
 import math
-from collections.abc import Callable
+import operator
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from infertune.errors import UsageError
+from infertune.figures import FIGURES, Prices, cost_per_million_tokens, j_per_output_token
 from infertune.measurement import Measurement
+from infertune.request import JobRequest, TuneRequest
+
+_COMPARISONS = {"<": operator.le, ">": operator.ge}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A service-level objective: a figure that must stay on one side of a value.
+
+    Attributes:
+        text: As the user wrote it.
+        figure: Name of the figure, one of `FIGURES`.
+        comparison: `<` or `>`; the value itself is allowed.
+        value: In the figure's unit.
+    """
+
+    text: str
+    figure: str
+    comparison: str
+    value: float
+
+    def kept(self, measurement: Measurement) -> bool:
+        """Whether a launch keeps it; one whose figure is unknown does not."""
+        found = FIGURES[self.figure].of(measurement)
+        return found is not None and bool(_COMPARISONS[self.comparison](found, self.value))
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A figure to maximise.
+    """A figure to make better under limits.
 
     Attributes:
         name: As in `--objective NAME`.
         unit: Of the figure.
         figure: The figure of one launch, > 0, or None where this machine cannot measure it.
+        lower_is_better: Whether less is better.
+        needs_energy: Whether it, or one of the limits, needs an energy source.
+        limits: What a configuration must keep.
+        prices: What the machine costs, for the figures beside the objective's.
     """
 
     name: str
     unit: str
     figure: Callable[[Measurement], float | None]
+    lower_is_better: bool = False
+    needs_energy: bool = False
+    limits: tuple[Limit, ...] = ()
+    prices: Prices = Prices()
 
     def score(self, measurement: Measurement) -> float | None:
-        """Natural logarithm of the figure."""
+        """Logarithm of the figure, higher is better; None if it is unknown or a limit is broken."""
         value = self.figure(measurement)
-        return None if value is None else math.log(value)
+        if value is None or not self.keeps_limits(measurement):
+            return None
+        return self.score_of(value)
+
+    def score_of(self, figure: float) -> float:
+        """Logarithm of a figure, its sign turned where less is better."""
+        return -math.log(figure) if self.lower_is_better else math.log(figure)
+
+    def keeps_limits(self, measurement: Measurement) -> bool:
+        """Whether a launch keeps every limit."""
+        return all(limit.kept(measurement) for limit in self.limits)
+
+    def better(self, new: float, than: float, by: float = 1.0) -> bool:
+        """Whether a figure is better than another by more than a factor."""
+        return self.score_of(new) > self.score_of(than) + math.log(by)
 
 
-OBJECTIVES = {
-    objective.name: objective
-    for objective in (Objective("throughput", "tok/s", lambda measurement: measurement.output_tokens_per_s),)
-}
+NAMES = ("throughput", "tokens-per-joule", "energy", "cost")
 
 
-def get_objective(name: str) -> Objective:
-    """The objective of that name.
+def get_objective(name: str, limits: Sequence[str] = (), prices: Prices | None = None) -> Objective:
+    """The objective of a name, under limits.
+
+    Args:
+        name: One of `NAMES`.
+        limits: Each like `j_per_output_token<0.05`.
+        prices: For `cost`.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no such objective or figure, a limit is malformed, or `cost` has no price.
     """
-    if name not in OBJECTIVES:
-        raise UsageError(f"unknown objective {name!r}; there are {', '.join(OBJECTIVES)}")
-    return OBJECTIVES[name]
+    given = prices or Prices()
+    parsed = tuple(map(_parse_limit, limits))
+    limits_need_energy = any(FIGURES[limit.figure].needs_energy for limit in parsed)
+    if name == "throughput":
+        return Objective(name, "tok/s", lambda m: m.output_tokens_per_s, False, limits_need_energy, parsed, given)
+    if name == "tokens-per-joule":
+        return Objective(name, "tok/J", _tokens_per_joule, False, True, parsed, given)
+    if name == "energy":
+        return Objective(name, "J/token", j_per_output_token, True, True, parsed, given)
+    if name == "cost":
+        if given.per_hour is None and given.per_kwh is None:
+            raise UsageError("--objective cost needs --price-per-hour or --price-per-kwh, or both")
+        needs_energy = limits_need_energy or given.per_kwh is not None
+        figure = partial(cost_per_million_tokens, prices=given)
+        return Objective(name, "per million tokens", figure, True, needs_energy, parsed, given)
+    raise UsageError(f"unknown objective {name!r}; there are {', '.join(NAMES)}")
+
+
+def objective_of(request: JobRequest) -> Objective:
+    """What a request tunes for; throughput where the command searches for nothing.
+
+    Raises:
+        UsageError: As `get_objective`.
+    """
+    if not isinstance(request, TuneRequest):
+        return get_objective("throughput")
+    prices = Prices(per_hour=request.price_per_hour, per_kwh=request.price_per_kwh)
+    return get_objective(request.objective, request.slo, prices)
+
+
+def _tokens_per_joule(measurement: Measurement) -> float | None:
+    joules = j_per_output_token(measurement)
+    return None if joules is None else 1 / joules
+
+
+def _parse_limit(text: str) -> Limit:
+    match = re.fullmatch(r"\s*(\w+)\s*([<>])=?\s*([0-9.eE+-]+)\s*", text)
+    try:
+        value = float(match[3]) if match else math.nan
+    except ValueError:
+        value = math.nan
+    if not match or not math.isfinite(value):
+        raise UsageError(f"--slo {text!r} is not like j_per_output_token<0.05")
+    if match[1] not in FIGURES:
+        raise UsageError(f"--slo {text!r}: there is no figure {match[1]!r}; there are {', '.join(FIGURES)}")
+    return Limit(text=text.strip(), figure=match[1], comparison=match[2], value=value)

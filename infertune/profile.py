@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from infertune.device import Device
 from infertune.engines.base import first_line
 from infertune.errors import UsageError
+from infertune.figures import Economy
 from infertune.knobs import Config
 from infertune.ledger import Header, Ledger
 from infertune.measurement import Frozen
@@ -55,6 +56,8 @@ class Profile(Frozen):
         samples: The objective's figure of the configuration, one a launch.
         default_samples: The same of the engine's default, paired.
         gain: Ratio to the default with its 95% interval, low and high; None while unconfirmed.
+        economy: What the configuration costs in energy, carbon and money.
+        default_economy: The same of the default.
         run: The folder of the run that it came from.
         created_at: ISO 8601 time in UTC.
     """
@@ -69,6 +72,8 @@ class Profile(Frozen):
     samples: tuple[float, ...]
     default_samples: tuple[float, ...]
     gain: tuple[float, float, float] | None
+    economy: Economy
+    default_economy: Economy
     run: str
     created_at: str
 
@@ -78,7 +83,7 @@ class Profile(Frozen):
         Raises:
             UsageError: The path cannot be written.
         """
-        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100)  # ASCII: PyYAML loses U+0085
         draft = path.with_name(f".{path.name}.draft")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,18 +104,29 @@ def load_profile(path: str | Path) -> Profile:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise UsageError(f"{path} is too large to be a profile")
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Profile.model_validate(document)
+        return Profile.model_validate(_safe_yaml(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"cannot read profile {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {first_line(str(error))}") from None
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "top"
+        where = first_line(".".join(map(str, fault["loc"])), 80) or "top"
         raise UsageError(
             f"{path} is no profile that this version of infertune reads: {where}: {fault['msg']}"
         ) from None
+
+
+def _safe_yaml(text: str) -> object:
+    """What a YAML text holds: plain values only.
+
+    Raises:
+        YAMLError: It is no YAML, or its tags do not fit its values, for which PyYAML raises whatever it met.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None
 
 
 def fingerprint(header: Header) -> Fingerprint:
@@ -135,10 +151,12 @@ def profile_of(ledger: Ledger, summary: Summary, objective: str) -> Profile:
         unit=summary.unit,
         answer=summary.answer,
         config=summary.best_config,
-        changed=changed_settings(summary.best_config, summary.default_config),
+        changed=changed_settings(summary.best_config, ledger.header.engine_defaults),
         samples=summary.default_samples if recommends_default else summary.candidate_samples,
         default_samples=summary.default_samples,
         gain=None if gain is None or gain.low is None or gain.high is None else (gain.mean, gain.low, gain.high),
+        economy=summary.default_economy if recommends_default else summary.candidate_economy,
+        default_economy=summary.default_economy,
         run=ledger.folder.name,
         created_at=ledger.header.created_at,
     )

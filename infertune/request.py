@@ -32,6 +32,10 @@ class JobRequest(BaseModel):
         wait: Wait for a busy device instead of refusing.
         out: The run's folder; None makes one under `reports/`.
         profiles: The folder in which profiles are kept.
+        country: ISO 3166-1 alpha-3 code of the country whose electricity is used; for CO₂.
+        carbon_intensity: Grams of CO₂ equivalent a kilowatt hour; wins over the country.
+        price_per_hour: Rent of the machine an hour.
+        price_per_kwh: Price of electricity a kilowatt hour.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +57,10 @@ class JobRequest(BaseModel):
     wait: bool = False
     out: Path | None = None
     profiles: Path = Path("profiles")
+    country: str | None = None
+    carbon_intensity: float | None = Field(default=None, ge=0)
+    price_per_hour: float | None = Field(default=None, ge=0)
+    price_per_kwh: float | None = Field(default=None, ge=0)
 
     @field_validator("set", mode="before")
     @classmethod
@@ -79,6 +87,7 @@ class TuneRequest(JobRequest):
 
     Attributes:
         objective: What is tuned for.
+        slo: Limits that a configuration must keep, each like `j_per_output_token<0.05`.
         sampler: The search strategy.
         trials: Most trials of the search; None where only time is limited.
         budget: Most seconds for everything; None where only trials are limited.
@@ -89,6 +98,7 @@ class TuneRequest(JobRequest):
     """
 
     objective: str = "throughput"
+    slo: tuple[str, ...] = ()
     sampler: str = "auto"
     trials: int | None = Field(default=None, ge=1)
     budget: float | None = Field(default=None, gt=0)
@@ -132,7 +142,7 @@ def make_request(kind: type[R], flags: dict[str, Any], config_file: Path | None 
         fault = error.errors()[0]
         name = str(fault["loc"][0]).replace("_", "-") if fault["loc"] else "request"
         if fault["type"] == "extra_forbidden":
-            raise UsageError(f"{config_file}: there is no option {name!r}") from None
+            raise UsageError(f"{f'{config_file}: ' if config_file else ''}there is no option {name!r}") from None
         message = str(fault["msg"]).removeprefix("Value error, ")
         raise UsageError(f"--{name} {_shown(fault['input'])}: {message[0].lower() + message[1:]}") from None
 
@@ -142,7 +152,7 @@ def _read_config_file(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read --config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(f"--config {path} is not YAML: {' '.join(str(error).split())[:200]}") from None
     if document is None:
         return {}

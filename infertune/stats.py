@@ -76,4 +76,6 @@ def paired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0.9
     Raises:
         ValueError: The two differ in length, or a rate is not positive.
     """
+    if any(not (0 < rate < math.inf) for rate in (*new, *base)):
+        raise ValueError("a ratio needs positive, finite rates")
     return log_t_interval([a / b for a, b in zip(new, base, strict=True)], level)

@@ -1,10 +1,11 @@
 """What a run found, computed from its ledger alone: the answer, its interval, and where the time went."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from infertune.engines.base import first_line
+from infertune.figures import Economy, economy
 from infertune.knobs import Config
 from infertune.ledger import Ledger
 from infertune.measurement import Frozen, describe
@@ -46,6 +47,8 @@ class Summary(Frozen):
         candidate_samples: One figure a launch, paired with the default's.
         trials: How many trials there were in all.
         failures: Those that failed.
+        default_economy: What the default costs in energy, carbon and money.
+        candidate_economy: The same of the candidate.
         launches: How often an engine was launched.
         launch_s: Seconds spent on launches.
         run_s: Seconds spent on warm-up and windows.
@@ -63,6 +66,8 @@ class Summary(Frozen):
     candidate_samples: tuple[float, ...] = ()
     trials: int
     failures: tuple[FailureLine, ...] = ()
+    default_economy: Economy = Economy()
+    candidate_economy: Economy = Economy()
     launches: int
     launch_s: float
     run_s: float
@@ -80,7 +85,7 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
     else:
         new, base = figures(trials, candidate, objective), figures(trials, default, objective)
         gain = None
-    answer = _answer(ledger, gain, have_default=bool(base))
+    answer = _answer(ledger, gain, objective, have_default=bool(base))
     return Summary(
         answer=answer,
         unit=objective.unit,
@@ -94,6 +99,8 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         candidate_samples=tuple(new),
         trials=len(trials),
         failures=tuple(_failure_line(trial) for trial in trials if trial.measurement is None),
+        default_economy=_economy(trials, default, objective, final=pairs is not None),
+        candidate_economy=_economy(trials, candidate, objective, final=pairs is not None),
         launches=len({trial.launch_number for trial in trials}),
         launch_s=sum(trial.launch_s for trial in trials),
         run_s=sum(trial.run_s for trial in trials),
@@ -119,14 +126,14 @@ def figures(
 
 
 def ranked(trials: Sequence[Trial], objective: Objective) -> list[tuple[Config, float]]:
-    """Configurations measured in the search with the geometric mean of their figures, best first."""
+    """Configurations of the search that keep the limits, with the geometric mean of their figures, best first."""
     samples: dict[Config, list[float]] = defaultdict(list)
     for trial in trials:
         if trial.phase in ("search", "grid") and trial.measurement is not None:
             figure = objective.figure(trial.measurement)
-            if figure is not None:
+            if figure is not None and objective.keeps_limits(trial.measurement):
                 samples[trial.config].append(figure)
-    return sorted(((c, geometric_mean(values)) for c, values in samples.items()), key=lambda pair: -pair[1])
+    return _best_first(samples, objective)
 
 
 def best_searched(trials: Sequence[Trial], objective: Objective) -> Config | None:
@@ -136,15 +143,16 @@ def best_searched(trials: Sequence[Trial], objective: Objective) -> Config | Non
 
 
 def confirmed(trials: Sequence[Trial], objective: Objective) -> list[tuple[Config, float]]:
-    """Configurations measured in every confirmation round so far without a failure, best first."""
+    """Configurations that kept the limits in every confirmation round so far, best first."""
     rounds = {trial.round_number for trial in trials if trial.phase == "confirm"}
-    configs = dict.fromkeys(trial.config for trial in trials if trial.phase == "confirm")
-    whole = []
-    for config in configs:
-        samples = figures(trials, config, objective, ("confirm",))
-        if len(samples) == len(rounds):
-            whole.append((config, geometric_mean(samples)))
-    return sorted(whole, key=lambda pair: -pair[1])
+    samples: dict[Config, list[float]] = defaultdict(list)
+    for trial in trials:
+        if trial.phase == "confirm" and trial.measurement is not None and objective.keeps_limits(trial.measurement):
+            figure = objective.figure(trial.measurement)
+            if figure is not None:
+                samples[trial.config].append(figure)
+    whole = {config: values for config, values in samples.items() if len(values) == len(rounds)}
+    return _best_first(whole, objective)
 
 
 def final_pairs(
@@ -167,11 +175,23 @@ def final_pairs(
     return candidate, [pair[candidate] for pair in whole], [pair[default] for pair in whole]
 
 
-def _answer(ledger: Ledger, gain: Estimate | None, *, have_default: bool) -> Answer:
+def _economy(trials: Sequence[Trial], config: Config, objective: Objective, *, final: bool) -> Economy:
+    phases = ("final",) if final else ("search", "grid", "bench")
+    launches = [t.measurement for t in trials if t.config == config and t.phase in phases and t.measurement]
+    return economy(launches, objective.prices)
+
+
+def _best_first(samples: Mapping[Config, Sequence[float]], objective: Objective) -> list[tuple[Config, float]]:
+    means = [(config, geometric_mean(values)) for config, values in samples.items()]
+    return sorted(means, key=lambda pair: -objective.score_of(pair[1]))
+
+
+def _answer(ledger: Ledger, gain: Estimate | None, objective: Objective, *, have_default: bool) -> Answer:
     if not any(trial.measurement for trial in ledger.trials):
         return "nothing ran"
-    if gain is not None and gain.low is not None:
-        return "better" if gain.low > 1 else "no better than the default"
+    if gain is not None and gain.low is not None and gain.high is not None:
+        worst_end = gain.high if objective.lower_is_better else gain.low
+        return "better" if objective.better(worst_end, 1.0) else "no better than the default"
     if ledger.ending is None:
         return "unconfirmed"
     return "no better than the default" if have_default else "the default cannot run here"

@@ -1,6 +1,8 @@
 """Measure configurations without searching: one of them (`bench`), or every point of a grid (`landscape`)."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -10,17 +12,18 @@ from infertune.job import Job, prepare
 from infertune.knobs import Config
 from infertune.ledger import Ledger, now
 from infertune.measurement import Frozen, describe
-from infertune.objective import OBJECTIVES
+from infertune.objective import get_objective
 from infertune.observer import Observer
 from infertune.report import write_table
-from infertune.request import JobRequest
+from infertune.request import JobRequest, make_request
 from infertune.stats import Estimate, log_t_interval
 from infertune.summary import figures
 from infertune.trial import Phase, Trial
 
-_THROUGHPUT = OBJECTIVES["throughput"]
+_THROUGHPUT = get_objective("throughput")
 _ENOUGH_HALF_WIDTH = 0.02
 _MOST_POINTS = 100_000
+_MAY_CHANGE = {"repeats", "wait", "load_timeout", "run_timeout"}
 
 
 class BenchRequest(JobRequest):
@@ -79,8 +82,13 @@ def bench_request(request: BenchRequest, observer: Observer | None = None) -> Be
     observer = observer or Observer()
     job = prepare(request)
     config = job.space.repair(job.space.default.updated(request.set))
-    if config != job.space.default.updated(request.set):
-        raise UsageError(f"these settings cannot be together: {'; '.join(job.space.record().rules)}")
+    if broken := job.space.violations(config):
+        raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
+    with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
+        return _bench(job, request, config, observer)
+
+
+def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer) -> BenchResult:
     ledger = _new_ledger(job, "bench", observer)
     observer.run_starts(ledger.folder, job.space.default)
     least, most = request.launches
@@ -116,10 +124,17 @@ def landscape_request(
     """
     observer = observer or Observer()
     job = prepare(request)
+    if broken := job.space.violations(job.space.repair(job.space.default)):
+        raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
     if job.space.size > _MOST_POINTS:
         raise UsageError(
             f"the grid has {job.space.size} points; restrict it with --knob NAME=values or --set NAME=VALUE"
         )
+    with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
+        return _landscape(job, request, observer, resume)
+
+
+def _landscape(job: Job, request: LandscapeRequest, observer: Observer, resume: Path | None) -> Ledger:
     points = list(job.space.grid())
     ledger = Ledger.open(resume, mend=True) if resume else _new_ledger(job, "landscape", observer)
     observer.run_starts(ledger.folder, job.space.default)
@@ -131,6 +146,26 @@ def landscape_request(
     ledger.finish("every point was measured")
     write_table(ledger)
     return ledger
+
+
+def resumed_landscape(folder: Path, flags: Mapping[str, Any]) -> LandscapeRequest:
+    """The request that a run was started with; only its limits may be given anew.
+
+    Args:
+        folder: The run's folder.
+        flags: Flags given beside `--resume`; None for those that were not.
+
+    Raises:
+        UsageError: The folder is not a run of `landscape`, or a flag would change what is measured.
+    """
+    header = Ledger.open(folder).header
+    if header.command != "landscape":
+        raise UsageError(f"{folder} is a run of `infertune {header.command}`, not of `infertune landscape`")
+    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    if others := sorted(given.keys() - _MAY_CHANGE):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
+    return make_request(LandscapeRequest, {**header.request, **given, "out": folder})
 
 
 def _new_ledger(job: Job, command: str, observer: Observer) -> Ledger:
@@ -152,10 +187,7 @@ def _measure(
     first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
     trials = []
     try:
-        with (
-            device_lock(job.lock_names, wait=job.request.wait),
-            job.bench(ledger.folder, first_launch, observer.note) as bench,
-        ):
+        with job.bench(ledger.folder, first_launch, observer.note) as bench:
             for config, round_number in points:
                 fresh = phase == "bench"
                 observer.trial_starts(config, live=not fresh and bench.takes(config))

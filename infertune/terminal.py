@@ -12,7 +12,7 @@ from infertune.knobs import Config, SearchSpace, format_scalar
 from infertune.measurement import describe
 from infertune.observer import Observer
 from infertune.profile import changed_settings
-from infertune.report.markdown import answer_sentence, interval_text
+from infertune.report.markdown import answer_sentence, economy_rows, interval_text
 from infertune.stats import Estimate
 from infertune.summary import Summary
 from infertune.trial import Trial
@@ -120,6 +120,11 @@ def print_study(console: Console, study: Study) -> None:
     changed = study.profile.changed
     if changed.root:
         console.print(f"settings: {escape(str(changed))}", highlight=False, soft_wrap=True)
+    known = [row for row in economy_rows(summary.default_economy, summary.candidate_economy) if row[2] != "–"]
+    for name, default, candidate in known:
+        console.print(f"{name}: {candidate} (default {default})", highlight=False)
+    if known:
+        console.print(f"energy is of {summary.candidate_economy.basis}", highlight=False)
     if summary.failures:
         console.print(f"{len(summary.failures)} of {summary.trials} trials failed:")
         for failure in summary.failures[:_MOST_FAILURES]:

@@ -1,6 +1,7 @@
 """Tune an engine on this machine. This page is the product, from top to bottom."""
 
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -19,11 +20,11 @@ from infertune.job import Job, prepare
 from infertune.knobs import Config
 from infertune.ledger import Ledger, now
 from infertune.measurement import Measurement, describe
-from infertune.objective import Objective, get_objective
+from infertune.objective import Objective, objective_of
 from infertune.observer import Observer
 from infertune.profile import Profile, profile_of, profile_path
 from infertune.report import to_dataframe, write_report
-from infertune.request import TuneRequest, make_request
+from infertune.request import JobRequest, TuneRequest, make_request
 from infertune.search import Searcher, make_searcher
 from infertune.stats import geometric_mean, paired_ratio
 from infertune.summary import Summary, confirmed, default_config, figures, final_pairs, ranked, summarise
@@ -33,7 +34,7 @@ _MAY_CHANGE = {"trials", "budget", "patience", "wait", "load_timeout", "run_time
 _DEFAULT_TRIALS = 30
 _RACING_SHARE = 0.7
 _SLOWEST_SHARE = 5
-_GAIN_WORTH_PATIENCE = 1.01
+_GAIN_WORTH_PATIENCE = math.log(1.01)
 _ENOUGH_HALF_WIDTH = 0.02
 _CONFIRM_BUDGET_SHARE = 0.5
 _FEWEST_ROUNDS = 2
@@ -79,32 +80,33 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         InterruptedRunError: Ctrl-C. The engine is gone; profile and report of what there is so far are in the folder.
     """
     observer = observer or Observer()
-    objective = get_objective(request.objective)
+    objective = objective_of(request)
     job = prepare(request)
-    ledger = Ledger.open(resume, mend=True) if resume else Ledger.create(job.new_folder(), job.header("tune"))
-    observer.run_starts(ledger.folder, default_config(ledger))
-    for note in (*job.notes, *ledger.warnings):
-        observer.note(note)
+    if broken := job.space.violations(job.space.repair(job.space.default)):
+        raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
     searcher = make_searcher(job.space, sampler=request.sampler, trials=_most_trials(request), seed=request.seed)
-    first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
-    try:
-        with (
-            device_lock(job.lock_names, wait=request.wait),
-            job.bench(ledger.folder, first_launch, observer.note) as bench,
-        ):
-            run = _Run(request, job, ledger, bench, objective, observer)
-            if ledger.ending is None:
-                ended = run.search(searcher)
-                run.confirm()
-                run.compare()
-                ledger.finish(ended)
-    except KeyboardInterrupt:
-        _finished(ledger, request)
-        raise InterruptedRunError(
-            f"interrupted after {len(ledger.trials)} trials; continue: infertune tune --resume {ledger.folder}; "
-            f"best so far, unconfirmed: {ledger.folder / 'profile.yaml'}"
-        ) from None
-    return _finished(ledger, request)
+    _check_can_save(request.profiles)
+    with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
+        ledger = Ledger.open(resume, mend=True) if resume else Ledger.create(job.new_folder(), job.header("tune"))
+        observer.run_starts(ledger.folder, default_config(ledger))
+        for note in (*job.notes, *ledger.warnings):
+            observer.note(note)
+        first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
+        try:
+            with job.bench(ledger.folder, first_launch, observer.note) as bench:
+                run = _Run(request, job, ledger, bench, objective, observer)
+                if ledger.ending is None:
+                    ended = run.search(searcher)
+                    winner = run.confirm()
+                    run.compare(winner)
+                    ledger.finish(ended)
+        except KeyboardInterrupt:
+            _finished(ledger, request)
+            raise InterruptedRunError(
+                f"interrupted after {len(ledger.trials)} trials; continue: infertune tune --resume {ledger.folder}; "
+                f"best so far, unconfirmed: {ledger.folder / 'profile.yaml'}"
+            ) from None
+        return _finished(ledger, request)
 
 
 def resumed_request(folder: Path, flags: Mapping[str, Any]) -> TuneRequest:
@@ -125,6 +127,18 @@ def resumed_request(folder: Path, flags: Mapping[str, Any]) -> TuneRequest:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
     return make_request(TuneRequest, {**header.request, **given, "out": folder})
+
+
+def report_again(folder: Path) -> Path:
+    """Write a run's report again from its ledger alone; its path.
+
+    Raises:
+        UsageError: The folder is not a run.
+    """
+    ledger = Ledger.open(folder)
+    tuned = ledger.header.command == "tune"
+    request = make_request(TuneRequest if tuned else JobRequest, dict(ledger.header.request))
+    return write_report(ledger, summarise(ledger, objective_of(request)))
 
 
 class _Run:
@@ -172,40 +186,46 @@ class _Run:
             searcher.tell(config, self._score(trial))
             self._after(trial)
 
-    def confirm(self) -> None:
-        """Measure the best and the default again, on fresh launches in turn and on prompts not seen before."""
+    def confirm(self) -> Config | None:
+        """Measure the best and the default again, on fresh launches in turn and on unseen prompts; the winner.
+
+        None if nothing looks better than the default. A single finalist needs no confirmation: it is compared at once.
+        """
         finalists = self._finalists()
-        if not finalists:
-            return
         n_finalists, rounds = self._affordable(len(finalists))
-        configs = [self._default, *finalists[:n_finalists]]
+        finalists = finalists[:n_finalists]
+        if len(finalists) <= 1:
+            return finalists[0] if finalists else None
+        configs = [self._default, *finalists]
         self._observer.phase("confirm", rounds * len(configs))
-        dropped = {t.config for t in self._ledger.trials if t.phase == "confirm" and t.measurement is None}
         for number in range(rounds):
             plan = self._job.plan("confirm", self._n_requests, number)
             for config in configs if number % 2 == 0 else reversed(configs):
-                if config not in dropped and not self._done("confirm", number, config):
-                    trial = self._measure("confirm", config, plan, fresh=True, round_number=number)
-                    if trial.measurement is None:
-                        dropped.add(config)
+                if config not in self._failed("confirm") and not self._done("confirm", number, config):
+                    self._measure("confirm", config, plan, fresh=True, round_number=number)
+        order = [config for config, _ in confirmed(self._ledger.trials, self._objective)]
+        return order[0] if order and order[0] != self._default else None
 
-    def compare(self) -> None:
+    def compare(self, winner: Config | None) -> None:
         """The winner against the default once more, on further unseen prompts: the number that is reported."""
-        order = [config for config, _ in confirmed(self._ledger.trials, self._objective) if config != self._default]
-        if not order or not figures(self._ledger.trials, self._default, self._objective, ("confirm",)):
+        if winner is None:
             return
-        winner, (least, most) = order[0], self._request.final_launches
+        least, most = self._request.final_launches
         self._observer.phase("final comparison", 2 * most)
         for number in range(most):
             plan = self._job.plan("final", self._n_requests, number)
             for config in (self._default, winner) if number % 2 == 0 else (winner, self._default):
-                if not self._done("final", number, config):
+                if config not in self._failed("final") and not self._done("final", number, config):
                     self._measure("final", config, plan, fresh=True, round_number=number)
             pairs = final_pairs(self._ledger.trials, self._default, self._objective)
             if pairs and number + 1 >= least:
                 ratio = paired_ratio(pairs[1], pairs[2], level=0.99)
                 if ratio.half_width < _ENOUGH_HALF_WIDTH or self._left_s() <= 0:
                     return
+
+    def _failed(self, phase: Phase) -> set[Config]:
+        """Configurations that failed in a phase: they are not tried in it again."""
+        return {trial.config for trial in self._ledger.trials if trial.phase == phase and trial.measurement is None}
 
     def _measure(self, phase: Phase, config: Config, plan: Plan, *, fresh: bool, round_number: int = 0) -> Trial:
         self._observer.trial_starts(config, live=not fresh and self._bench.takes(config))
@@ -231,7 +251,7 @@ class _Run:
             self._plan = self._job.plan("search", self._n_requests, windows=2)
         order = ranked(self._ledger.trials, self._objective)
         if self._objective.name != "throughput" or not order:
-            return self._plan
+            return self._plan  # racing is by rate: it is no guide where something else is tuned for
         return self._plan.model_copy(update={"floor_output_tokens_per_s": _RACING_SHARE * order[0][1]})
 
     def _after(self, trial: Trial) -> None:
@@ -247,8 +267,9 @@ class _Run:
     def _finalists(self) -> list[Config]:
         """The best of the search that look better than the default, best first."""
         order = ranked(self._ledger.trials, self._objective)
-        default = next((figure for config, figure in order if config == self._default), 0.0)
-        return [c for c, figure in order if figure > default and c != self._default][: self._request.finalists]
+        default = dict(order).get(self._default)
+        better = [c for c, figure in order if default is None or self._objective.better(figure, default)]
+        return [config for config in better if config != self._default][: self._request.finalists]
 
     def _score(self, trial: Trial) -> float | None:
         return self._objective.score(trial.measurement) if trial.measurement else None
@@ -262,11 +283,11 @@ class _Run:
         """Whether the last trials brought no gain over 1%; never where the grid is measured whole."""
         if self._request.sampler == "grid" or self._request.budget is None and self._request.trials is not None:
             return False
-        best, since = 0.0, 0
+        best, since = -math.inf, 0
         for trial in done:
-            figure = self._objective.figure(trial.measurement) if trial.measurement else None
-            gained = figure is not None and figure > best * _GAIN_WORTH_PATIENCE
-            best, since = (figure or best, 0) if gained else (best, since + 1)
+            score = self._score(trial)
+            gained = score is not None and score > best + _GAIN_WORTH_PATIENCE
+            best, since = (score if score is not None and gained else best), (0 if gained else since + 1)
         return since >= self._request.patience
 
     def _spent_s(self) -> float:
@@ -317,15 +338,34 @@ def _most_trials(request: TuneRequest) -> int | None:
     return request.trials
 
 
+def _check_can_save(profiles: Path) -> None:
+    """Find out before the run, not after it, that its profile cannot be saved."""
+    nearest = next(path for path in (profiles.absolute(), *profiles.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        what = "cannot be written" if nearest.is_dir() else "is no folder"
+        raise UsageError(f"cannot save a profile under {profiles}: {nearest} {what}; choose another --profiles")
+
+
 def _finished(ledger: Ledger, request: TuneRequest) -> Study:
-    """Save the profile and write the report."""
-    summary = summarise(ledger, get_objective(request.objective))
+    """Save the profile and write the report.
+
+    Raises:
+        BenchmarkError: The disk refused; the ledger holds everything all the same.
+    """
+    summary = summarise(ledger, objective_of(request))
     profile = profile_of(ledger, summary, request.objective)
-    profile.save(ledger.folder / "profile.yaml")
     profile_file = ledger.folder / "profile.yaml"
-    if ledger.ending is not None:
-        profile_file = profile.save(profile_path(request.profiles, profile.fingerprint))
-    return Study(ledger, summary, profile, profile_file, write_report(ledger, summary))
+    try:
+        report_file = write_report(ledger, summary)
+        profile.save(profile_file)
+        if ledger.ending is not None:
+            profile_file = profile.save(profile_path(request.profiles, profile.fingerprint))
+    except (OSError, UsageError) as error:
+        raise BenchmarkError(
+            f"{error}; the {len(ledger.trials)} trials are safe: make room or a way, then write profile and report "
+            f"with --resume {ledger.folder}"
+        ) from None
+    return Study(ledger, summary, profile, profile_file, report_file)
 
 
 def tune(model: str | None = None, **options: Any) -> Study:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,8 +197,10 @@ def parse_workload(spec: str, n_requests: int | None = None, seed: int = 0) -> W
     content = _read_bytes(path)
     try:
         pool = readers[kind](content.decode("utf-8-sig"), output_tokens)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise UsageError(f"workload file {path} is malformed: {error}") from None
+    if pool and pool[0].text is not None:  # the same text in two parts would have been seen before
+        pool = list({request.text: request for request in pool}.values())
     if len(pool) < _FEWEST_REQUESTS:
         raise UsageError(
             f"workload file {path} has {len(pool)} requests; tuning and confirmation need separate ones, "
@@ -215,7 +218,7 @@ def _synthetic(spec: str, rest: str, n_requests: int | None, seed: int) -> Workl
             raise UsageError(f"workload {spec!r}: {option!r} is not in=…, out=… or prefix=…")
         given[name] = value
     prefix = given.get("prefix", "0")
-    if not prefix.isdigit():
+    if not re.fullmatch(r"\d+", prefix):
         raise UsageError(f"workload {spec!r}: prefix={prefix} is not a number of tokens")
     if not {"in", "out"} <= given.keys():
         raise UsageError(f"workload {spec!r} needs in=… and out=…, such as synthetic:in=512,out=128")
@@ -237,7 +240,8 @@ def _parse_lengths(spec: str, text: str) -> Lengths:
     elif match := re.fullmatch(r"(\d+)-(\d+)", text):
         lengths = Lengths(int(match[1]), int(match[2]))
     elif match := re.fullmatch(r"lognormal\((\d+),(\d+(?:\.\d+)?)\)", text):
-        lengths = Lengths(int(match[1]), 16 * int(match[1]), float(match[2]))
+        sigma = float(match[2])
+        lengths = Lengths(int(match[1]), int(match[1]) * (16 if sigma else 1), sigma)
     else:
         raise UsageError(f"workload {spec!r}: {text!r} is not 512, 64-256 or lognormal(MEDIAN,SIGMA)")
     if not 1 <= lengths.low <= lengths.high:
@@ -253,6 +257,8 @@ def _read_bytes(path: Path) -> bytes:
         content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except OSError as error:
         raise UsageError(f"cannot read workload file {path}: {error.strerror or error}") from None
+    except (EOFError, zlib.error) as error:
+        raise UsageError(f"workload file {path} is damaged gzip: {error}") from None
     if not content.strip():
         raise UsageError(f"workload file {path} is empty")
     try:
@@ -282,7 +288,7 @@ def _read_trace(text: str, _output_tokens: int) -> list[Request]:
 def _read_jsonl(text: str, output_tokens: int) -> list[Request]:
     """One JSON object a line with `prompt` and, if wished, `output_tokens`."""
     pool = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: a JSON text may hold U+2028
         if not line.strip():
             continue
         try:

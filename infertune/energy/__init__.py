@@ -1,5 +1,5 @@
 """Energy meters: what one window cost in joules, honestly labelled."""
 
-from infertune.energy.base import EnergyMeter, NoMeter, open_meter
+from infertune.energy.base import CarbonOptions, EnergyMeter, Reading, SourceStatus, open_meter
 
-__all__ = ["EnergyMeter", "NoMeter", "open_meter"]
+__all__ = ["CarbonOptions", "EnergyMeter", "Reading", "SourceStatus", "open_meter"]

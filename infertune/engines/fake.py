@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from infertune.device import Device
+from infertune.energy import EnergyMeter, Reading
 from infertune.engines.base import (
     Availability,
     Completion,
@@ -29,7 +30,7 @@ from infertune.engines.base import (
 )
 from infertune.errors import UsageError
 from infertune.knobs import Choice, Config, Constraint, Float, Int, Scalar, SearchSpace, doubling
-from infertune.measurement import EngineFacts, Infeasible
+from infertune.measurement import Energy, EngineFacts, Infeasible
 from infertune.models import Model
 from infertune.workload import Workload
 
@@ -37,7 +38,7 @@ _LAUNCH_S = 30.0
 _LAUNCH_NOISE = 0.012
 _WINDOW_NOISE = 0.005
 _FAULTS = (
-    "none", "oom at load", "oom in run", "rejected", "exception", "segfault", "exit", "hang at load",
+    "no fault", "oom at load", "oom in run", "rejected", "exception", "segfault", "exit", "hang at load",
     "hang at warmup", "hang in run", "short answer", "nan",
 )  # fmt: skip
 
@@ -109,10 +110,11 @@ class FakeEngine:
         if not self.simulated:
             speeds = Int("speed", doubling(1, 8), 1, scope="live", why="the work takes 1/speed of the time")
             size = Int("size", (1, 2), 1, why="nothing but a launch")
-            return SearchSpace((Choice("fault", _FAULTS, "none", why="how to fail"), speeds, size))
+            return SearchSpace((Choice("fault", _FAULTS, "no fault", why="how to fail"), speeds, size))
         return SearchSpace(
             knobs=(
-                Int("max_num_seqs", doubling(4, 512), 64, scope="live", is_concurrency=True, why="requests that run at once"),
+                Int("max_num_seqs", doubling(4, 512), 64, scope="live", is_concurrency=True,
+                    why="requests that run at once"),
                 Int("max_num_batched_tokens", doubling(256, 16384), 2048, scope="live", unit="tokens",
                     why="tokens in one step; too few starve the slots"),
                 Choice("compiled", (False, True), False, why="faster steps for a longer launch"),
@@ -158,6 +160,7 @@ class LoadedFake(LoadedEngine):
         self._launch_factor = math.exp(self._rng.gauss(0, _LAUNCH_NOISE))
         self._now_s = _LAUNCH_S
         self.clock = lambda: self._now_s
+        self._meter = _SimulatedMeter()
         self._check_memory()
 
     def apply(self, live: Config) -> None:
@@ -171,7 +174,12 @@ class LoadedFake(LoadedEngine):
         rate *= math.exp(self._rng.gauss(0, _WINDOW_NOISE))
         duration_s = sum(prompt.output_tokens for prompt in prompts) / rate
         self._now_s += duration_s
+        self._meter.gpu_j = power_w(_numbers(self._config)) * duration_s
         return [Completion(prompt.output_tokens, latency_s=duration_s) for prompt in prompts]
+
+    def meter(self) -> EnergyMeter:
+        """Its power is of a closed form too."""
+        return self._meter
 
     def slots(self) -> int:
         """Requests that run at once."""
@@ -197,6 +205,31 @@ class LoadedFake(LoadedEngine):
         share = self._landscape.memory(_numbers(self._config))
         if share > 1:
             raise FakeOutOfMemoryError(f"out of memory: {share:.0%} of the device would be needed")
+
+
+def power_w(c: Mapping[str, float]) -> float:
+    """Power of a configuration in watts: more with more slots, and with a compiled model."""
+    return 120 + 400 * c["max_num_seqs"] / (c["max_num_seqs"] + 100) + (60 if c["compiled"] else 0)
+
+
+class _SimulatedMeter:
+    """Says what the simulation used in its last job."""
+
+    def __init__(self) -> None:
+        self.gpu_j = 0.0
+
+    def measure_idle(self) -> None:
+        """Known beforehand."""
+
+    def begin(self) -> None:
+        """Nothing to start."""
+
+    def end(self) -> Reading:
+        """As simulated; labelled modelled, for nothing was measured."""
+        return Reading(Energy(gpu_j=self.gpu_j, gpu_idle_w=120.0, gpu_source="modelled", reason="simulated"))
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 class LoadedFaulty(LoadedEngine):

@@ -5,14 +5,13 @@ matters is how many requests go into a batch and which. Nearly everything change
 needs a new one. Seen with transformers 5.19 and torch 2.13.
 """
 
-import importlib.metadata
 import os
 import resource
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -27,25 +26,15 @@ from infertune.engines.base import (
     Setup,
     first_line,
 )
+from infertune.engines.hf_space import pipeline_space, whole
+from infertune.engines.installed import installed_versions
 from infertune.errors import UsageError
-from infertune.knobs import Choice, Condition, Config, Constraint, Int, Knob, Scalar, SearchSpace, doubling
+from infertune.knobs import Config, Scalar, SearchSpace
 from infertune.measurement import EngineFacts, Infeasible
 from infertune.models import Model
-from infertune.units import format_bytes
-from infertune.workload import Request, Workload
+from infertune.workload import Workload
 
 _PACKAGES = ("transformers", "torch", "accelerate", "flash_attn")
-_PROBE = """
-import importlib.metadata, sys
-for name in sys.argv[1:]:
-    try: print(name, importlib.metadata.version(name))
-    except importlib.metadata.PackageNotFoundError: pass
-"""
-_PROBE_TIMEOUT_S = 60
-_DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_USABLE_MEMORY = 0.9  # the rest is for activations, logits and the allocator's gaps
-_SAMPLED_REQUESTS = 1000
-_BYTES_PER_TEXT_TOKEN = 3  # English and code have 3 to 4; a byte-level tokenizer has 1
 _STATIC_CACHE_STEP_TOKENS = 128
 _OOM_TYPES = ("OutOfMemoryError", "MemoryError")
 _OOM_TEXTS = ("CUDA out of memory", "CUDA error: out of memory", "DefaultCPUAllocator: can't allocate memory")
@@ -79,52 +68,7 @@ class HfEngine:
         """
         if model is None:
             raise UsageError("the hf engine needs a MODEL: a hub id, a folder, or builtin:tiny")
-        memory = _MemoryNeed(model, device, workload)
-        memory.check_smallest()
-        dtypes = tuple(name for name in _dtypes(model, device) if memory.fits(name, batch_size=1))
-        conditions: tuple[Condition, ...] = ()
-        knobs = [
-            Int(
-                "batch_size", doubling(1, 512 if device.kind == "gpu" else 64), 1, scope="live", is_concurrency=True, unit="requests",
-                why="Requests run together: more share one reading of the weights, and each waits for the longest.",
-            ),
-            Choice(
-                "request_order", ("as_given", "by_length"), "as_given", scope="live",
-                why="Sorted by prompt length, a batch holds less padding; a request may come later than its turn.",
-            ),
-            Choice(
-                "attn_implementation", self._attention(model, device), "sdpa", scope="live",
-                why="The attention kernel: fused, or plain matrix products, which small models can run faster.",
-            ),
-            Choice(
-                "cache_implementation", ("dynamic", "static"), "dynamic", scope="live",
-                why="A KV cache that grows with every token, or one allocated at full length beforehand.",
-            ),
-        ]  # fmt: skip
-        if device.kind == "gpu":
-            knobs.append(
-                Choice(
-                    "disable_compile", (False, True), False, scope="live",
-                    why="A static cache makes generate() compile decoding: faster steps for seconds of compiling.",
-                )
-            )  # fmt: skip
-            conditions = (Condition("disable_compile", on="cache_implementation", among=("static",)),)
-        else:
-            knobs.append(
-                Int(
-                    "threads", doubling(1, device.cores), device.cores, scope="live",
-                    why="Threads of one operation: more of them compute faster until they wait for memory.",
-                )
-            )  # fmt: skip
-        knobs.append(
-            Choice("dtype", dtypes, model.dtype, why="Number format of weights and KV cache; it changes outputs.")
-        )
-        return SearchSpace(
-            knobs=tuple(knobs),
-            conditions=conditions,
-            constraints=(memory.constraint(next(knob for knob in knobs if knob.name == "batch_size")),),
-            notes=_notes(device, [name for name in _dtypes(model, device) if name not in dtypes]),
-        )
+        return pipeline_space(model, device, workload, flash_attention="flash_attn" in self._versions)
 
     def classify(self, failure: Failure) -> Infeasible | None:
         """Out of memory on a GPU or a CPU; settings that transformers refuses; None for everything else."""
@@ -143,21 +87,13 @@ class HfEngine:
             os.environ["HF_HUB_OFFLINE"] = "1"  # all that a dummy model needs lies in its folder
         return LoadedHf(setup.model, setup.device, str(setup.config["dtype"]))
 
-    def _attention(self, model: Model, device: Device) -> tuple[str, ...]:
-        flash = device.kind == "gpu" and "flash_attn" in self._versions and model.dtype != "float32"
-        return ("sdpa", "eager", "flash_attention_2") if flash else ("sdpa", "eager")
-
     @cached_property
     def _versions(self) -> dict[str, str]:
-        """Installed versions of our packages where the worker will run, without importing any of them."""
-        if self._python is None:
-            return installed_versions()
-        command = [str(self._python), "-c", _PROBE, *_PACKAGES]
+        """Installed versions of our packages where the worker will run; none if its interpreter does not answer."""
         try:
-            answer = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=True)
+            return installed_versions(_PACKAGES, self._python)
         except (OSError, subprocess.SubprocessError):
             return {}
-        return dict(line.split(" ", 1) for line in answer.stdout.splitlines())
 
 
 class LoadedHf(LoadedEngine):
@@ -197,7 +133,7 @@ class LoadedHf(LoadedEngine):
         self._launched_attention = self._attention()
         self._live = Config({"batch_size": 1})
         self._notes: tuple[str, ...] = ()
-        self._versions = installed_versions()
+        self._versions = installed_versions(_PACKAGES)
 
     def apply(self, live: Config) -> None:
         """Change batch size, order, attention, cache and threads.
@@ -209,7 +145,7 @@ class LoadedHf(LoadedEngine):
 
         self._set_attention(str(live["attn_implementation"]))
         if "threads" in live:
-            torch.set_num_threads(_whole(live["threads"]))
+            torch.set_num_threads(whole(live["threads"]))
         self._live = live
 
     def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
@@ -238,7 +174,7 @@ class LoadedHf(LoadedEngine):
 
     def slots(self) -> int:
         """The batch size."""
-        return _whole(self._live["batch_size"])
+        return whole(self._live["batch_size"])
 
     def facts(self) -> EngineFacts:
         """Versions, and the settings as the model reports them."""
@@ -331,93 +267,6 @@ class LoadedHf(LoadedEngine):
         return settings
 
 
-def installed_versions() -> dict[str, str]:
-    """Package → version of what is installed beside this interpreter, without importing it."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-class _MemoryNeed:
-    """Weights, and the KV cache of one batch in which every request is as long as the workload's longest."""
-
-    def __init__(self, model: Model, device: Device, workload: Workload) -> None:
-        self._model, self._device = model, device
-        self._budget_bytes = _USABLE_MEMORY * device.memory_bytes
-        requests = workload.pool or workload.draw("search", _SAMPLED_REQUESTS)
-        prompt_tokens = max(_prompt_tokens(request, model) for request in requests)
-        self._longest_tokens = min(prompt_tokens + workload.largest_output_tokens, model.context_tokens)
-
-    def of(self, dtype: str, batch_size: int) -> float:
-        """Bytes needed."""
-        scale = _DTYPE_BYTES.get(dtype, 2) / _DTYPE_BYTES.get(self._model.dtype, 2)
-        kv_bytes = batch_size * self._longest_tokens * self._model.kv_bytes_per_token
-        return scale * (self._model.parameter_bytes + kv_bytes)
-
-    def fits(self, dtype: str, batch_size: int) -> bool:
-        """Whether that is within the usable memory."""
-        return self.of(dtype, batch_size) <= self._budget_bytes
-
-    def check_smallest(self) -> None:
-        """Refuse a model of which not even one request fits."""
-        dtype = self._model.dtype
-        if not self.fits(dtype, batch_size=1):
-            raise UsageError(
-                f"{self._model.name} needs {format_bytes(self._model.parameter_bytes)} for its weights and "
-                f"{format_bytes(self.of(dtype, 1) - self._model.parameter_bytes)} for one request's KV cache, but "
-                f"{self._device.name} has {format_bytes(self._device.memory_bytes)}; take a smaller model"
-            )
-
-    def constraint(self, batch_size: Knob) -> Constraint:
-        """The batch size that memory allows."""
-
-        def holds(values: Mapping[str, Scalar]) -> bool:
-            return self.fits(str(values["dtype"]), _whole(values["batch_size"]))
-
-        def mend(values: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
-            fitting = [value for value in batch_size.values if self.fits(str(values["dtype"]), _whole(value))]
-            return {"batch_size": fitting[-1]}
-
-        return Constraint(
-            "memory",
-            f"weights and the KV cache of one batch of requests of {self._longest_tokens} tokens must fit "
-            f"{_USABLE_MEMORY:.0%} of {format_bytes(self._device.memory_bytes)}",
-            holds,
-            mend,
-        )
-
-
-def _dtypes(model: Model, device: Device) -> tuple[str, ...]:
-    """The model's own dtype first, then others that this device computes well."""
-    others = ("bfloat16", "float16") if device.kind == "gpu" else ("bfloat16", "float32")
-    return tuple(dict.fromkeys((model.dtype, *others)))
-
-
-def _notes(device: Device, too_large: Sequence[str]) -> tuple[str, ...]:
-    """What was left out of the space, and why."""
-    notes = [f"dtype {name}: left out, its weights do not fit the memory" for name in too_large]
-    notes.append("torch.compile with a dynamic cache: left out, every new length compiles again")
-    notes.append("quantized and offloaded caches, flex_attention: left out, not usable through a batched pipeline")
-    if device.kind == "cpu":
-        notes.append("dtype float16: left out on a CPU, it has no fast kernels there (75% slower)")
-        notes.append("compiled decoding: generate() compiles for a static cache on GPUs only")
-    elif device.count > 1:
-        notes.append(f"one GPU of {device.count} is used: device_map splits layers, and the GPUs take turns")
-    return tuple(notes)
-
-
-def _prompt_tokens(request: Request, model: Model) -> int:
-    """A prompt's length in tokens; of a text an estimate, since the parent has no tokenizer."""
-    if request.text is None:
-        return request.prompt_tokens or 0
-    size_bytes = len(request.text.encode())
-    return size_bytes if model.weights == "dummy" else size_bytes // _BYTES_PER_TEXT_TOKEN + 1
-
-
 def _padded_tokens(batch: Sequence[Prompt]) -> int:
     """The length to which every request of a batch grows."""
     return max(len(prompt.token_ids) for prompt in batch) + max(prompt.output_tokens for prompt in batch)
@@ -426,11 +275,6 @@ def _padded_tokens(batch: Sequence[Prompt]) -> int:
 def _is_out_of_memory(error_type: str, message: str) -> bool:
     """CPU allocations fail with a plain RuntimeError, so the text decides."""
     return error_type in _OOM_TYPES or any(text in message for text in _OOM_TEXTS)
-
-
-def _whole(value: Scalar) -> int:
-    assert isinstance(value, int), value
-    return value
 
 
 def _token_pipeline_class() -> type[Any]:

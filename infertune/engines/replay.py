@@ -16,7 +16,7 @@ from typing import ClassVar
 import pandas as pd
 
 from infertune.device import Device
-from infertune.energy import EnergyMeter
+from infertune.energy import EnergyMeter, Reading
 from infertune.engines.base import (
     Availability,
     Completion,
@@ -27,8 +27,11 @@ from infertune.engines.base import (
     Setup,
 )
 from infertune.errors import UsageError
+from infertune.figures import j_per_output_token
 from infertune.knobs import Config, Knob, Scalar, SearchSpace, format_scalar, parse_scalar
-from infertune.measurement import Energy, EngineFacts, Infeasible
+from infertune.ledger import FILE_NAME as LEDGER_NAME
+from infertune.ledger import Ledger
+from infertune.measurement import Energy, EngineFacts, Infeasible, Measurement
 from infertune.models import Model
 from infertune.workload import Workload
 
@@ -174,19 +177,22 @@ class _RecordedMeter:
     def __init__(self) -> None:
         self.energy = Energy()
 
+    def measure_idle(self) -> None:
+        """Not recorded."""
+
     def begin(self) -> None:
         """Nothing to start."""
 
-    def end(self) -> Energy:
+    def end(self) -> Reading:
         """As recorded."""
-        return self.energy
+        return Reading(self.energy)
 
     def close(self) -> None:
         """Nothing to close."""
 
 
 def read_table(path: Path, ignore: Sequence[str] = ()) -> Table:
-    """A recorded table.
+    """A recorded table: a CSV, a ledger or the folder of a run.
 
     The default configuration of a CSV is taken to be every knob's first value in ascending order (the first seen for
     words) if the table has that row, and its first row otherwise.
@@ -194,6 +200,8 @@ def read_table(path: Path, ignore: Sequence[str] = ()) -> Table:
     Raises:
         UsageError: The file is missing, or is no such table.
     """
+    if path.is_dir() or path.name == LEDGER_NAME:
+        return _table_of_ledger(path if path.is_dir() else path.parent)
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError, UnicodeDecodeError) as error:
@@ -206,7 +214,8 @@ def read_table(path: Path, ignore: Sequence[str] = ()) -> Table:
     names = [name for name in frame.columns if name not in RESERVED and name not in ignore]
     if not names:
         raise UsageError(f"table {path} has no column that is a knob")
-    cells = {name: [parse_scalar(text) for text in frame[name]] for name in names}
+    frame = frame.fillna("")  # a row that ends early
+    cells = {name: _cells(path, name, frame[name].tolist()) for name in names}
     rows: dict[Config, list[Row]] = defaultdict(list)
     for number, record in enumerate(frame.to_dict("records")):
         config = Config({name: cells[name][number] for name in names})
@@ -220,6 +229,40 @@ def read_table(path: Path, ignore: Sequence[str] = ()) -> Table:
     )
     default = lowest if lowest in rows else next(iter(rows))
     return Table(tuple(_knob(name, cells[name], default[name]) for name in names), dict(rows))
+
+
+def _table_of_ledger(folder: Path) -> Table:
+    """What a run measured in its search or grid; what it found rejected is not in the table, and so rejected again."""
+    ledger = Ledger.open(folder)
+    rows: dict[Config, list[Row]] = defaultdict(list)
+    for trial in ledger.trials:
+        if trial.phase not in ("search", "grid"):
+            continue
+        match trial.outcome:
+            case Measurement() as measurement:
+                rate = measurement.output_tokens_per_s
+                row = Row(rate, j_per_output_token=j_per_output_token(measurement), launch_s=measurement.load_s)
+            case Infeasible(reason="rejected"):
+                continue
+            case Infeasible():
+                row = Row(1.0, status="oom", launch_s=trial.cost_s)
+            case failure:
+                row = Row(1.0, status="timeout" if failure.kind == "timed_out" else "crash", launch_s=trial.cost_s)
+        rows[trial.config].append(row)
+    if not rows:
+        raise UsageError(f"{folder} has no measured configuration to replay")
+    return Table(ledger.header.space.knobs, dict(rows))
+
+
+def _cells(path: Path, name: str, texts: Sequence[str]) -> list[Scalar]:
+    """A knob's values; if one of its numbers is a fraction, `16` and `16.0` are the same."""
+    values = [parse_scalar(text) for text in texts]
+    for line, value in enumerate(values, start=2):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"table {path}, line {line}: {name} is not a finite number")
+    if _numeric(values) and any(isinstance(value, float) for value in values):
+        return [_as_float(value) for value in values]
+    return values
 
 
 def _row(path: Path, line: int, record: dict[str, str]) -> Row:
@@ -237,6 +280,9 @@ def _row(path: Path, line: int, record: dict[str, str]) -> Row:
         )
     except ValueError as error:
         raise UsageError(f"table {path}, line {line}: {error}") from None
+    costs = (row.launch_s, row.j_per_output_token or 0.0)
+    if not all(0 <= cost < math.inf for cost in costs):
+        raise UsageError(f"table {path}, line {line}: launch_s and j_per_output_token must not be below 0")
     if not 0 < row.rate < math.inf:
         raise UsageError(f"table {path}, line {line}: output_tokens_per_s must be over 0 where status is ok")
     return row

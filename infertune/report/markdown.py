@@ -1,5 +1,6 @@
 """`report.md`: what a pull request shows."""
 
+from infertune.figures import Economy
 from infertune.knobs import Config
 from infertune.ledger import Ledger
 from infertune.measurement import describe
@@ -27,6 +28,7 @@ def to_markdown(ledger: Ledger, summary: Summary) -> str:
         _estimate_row("tuned" if summary.answer == "better" else "best candidate", summary.candidate),
         "",
         *_settings(summary),
+        *_economy(summary),
         "## What was measured",
         "",
         f"- Engine: {header.engine} {header.engine_version or ''}; infertune {header.infertune_version}",
@@ -87,13 +89,45 @@ def _estimate_row(name: str, estimate: Estimate | None) -> str:
     return f"| {name} | {format_rate(estimate.mean)} | {interval_text(estimate)} | {estimate.n} |"
 
 
+def _economy(summary: Summary) -> list[str]:
+    """What default and candidate cost; one sentence where no energy is known."""
+    default, candidate = summary.default_economy, summary.candidate_economy
+    rows = [row for row in economy_rows(default, candidate) if row[1] != "–" or row[2] != "–"]
+    if not rows:
+        return [f"Energy: not known ({_cell(default.basis)}).", ""]
+    lines = ["| per configuration | default | candidate |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {a} | {b} |" for name, a, b in rows]
+    return [
+        *lines,
+        "",
+        f"Energy: {_cell(candidate.basis)}; gross unless it says net. CO₂: {_cell(candidate.carbon)}.",
+        "",
+    ]
+
+
+def economy_rows(default: Economy, candidate: Economy) -> list[tuple[str, str, str]]:
+    """Name and unit, the default's value, the candidate's; a dash where unknown."""
+    figures = (
+        ("J per output token", "j_per_output_token"),
+        ("net J per output token", "net_j_per_output_token"),
+        ("mean W", "power_w"),
+        ("g CO₂e per million tokens", "co2e_g_per_million_tokens"),
+        ("cost per million tokens", "cost_per_million_tokens"),
+    )
+    return [(name, _number(getattr(default, key)), _number(getattr(candidate, key))) for name, key in figures]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
 def _settings(summary: Summary) -> list[str]:
     config, default = summary.candidate_config, summary.default_config
     changed = {name: value for name, value in config.root.items() if value != default[name]}
     if not changed:
         return []
     title = "Settings that differ from the default" + ("" if summary.answer == "better" else " in the best candidate")
-    return [f"{title}: `{Config(changed)}`", ""]
+    return [f"{title}: `{_cell(str(Config(changed)))}`", ""]
 
 
 def _trial_table(trials: list[Trial]) -> list[str]:

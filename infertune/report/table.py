@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from infertune.figures import co2e_g_per_million_tokens, energy_basis, j_per_output_token, power_w
 from infertune.ledger import Ledger
 from infertune.measurement import describe
 from infertune.report.markdown import to_markdown
@@ -19,7 +20,10 @@ COLUMNS = {
     "steady_output_tokens_per_s": "the same while every slot was busy, first window",
     "n_requests": "requests in a window",
     "windows": "windows on this launch: sub-samples, not independent",
-    "gpu_j_per_output_token": "gross GPU joules per output token",
+    "j_per_output_token": "gross joules per output token, of what `energy_basis` says",
+    "power_w": "mean power in watts, of what `energy_basis` says",
+    "energy_basis": "GPU, or CPU and memory; measured or modelled",
+    "co2e_g_per_million_tokens": "grams of CO₂ equivalent a million output tokens",
     "load_s": "seconds to load the engine of this trial's launch",
     "launch_s": "seconds this trial paid for a launch",
     "run_s": "seconds of warm-up and windows",
@@ -54,14 +58,15 @@ def _row(trial: Trial) -> dict[str, object]:
     }
     if measurement := trial.measurement:
         window = measurement.windows[0]
-        joules = [w.energy.gpu_j for w in measurement.windows if w.energy.gpu_j is not None]
-        tokens = sum(w.output_tokens for w in measurement.windows)
         row |= {
             "output_tokens_per_s": round(measurement.output_tokens_per_s, 3),
             "steady_output_tokens_per_s": window.steady_output_tokens_per_s,
             "n_requests": window.n_requests,
             "windows": len(measurement.windows),
-            "gpu_j_per_output_token": sum(joules) / tokens if len(joules) == len(measurement.windows) else None,
+            "j_per_output_token": j_per_output_token(measurement),
+            "power_w": power_w(measurement),
+            "energy_basis": energy_basis(measurement),
+            "co2e_g_per_million_tokens": co2e_g_per_million_tokens(measurement),
             "load_s": round(measurement.load_s, 3),
             "peak_memory_bytes": measurement.peak_memory_bytes,
         }

