@@ -3,6 +3,7 @@
 It launches as rarely as it can: a loaded engine answers every configuration that differs in live knobs only.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +18,9 @@ from infertune.channel import (
     Plan,
     Reply,
 )
-from infertune.device import Device
-from infertune.energy import CarbonOptions
+from infertune.device import Device, memory_used_bytes
+from infertune.energy import CarbonOptions, EnergyMeter
+from infertune.energy.sources import open_meter
 from infertune.engines.base import Engine, EngineOptions, Failure, Setup, first_line
 from infertune.isolation import Deadlines, EngineProcess, failure_of
 from infertune.knobs import Config, SearchSpace
@@ -28,6 +30,8 @@ from infertune.models import Model
 from infertune.trial import Attempt
 
 _LINES_TO_CLASSIFY = 300
+_MEMORY_BACK_WITHIN_S = 30.0
+_MEMORY_SLACK_BYTES = 256 * 1024**2
 
 
 class EngineHandle(Protocol):
@@ -121,9 +125,11 @@ class Bench:
         self._log_folder = log_folder
         self._seed = seed
         self._carbon = carbon or CarbonOptions()
+        self._meter: EnergyMeter | None = None
         self._launches = first_launch
         self._defaults = engine_defaults or space.default
         self._on_note = on_note
+        self._idle_memory_bytes = None if engine.simulated else memory_used_bytes(device)
         self._handle: EngineHandle | None = None
         self._launched: Config | None = None
         self._faithful = False
@@ -168,6 +174,7 @@ class Bench:
         """Close the engine; nothing of it is left when this returns."""
         if self._handle:
             self._handle.close()
+            self._wait_for_memory()
         self._handle = self._launched = None
 
     def __enter__(self) -> "Bench":
@@ -179,6 +186,8 @@ class Bench:
         if kind is not None and self._handle:
             self._handle.kill()
         self.close()
+        if self._meter:
+            self._meter.close()
 
     def _measure_once(self, config: Config, plan: Plan, fresh: bool) -> Attempt:
         launch_s = 0.0
@@ -192,6 +201,17 @@ class Bench:
         reply = self._handle.measure(MeasureCommand(live=live, plan=plan), self.deadlines)
         outcome = self._outcome(reply)
         return Attempt(outcome, launch_s, self._handle.elapsed_s, self._launches - 1, live=not launched_here)
+
+    def _wait_for_memory(self) -> None:
+        """A driver gives memory back some time after a process is gone; a launch before that would fail for nothing."""
+        if self._idle_memory_bytes is None:
+            return
+        deadline = time.perf_counter() + _MEMORY_BACK_WITHIN_S
+        while (used := memory_used_bytes(self._device)) is not None and time.perf_counter() < deadline:
+            if used <= self._idle_memory_bytes + _MEMORY_SLACK_BYTES:
+                return
+            time.sleep(0.2)
+        self._on_note("the engine is gone, but its device memory is not back; another process may have taken it")
 
     def _launch(self, config: Config, fresh: bool) -> tuple[Outcome | None, float]:
         """Launch an engine; what went wrong, or None, and the seconds it took."""
@@ -208,7 +228,7 @@ class Bench:
         number = self._launches
         self._launches += 1
         log_path = self._log_folder / f"launch-{number:04d}.log"
-        self._handle = InlineEngine() if self._engine.simulated else EngineProcess(log_path, self._options.python)
+        self._handle = self._start(log_path)
         setup = Setup(
             model=self._model,
             device=self._device,
@@ -216,7 +236,6 @@ class Bench:
             defaults=self._defaults,
             faithful=faithful,
             launch_seed=self._seed * 1_000_003 + number,
-            carbon=self._carbon,
         )
         command = LoadCommand(engine=self._engine.name, options=self._options, setup=setup)
         reply = self._handle.load(command, self.deadlines)
@@ -227,6 +246,13 @@ class Bench:
         outcome = self._outcome(reply)
         self.close()
         return outcome, elapsed_s
+
+    def _start(self, log_path: Path) -> EngineHandle:
+        if self._engine.simulated:
+            return InlineEngine()
+        if self._meter is None:  # takes a second or two, once a run
+            self._meter = open_meter(self._device, self._carbon)
+        return EngineProcess(log_path, self._options.python, meter=self._meter)
 
     def _outcome(self, reply: Reply | TimedOut | Crashed) -> Outcome:
         if isinstance(reply, MeasuredReply):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from infertune.energy import Reading
 from infertune.engines.base import EngineOptions, Failure, Setup
 from infertune.knobs import Config
 from infertune.measurement import Frozen, Measurement, Stage
@@ -62,6 +63,23 @@ class StageEvent(Frozen):
     stage: Stage
 
 
+class MeterEvent(Frozen):
+    """The worker is at an edge of a window and waits for `MeterDone`: the parent reads the meters.
+
+    Attributes:
+        edge: `idle` once after loading, then `begin` and `end` of every window.
+    """
+
+    kind: Literal["meter"] = "meter"
+    edge: Literal["idle", "begin", "end"]
+
+
+class MeterDone(Frozen):
+    """The meters are read; the worker goes on."""
+
+    kind: Literal["meter_done"] = "meter_done"
+
+
 class LoadedReply(Frozen):
     """The engine is loaded."""
 
@@ -84,10 +102,17 @@ class FailureReply(Frozen):
     failure: Failure
 
 
-Command = Annotated[LoadCommand | MeasureCommand | CloseCommand, Field(discriminator="kind")]
 Reply = LoadedReply | MeasuredReply | FailureReply
 Message = Annotated[
-    LoadCommand | MeasureCommand | CloseCommand | StageEvent | LoadedReply | MeasuredReply | FailureReply,
+    LoadCommand
+    | MeasureCommand
+    | CloseCommand
+    | StageEvent
+    | MeterEvent
+    | MeterDone
+    | LoadedReply
+    | MeasuredReply
+    | FailureReply,
     Field(discriminator="kind"),
 ]
 _MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)
@@ -135,3 +160,33 @@ class Channel:
         """Close this end."""
         self._selector.close()
         self._socket.close()
+
+
+class ParentsMeter:
+    """Lets the parent read its meters at the edges of a window, and waits until it has.
+
+    Meters live in the parent: opened once a run and not once a launch, and nothing of theirs is in this process.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def measure_idle(self) -> None:
+        """After loading, before warm-up."""
+        self._at("idle")
+
+    def begin(self) -> None:
+        """Before the window's clock starts."""
+        self._at("begin")
+
+    def end(self) -> Reading:
+        """After the window's clock stopped; the parent fills its reading in."""
+        self._at("end")
+        return Reading()
+
+    def close(self) -> None:
+        """The parent closes its own."""
+
+    def _at(self, edge: Literal["idle", "begin", "end"]) -> None:
+        self._channel.send(MeterEvent(edge=edge))
+        self._channel.receive()

@@ -264,8 +264,9 @@ def doctor(as_json: Json = False) -> None:
         console.print(
             f"{mark} {engine.name:7} {engine.version or '':12} {engine.what}", highlight=False, soft_wrap=True
         )
-    for source, what in found.energy.items():
-        console.print(f"energy    {source}: {what}", highlight=False, soft_wrap=True)
+    for source in found.energy:
+        what = ", ".join(filter(None, (source.kind, source.resolution, source.reason)))
+        console.print(f"energy    {source.name}: {what}", highlight=False, soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:

@@ -81,18 +81,32 @@ def cpu() -> Device:
     return Device(kind="cpu", name=_cpu_name(), memory_bytes=_usable_memory_bytes(), cores=_usable_cores())
 
 
+def memory_used_bytes(device: Device) -> int | None:
+    """Memory in use on a device's GPUs by anyone, in bytes; None for a CPU or where it cannot be read."""
+    if device.kind != "gpu":
+        return None
+    command = ["nvidia-smi", "--query-gpu=uuid,memory.used", "--format=csv,noheader,nounits"]
+    rows = [line.split(",") for line in _ask_nvidia_smi(command)]
+    used = [row[1].strip() for row in rows if len(row) == 2 and row[0].strip() in device.uuids]
+    return int(sum(float(mib) for mib in used) * 1024**2) if used and all(map(_is_number, used)) else None
+
+
+def _ask_nvidia_smi(command: list[str]) -> list[str]:
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line for line in answer.stdout.splitlines() if line.strip()]
+
+
 def _query_gpus() -> list[dict[str, str]]:
     """Every NVIDIA GPU by nvidia-smi, in PCI order; empty where there is no driver.
 
     NVML itself is read in `energy/` only; one subprocess at start keeps the two apart.
     """
-    command = ["nvidia-smi", f"--query-gpu={_NVIDIA_SMI_FIELDS}", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
     names = _NVIDIA_SMI_FIELDS.split(",")
-    rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines() if line.strip()]
+    command = ["nvidia-smi", f"--query-gpu={_NVIDIA_SMI_FIELDS}", "--format=csv,noheader,nounits"]
+    rows = [[cell.strip() for cell in line.split(",")] for line in _ask_nvidia_smi(command)]
     return [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names)]
 
 

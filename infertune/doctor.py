@@ -5,6 +5,8 @@ import sys
 
 from infertune import __version__
 from infertune.device import Device, detect
+from infertune.energy import SourceStatus
+from infertune.energy.sources import energy_sources
 from infertune.engines import engine_names, get_engine
 from infertune.errors import UsageError
 from infertune.measurement import Frozen
@@ -27,14 +29,14 @@ class Diagnosis(Frozen):
         python: Interpreter and version.
         device: What would be tuned for.
         engines: Every engine.
-        energy: Each energy source with what it can give.
+        energy: Each energy source with its kind and resolution.
     """
 
     infertune_version: str
     python: str
     device: Device
     engines: tuple[EngineStatus, ...]
-    energy: dict[str, str]
+    energy: tuple[SourceStatus, ...]
 
 
 def diagnose() -> Diagnosis:
@@ -45,7 +47,7 @@ def diagnose() -> Diagnosis:
         python=f"{platform.python_version()} ({sys.executable})",
         device=device,
         engines=tuple(map(_engine_status, engine_names())),
-        energy={"gpu": "not read yet" if device.kind == "gpu" else "no NVIDIA driver: none"},
+        energy=tuple(energy_sources(device)),
     )
 
 

@@ -34,15 +34,11 @@ class Figure:
         name: With its unit, as in `--slo NAME<VALUE`.
         unit: For people.
         of: The figure, None where it is not known.
-        needs_energy: Whether it needs an energy source.
-        lower_is_better: Whether less is better.
     """
 
     name: str
     unit: str
     of: Callable[[Measurement], float | None]
-    needs_energy: bool = False
-    lower_is_better: bool = True
 
 
 def window_j(window: Window) -> float | None:
@@ -176,9 +172,9 @@ def _memory(measurement: Measurement) -> float | None:
 FIGURES = {
     figure.name: figure
     for figure in (
-        Figure("output_tokens_per_s", "tok/s", lambda m: m.output_tokens_per_s, lower_is_better=False),
-        Figure("j_per_output_token", "J/token", j_per_output_token, needs_energy=True),
-        Figure("power_w", "W", power_w, needs_energy=True),
+        Figure("output_tokens_per_s", "tok/s", lambda m: m.output_tokens_per_s),
+        Figure("j_per_output_token", "J/token", j_per_output_token),
+        Figure("power_w", "W", power_w),
         Figure("ttft_p50_s", "s", _ttft(0.5)),
         Figure("ttft_p99_s", "s", _ttft(0.99)),
         Figure("latency_p50_s", "s", _latency(0.5)),

@@ -14,10 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Literal, TextIO
 
 import psutil
 
@@ -26,10 +26,15 @@ from infertune.channel import (
     CloseCommand,
     FailureReply,
     LoadCommand,
+    LoadedReply,
     MeasureCommand,
+    MeasuredReply,
+    MeterDone,
+    MeterEvent,
     Reply,
     StageEvent,
 )
+from infertune.energy import EnergyMeter, NoMeter, Reading
 from infertune.engines.base import Failure, first_line
 from infertune.errors import BenchmarkError
 from infertune.interpreter import package_link
@@ -61,7 +66,15 @@ class EngineProcess:
         alive: Whether further commands can be sent.
     """
 
-    def __init__(self, log_path: Path, python: Path | None = None, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        log_path: Path,
+        python: Path | None = None,
+        environment: dict[str, str] | None = None,
+        meter: EnergyMeter | None = None,
+    ) -> None:
+        self._meter = meter or NoMeter()
+        self._readings: list[Reading] = []
         self.log_path = log_path
         self.elapsed_s = 0.0
         ours, theirs = socket.socketpair()
@@ -103,12 +116,15 @@ class EngineProcess:
 
     def close(self) -> None:
         """Let the engine close itself, then make sure that nothing of its group is left."""
-        if self.alive:
-            with contextlib.suppress(OSError):
-                self._channel.send(CloseCommand())
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_GRACE_S)
-        self._end()
+        if not self.alive:
+            return
+        # Asked before the worker goes: afterwards its children are nobody's.
+        family = _descendants(self._process.pid)
+        with contextlib.suppress(OSError):
+            self._channel.send(CloseCommand())
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE_S)
+        self._end(family)
 
     def kill(self) -> None:
         """End the group at once."""
@@ -137,6 +153,7 @@ class EngineProcess:
         self, command: LoadCommand | MeasureCommand, stage: Stage, deadlines: Deadlines
     ) -> Reply | TimedOut | Crashed:
         started = stage_started = time.perf_counter()
+        self._readings = []
         try:
             self._channel.send(command)
             while True:
@@ -153,7 +170,13 @@ class EngineProcess:
                 if isinstance(message, StageEvent):
                     stage, stage_started = message.stage, time.perf_counter()
                     continue
-                assert not isinstance(message, LoadCommand | MeasureCommand | CloseCommand)
+                if isinstance(message, MeterEvent):
+                    self._read_meter(message.edge)
+                    self._channel.send(MeterDone())
+                    continue
+                assert isinstance(message, LoadedReply | MeasuredReply | FailureReply)
+                if isinstance(message, MeasuredReply):
+                    message = self._with_readings(message)
                 if isinstance(message, FailureReply) and not message.failure.survivable:
                     self._end()
                 return message
@@ -164,6 +187,25 @@ class EngineProcess:
             return self._death(stage)
         finally:
             self.elapsed_s = time.perf_counter() - started
+
+    def _read_meter(self, edge: Literal["idle", "begin", "end"]) -> None:
+        if edge == "idle":
+            self._meter.measure_idle()
+        elif edge == "begin":
+            self._meter.begin()
+        else:
+            self._readings.append(self._meter.end())
+
+    def _with_readings(self, reply: MeasuredReply) -> MeasuredReply:
+        """The reply with the energy that the parent read for its windows; an engine's own meter reads elsewhere."""
+        measurement = reply.measurement
+        if len(self._readings) != len(measurement.windows):
+            return reply
+        windows = tuple(
+            window.model_copy(update={"energy": reading.energy, "boards": reading.boards})
+            for window, reading in zip(measurement.windows, self._readings, strict=True)
+        )
+        return reply.model_copy(update={"measurement": measurement.model_copy(update={"windows": windows})})
 
     def _death(self, stage: Stage) -> Crashed:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -179,11 +221,12 @@ class EngineProcess:
         detail = f"exited with code {code}" + (f": {last}" if last else "")
         return Crashed(stage=stage, detail=detail, exit_code=code, stderr_tail=tail)
 
-    def _end(self) -> None:
+    def _end(self, family: Sequence[psutil.Process] = ()) -> None:
+        """Kill the group, and those of the worker's family that left it, and wait until all are gone."""
         if not self.alive:
             return
         self.alive = False
-        stragglers = _descendants(self._process.pid)
+        stragglers = [*family, *_descendants(self._process.pid)]
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         for process in stragglers:  # those that left the group

@@ -12,12 +12,13 @@ from infertune.bench import Bench
 from infertune.channel import Plan
 from infertune.device import Device, detect
 from infertune.energy import CarbonOptions
+from infertune.energy.sources import check_country
 from infertune.engines import default_engine_name, get_engine
 from infertune.engines.base import Availability, Engine, EngineOptions
-from infertune.errors import UsageError
+from infertune.errors import MismatchError, UsageError
 from infertune.isolation import Deadlines
 from infertune.knobs import Config, Scalar, SearchSpace, format_scalar
-from infertune.ledger import Header, now
+from infertune.ledger import Header, Ledger, now
 from infertune.models import Model, resolve_model
 from infertune.request import JobRequest
 from infertune.units import slugify
@@ -120,6 +121,24 @@ class Job:
             }
         )
 
+    def resume(self, folder: Path) -> Ledger:
+        """The ledger of a run of this very job, to be appended to.
+
+        Raises:
+            UsageError: The folder is not a run.
+            MismatchError: Something that its figures depend on has changed since.
+        """
+        ledger = Ledger.open(folder, mend=True)
+        then, today = ledger.header, self.header(ledger.header.command)
+        for what in ("device", "engine", "engine_version", "model", "workload", "space", "engine_defaults"):
+            before, after = getattr(then, what), getattr(today, what)
+            if before != after:
+                raise MismatchError(
+                    f"{folder} cannot be continued: {what.replace('_', ' ')} was {_brief(before)} and is now "
+                    f"{_brief(after)}; its trials would not compare, so start a new run"
+                )
+        return ledger
+
     def new_folder(self) -> Path:
         """The run's folder: as asked, or `reports/<date>-<gpu>-<engine>-<model>`, numbered if there is one already.
 
@@ -166,6 +185,8 @@ def prepare(request: JobRequest) -> Job:
     if availability.reason:
         raise UsageError(f"engine {engine.name} cannot be used here: {availability.reason}")
     device = detect()
+    if request.country is not None:
+        check_country(request.country)
     model = None
     if engine.needs_model:
         if request.model is None:
@@ -193,6 +214,11 @@ def prepare(request: JobRequest) -> Job:
         window_s=request.window or _DEFAULT_WINDOWS_S[device.kind],
         notes=(*notes, *space.notes),
     )
+
+
+def _brief(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def restrict(space: SearchSpace, held: dict[str, Scalar], ranges: dict[str, tuple[Scalar, ...]]) -> SearchSpace:

@@ -20,7 +20,7 @@ from infertune.channel import (
     Plan,
     Reply,
 )
-from infertune.energy import EnergyMeter, open_meter
+from infertune.energy import EnergyMeter, NoMeter
 from infertune.engines import get_engine
 from infertune.engines.base import Completion, Failure, LoadedEngine, Prompt
 from infertune.measurement import Measurement, OtherLoad, Stage, Window
@@ -74,11 +74,11 @@ class LoadOfOthers:
 class Session:
     """An engine from load to close, driven by commands; the same in a worker and, for simulated engines, inline."""
 
-    def __init__(self, on_stage: Callable[[Stage], None]) -> None:
+    def __init__(self, on_stage: Callable[[Stage], None], meter: EnergyMeter | None = None) -> None:
         self._on_stage = on_stage
+        self._meter: EnergyMeter = meter or NoMeter()
         self._stage: Stage = "load"
         self._engine: LoadedEngine | None = None
-        self._meter: EnergyMeter | None = None
         self._others: LoadOfOthers | None = None
         self._load_s = 0.0
 
@@ -108,8 +108,6 @@ class Session:
 
     def close(self) -> None:
         """Close the engine, if one is loaded."""
-        if self._meter:
-            self._meter.close()
         if self._engine:
             self._engine.close()
         self._engine = None
@@ -127,7 +125,7 @@ class Session:
             self._load_s = self._engine.clock()
         else:
             self._load_s = LoadedEngine.clock() - started
-        self._meter = self._engine.meter() or open_meter(command.setup.device, command.setup.carbon)
+        self._meter = self._engine.meter() or self._meter
         self._meter.measure_idle()
         self._others = LoadOfOthers()
 
@@ -158,7 +156,7 @@ class Session:
         )
 
     def _run_windows(self, engine: LoadedEngine, prompts: Sequence[Prompt], plan: Plan) -> list[Window]:
-        assert self._meter and self._others
+        assert self._others
         windows: list[Window] = []
         for _ in range(plan.windows):
             windows.append(_run_window(engine, self._meter, self._others, prompts))

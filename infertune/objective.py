@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from infertune.errors import UsageError
-from infertune.figures import FIGURES, Prices, cost_per_million_tokens, j_per_output_token
+from infertune.figures import FIGURES, Prices, cost_per_million_tokens, energy_basis, j_per_output_token
 from infertune.measurement import Measurement
 from infertune.request import JobRequest, TuneRequest
 
@@ -46,7 +46,6 @@ class Objective:
         unit: Of the figure.
         figure: The figure of one launch, > 0, or None where this machine cannot measure it.
         lower_is_better: Whether less is better.
-        needs_energy: Whether it, or one of the limits, needs an energy source.
         limits: What a configuration must keep.
         prices: What the machine costs, for the figures beside the objective's.
     """
@@ -55,7 +54,6 @@ class Objective:
     unit: str
     figure: Callable[[Measurement], float | None]
     lower_is_better: bool = False
-    needs_energy: bool = False
     limits: tuple[Limit, ...] = ()
     prices: Prices = Prices()
 
@@ -73,6 +71,16 @@ class Objective:
     def keeps_limits(self, measurement: Measurement) -> bool:
         """Whether a launch keeps every limit."""
         return all(limit.kept(measurement) for limit in self.limits)
+
+    def unknown(self, measurement: Measurement) -> str:
+        """What this machine and engine cannot measure of what is asked, with what they can; empty if nothing."""
+        asked = {limit.figure: FIGURES[limit.figure].of(measurement) for limit in self.limits}
+        asked[f"the figure of --objective {self.name}"] = self.figure(measurement)
+        missing = [name for name, value in asked.items() if value is None]
+        if not missing:
+            return ""
+        known = ", ".join(name for name, figure in FIGURES.items() if figure.of(measurement) is not None)
+        return f"{', '.join(missing)} cannot be measured here ({energy_basis(measurement)}); available are {known}"
 
     def better(self, new: float, than: float, by: float = 1.0) -> bool:
         """Whether a figure is better than another by more than a factor."""
@@ -95,19 +103,17 @@ def get_objective(name: str, limits: Sequence[str] = (), prices: Prices | None =
     """
     given = prices or Prices()
     parsed = tuple(map(_parse_limit, limits))
-    limits_need_energy = any(FIGURES[limit.figure].needs_energy for limit in parsed)
     if name == "throughput":
-        return Objective(name, "tok/s", lambda m: m.output_tokens_per_s, False, limits_need_energy, parsed, given)
+        return Objective(name, "tok/s", lambda m: m.output_tokens_per_s, False, parsed, given)
     if name == "tokens-per-joule":
-        return Objective(name, "tok/J", _tokens_per_joule, False, True, parsed, given)
+        return Objective(name, "tok/J", _tokens_per_joule, False, parsed, given)
     if name == "energy":
-        return Objective(name, "J/token", j_per_output_token, True, True, parsed, given)
+        return Objective(name, "J/token", j_per_output_token, True, parsed, given)
     if name == "cost":
         if given.per_hour is None and given.per_kwh is None:
             raise UsageError("--objective cost needs --price-per-hour or --price-per-kwh, or both")
-        needs_energy = limits_need_energy or given.per_kwh is not None
         figure = partial(cost_per_million_tokens, prices=given)
-        return Objective(name, "per million tokens", figure, True, needs_energy, parsed, given)
+        return Objective(name, "per million tokens", figure, True, parsed, given)
     raise UsageError(f"unknown objective {name!r}; there are {', '.join(NAMES)}")
 
 

@@ -71,10 +71,16 @@ class JobRequest(BaseModel):
     @field_validator("knob", mode="before")
     @classmethod
     def _ranges(cls, given: Any) -> Any:
+        """`["a=1,2", "b=x,y"]`, as flags come, or a mapping of names to lists, as files have it."""
         if isinstance(given, list | tuple):
-            pairs = (text.partition("=") for text in given)
-            return {name: tuple(map(parse_scalar, values.split(","))) for name, _, values in pairs}
+            pairs = (_name_and_text(text) for text in given)
+            return {name: tuple(map(parse_scalar, values.split(","))) for name, values in pairs}
         return given
+
+    @field_validator("country")
+    @classmethod
+    def _country(cls, given: str | None) -> str | None:
+        return given.upper() if given else given
 
     @field_validator("window", "load_timeout", "run_timeout", mode="before")
     @classmethod
@@ -162,10 +168,15 @@ def _read_config_file(path: Path) -> dict[str, Any]:
 
 
 def _split(text: str) -> tuple[str, Scalar]:
-    name, equals, value = str(text).partition("=")
-    if not equals or not name or not value:
-        raise ValueError("write it as NAME=VALUE")
+    name, value = _name_and_text(text)
     return name, parse_scalar(value)
+
+
+def _name_and_text(given: object) -> tuple[str, str]:
+    name, equals, value = str(given).partition("=")
+    if not equals or not name or not value:
+        raise ValueError(f"{given!r} is not like NAME=VALUE")
+    return name, value
 
 
 def _shown(value: Any) -> str:

@@ -136,7 +136,7 @@ def landscape_request(
 
 def _landscape(job: Job, request: LandscapeRequest, observer: Observer, resume: Path | None) -> Ledger:
     points = list(job.space.grid())
-    ledger = Ledger.open(resume, mend=True) if resume else _new_ledger(job, "landscape", observer)
+    ledger = job.resume(resume) if resume else _new_ledger(job, "landscape", observer)
     observer.run_starts(ledger.folder, job.space.default)
     observer.phase("landscape", len(points) * request.repeats)
     done = {(trial.config, trial.round_number) for trial in ledger.trials}

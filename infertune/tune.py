@@ -77,6 +77,7 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
     Raises:
         UsageError: The request cannot be; nothing was touched.
         BenchmarkError: Not even the default could be measured, the device is busy, or the disk is full.
+        MismatchError: The run to resume was made on another device, engine version, model or workload.
         InterruptedRunError: Ctrl-C. The engine is gone; profile and report of what there is so far are in the folder.
     """
     observer = observer or Observer()
@@ -87,7 +88,7 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
     searcher = make_searcher(job.space, sampler=request.sampler, trials=_most_trials(request), seed=request.seed)
     _check_can_save(request.profiles)
     with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
-        ledger = Ledger.open(resume, mend=True) if resume else Ledger.create(job.new_folder(), job.header("tune"))
+        ledger = job.resume(resume) if resume else Ledger.create(job.new_folder(), job.header("tune"))
         observer.run_starts(ledger.folder, default_config(ledger))
         for note in (*job.notes, *ledger.warnings):
             observer.note(note)
@@ -261,6 +262,8 @@ class _Run:
                 f"the engine's default configuration could not be measured: {describe(trial.outcome)}; "
                 f"its log is in {self._ledger.folder / 'logs'}"
             )
+        if trial.number == 0 and trial.measurement and (missing := self._objective.unknown(trial.measurement)):
+            raise UsageError(missing)
         if self._request.run_timeout is None and trial.measurement and trial.config == self._default:
             self._bench.deadlines = self._bench.deadlines.model_copy(update=_deadlines_from(trial.measurement))
 

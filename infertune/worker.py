@@ -32,11 +32,11 @@ def main() -> None:
     os.set_inheritable(channel_fd, False)
     _guard(life_fd, channel_fd)
     # Imported after the fork: see _guard.
-    from infertune.channel import Channel, LoadCommand, MeasureCommand, StageEvent
+    from infertune.channel import Channel, LoadCommand, MeasureCommand, ParentsMeter, StageEvent
     from infertune.measure import Session
 
     channel = Channel(socket.socket(fileno=channel_fd))
-    session = Session(on_stage=lambda stage: channel.send(StageEvent(stage=stage)))
+    session = Session(lambda stage: channel.send(StageEvent(stage=stage)), ParentsMeter(channel))
     with contextlib.suppress(EOFError, BrokenPipeError):
         while isinstance(command := channel.receive(), LoadCommand | MeasureCommand):
             channel.send(session.handle(command))

@@ -203,7 +203,7 @@ def parse_workload(spec: str, n_requests: int | None = None, seed: int = 0) -> W
         pool = list({request.text: request for request in pool}.values())
     if len(pool) < _FEWEST_REQUESTS:
         raise UsageError(
-            f"workload file {path} has {len(pool)} requests; tuning and confirmation need separate ones, "
+            f"workload file {path} has {len(pool)} different requests; tuning and confirmation need separate ones, "
             f"so give at least {_FEWEST_REQUESTS}"
         )
     digest = hashlib.sha256(content + f"|{kind}|{output_tokens}".encode()).hexdigest()[:16]

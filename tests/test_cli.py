@@ -119,7 +119,7 @@ BAD_INPUT = {
     "workload not JSON": ([*FAKE, "--workload", "jsonl:not-json.jsonl"], ["is malformed", "line 1"]),
     "workload columns": ([*FAKE, "--workload", "trace:columns.csv"], ["no column ContextTokens and GeneratedTokens"]),
     "workload letters": ([*FAKE, "--workload", "trace:letters.csv"], ["line 2", "whole numbers"]),
-    "workload too small": ([*FAKE, "--workload", "jsonl:few.jsonl"], ["has 3 requests", "at least 20"]),
+    "workload too small": ([*FAKE, "--workload", "jsonl:few.jsonl"], ["has 1 different requests", "at least 20"]),
     "workload kind": ([*FAKE, "--workload", "csv:few.jsonl"], ["'csv'", "synthetic:in=512,out=128"]),
     "workload form": ([*FAKE, "--workload", "synthetic:in=big,out=1"], ["'big' is not 512"]),
     "workload of one word": ([*FAKE, "--workload", "chat"], ["synthetic:in=512,out=128"]),

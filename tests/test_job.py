@@ -38,7 +38,7 @@ def job(**flags: Any) -> Job:
         ({"set": ["memory_share=nan"]}, "out of range"),
         ({"set": ["compiled=1"]}, "compiled=1 is not one of false, true"),
         ({"knob": ["block_size=16,16"]}, "a value is given twice"),
-        ({"knob": ["block_size"]}, "block_size= is not a number"),
+        ({"knob": ["block_size"]}, "'block_size' is not like NAME=VALUE"),
         ({"workload": "trace:none.csv"}, "cannot read workload file none.csv"),
         ({"engine_python": Path("no/such/python")}, "is no executable interpreter"),
     ],

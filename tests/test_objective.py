@@ -6,6 +6,7 @@ import pytest
 
 from infertune.errors import UsageError
 from infertune.figures import Prices
+from infertune.measurement import Energy
 from infertune.objective import get_objective
 from tests.test_figures import GPU, launch
 
@@ -59,9 +60,8 @@ def test_cost_needs_a_price() -> None:
     assert get_objective("cost", prices=Prices(per_hour=1)).figure(launch(GPU)) == pytest.approx(2.7777, rel=1e-3)
 
 
-def test_what_needs_energy_says_so() -> None:
-    assert not get_objective("throughput").needs_energy
-    assert get_objective("throughput", ["power_w<5"]).needs_energy
-    assert get_objective("energy").needs_energy
-    assert not get_objective("cost", prices=Prices(per_hour=1)).needs_energy
-    assert get_objective("cost", prices=Prices(per_kwh=1)).needs_energy
+def test_what_cannot_be_measured_is_named_with_what_can() -> None:
+    assert get_objective("throughput", ["power_w<500"]).unknown(launch(GPU)) == ""
+    answer = get_objective("energy", ["ttft_p99_s<1"]).unknown(launch(Energy(reason="no counter")))
+    assert "ttft_p99_s" in answer and "--objective energy" in answer
+    assert "no counter" in answer and "latency_p99_s" in answer

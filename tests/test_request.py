@@ -59,9 +59,9 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ({"window": "soon"}, "write it like 90s, 20m or 1h30m"),
         ({"window": "0s"}, "--window 0"),
         ({"budget": "-5m"}, "--budget -5m"),
-        ({"set": ["slots"]}, "write it as NAME=VALUE"),
-        ({"set": ["=5"]}, "write it as NAME=VALUE"),
-        ({"set": ["slots="]}, "write it as NAME=VALUE"),
+        ({"set": ["slots"]}, "is not like NAME=VALUE"),
+        ({"set": ["=5"]}, "is not like NAME=VALUE"),
+        ({"set": ["slots="]}, "is not like NAME=VALUE"),
         ({"final_launches": (1, 5)}, "--final-launches : needs at least 2 pairs"),
         ({"final_launches": (5, 4)}, "must not be below the least"),
         ({"weights": "none"}, "--weights none"),
@@ -85,7 +85,7 @@ def test_an_impossible_value_is_refused_by_its_flag(flags: dict[str, Any], cure:
         ("x: !!python/name:os.system", "is not YAML"),
         ("x: 2024-13-45", "is not YAML"),
         ("trials: many", "--trials many"),
-        ("set: [1, 2]", "write it as NAME=VALUE"),
+        ("set: [1, 2]", "is not like NAME=VALUE"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, fault: str) -> None:

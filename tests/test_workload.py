@@ -128,7 +128,7 @@ def test_a_malformed_form_is_refused_with_the_cure(spec: str, cure: str) -> None
         ("trace", b"ContextTokens,GeneratedTokens\n1,2\n3,many\n", "line 3: token counts must be whole numbers"),
         ("trace", b"ContextTokens,GeneratedTokens\n1\n", "line 2: token counts"),
         ("trace", b"ContextTokens,GeneratedTokens\n" + b"1" * 200_000 + b",2\n", "malformed: field larger"),
-        ("trace", trace_text(19).encode(), "has 19 requests; tuning and confirmation need separate ones"),
+        ("trace", trace_text(19).encode(), "has 19 different requests; tuning and confirmation need separate ones"),
         ("jsonl", jsonl_text(19).encode(), "give at least 20"),
         ("jsonl", b'{"prompt": "x"}\n{"question": "y"}\n', 'line 2 is no JSON object with a "prompt"'),
         ("jsonl", b"[1]\n", "line 1 is no JSON object"),

@@ -1,5 +1,5 @@
 """Energy meters: what one window cost in joules, honestly labelled."""
 
-from infertune.energy.base import CarbonOptions, EnergyMeter, Reading, SourceStatus, open_meter
+from infertune.energy.base import CarbonOptions, EnergyMeter, NoMeter, Reading, SourceStatus
 
-__all__ = ["CarbonOptions", "EnergyMeter", "Reading", "SourceStatus", "open_meter"]
+__all__ = ["CarbonOptions", "EnergyMeter", "NoMeter", "Reading", "SourceStatus"]

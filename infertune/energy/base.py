@@ -1,10 +1,11 @@
 """What an energy meter is, and which ones a device gets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from infertune.device import Device
+from pydantic import Field
+
 from infertune.measurement import Board, Energy, Frozen
 
 
@@ -17,7 +18,7 @@ class CarbonOptions(Frozen):
     """
 
     country: str | None = None
-    intensity_g_per_kwh: float | None = None
+    intensity_g_per_kwh: float | None = Field(default=None, ge=0)
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,39 @@ class EnergyMeter(Protocol):
         """Let go of the source."""
 
 
-class Meters:
-    """Several meters as one: each fills the fields that it knows."""
+class NoMeter:
+    """Reads nothing, and says why."""
 
-    def __init__(self, meters: Sequence[EnergyMeter]) -> None:
+    def __init__(self, reason: str = "no energy source") -> None:
+        self._reading = Reading(Energy(reason=reason))
+
+    def measure_idle(self) -> None:
+        """Nothing to read."""
+
+    def begin(self) -> None:
+        """Nothing to start."""
+
+    def end(self) -> Reading:
+        """Unknown, with the reason."""
+        return self._reading
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Meters:
+    """Several meters as one: each fills the fields that it knows, and CO₂ is figured from all of them.
+
+    Args:
+        meters: The first is started first and ended last, so it encloses the others.
+        with_co2: Adds CO₂ to what is known.
+    """
+
+    def __init__(
+        self, meters: Sequence[EnergyMeter], with_co2: Callable[[Energy], Energy] = lambda energy: energy
+    ) -> None:
         self._meters = meters
+        self._with_co2 = with_co2
 
     def measure_idle(self) -> None:
         """Let every meter read idle power."""
@@ -89,14 +118,9 @@ class Meters:
             known.update({name: value for name, value in stated.items() if name != "reason"})
         known["reason"] = "; ".join(reading.energy.reason for reading in readings if reading.energy.reason)
         boards = tuple(board for reading in readings for board in reading.boards)
-        return Reading(Energy.model_validate(known), boards)
+        return Reading(self._with_co2(Energy.model_validate(known)), boards)
 
     def close(self) -> None:
         """Close all."""
         for meter in self._meters:
             meter.close()
-
-
-def open_meter(device: Device, carbon: CarbonOptions) -> EnergyMeter:
-    """The meters that a device has."""
-    return Meters([])

@@ -1,12 +1,13 @@
 """Energy of NVIDIA boards through NVML. The only module that knows pynvml.
 
 How a window's energy comes about. The board's counter moves about every 100 ms, so a plain difference is wrong by up
-to two ticks. `begin` therefore waits for a tick before the window starts and `end` for the next one after it ended:
-both outside measured time, both at a moment when the counter's value is that moment's. The counter's difference then
-covers the window and two slivers of idling around it, of at most a tick each; these are subtracted, from power
-sampled every few milliseconds while the tick was awaited. Scaling the difference by time instead would take the idle
-slivers for load and lose up to 2% of a 5 s window. What is left is the error of the slivers' power: within 0.1% of
-windows of 5 s and more in `tests/energy/test_nvml.py`.
+to two ticks. `begin` therefore waits for a tick before the window starts and `end` for one after it ended: both outside
+measured time, both at a moment when the counter's value is that moment's. Each waits for the second tick, for a value
+may be up to a tick old when it appears: what it leaves out or brings along is then idling on both sides and cancels.
+The counter's difference covers the window and two slivers of idling around it, of 100 to 200 ms at its end; these are
+subtracted, from power sampled every few milliseconds while ticks were awaited. Scaling the difference by time instead
+would take the idle slivers for load and lose 2 to 4% of a 5 s window. What is left is the error of the slivers' power:
+within 0.1% of windows of 5 s and more in `tests/energy/test_nvml.py`.
 
 Inside a window a daemon thread samples power 10 times a second, integrated as a cross-check of the counter, and as
 the figure itself where there is no counter. It does not show in throughput: a sample is a few ctypes calls to NVML,
@@ -31,7 +32,8 @@ from infertune.measurement import Board, Energy
 
 _SAMPLE_S = 0.1
 _POLL_S = 0.0015
-_TICK_WAIT_S = 0.2
+_TICKS = 1
+_TICKS_WAIT_S = 0.3
 _LONGEST_GAP_S = 0.5  # between power samples; beyond it their integral is no figure
 _FEWEST_TO_COMPARE = 10  # samples; fewer say nothing about the counter
 _AGREEMENT = 0.05
@@ -103,7 +105,10 @@ class NvmlMeter:
         self._sleep(_IDLE_S)
         began_s, ended_s, figures = self._finish()
         for gpu, figure in zip(self._gpus, figures, strict=True):
+            first, last = gpu.first, gpu.last
             gpu.idle_w = None if figure.joules is None else figure.joules / (ended_s - began_s)
+            if figure.by_counter and first.counter_j is not None and last.counter_j is not None:
+                gpu.idle_w = (last.counter_j - first.counter_j) / (last.at_s - first.at_s)  # all of it is idling
 
     def begin(self) -> None:
         """Start a window at a tick of the counter, dropping one whose engine failed before its end."""
@@ -134,7 +139,7 @@ class NvmlMeter:
             gpu_idle_w=idle_w,
             gpu_source="none" if joules is None else "measured",
             gpu_method="counter" if by_counter else "" if joules is None else "sampled",
-            gpu_sampled_to_counter=sampled_j / joules if by_counter and sampled_j and joules else None,
+            gpu_sampled_to_counter=round(sampled_j / joules, 4) if by_counter and sampled_j and joules else None,
             gpu_shared=any(gpu.shared for gpu in self._gpus),
             reason="; ".join(reasons),
         )
@@ -175,7 +180,7 @@ class NvmlMeter:
     def _read_ticks(self) -> "list[_Edge]":
         """Wait until every board's counter has moved, with the power meanwhile."""
         edges = [_Edge() for _ in self._gpus]
-        deadline_s = self._clock() + _TICK_WAIT_S
+        deadline_s = self._clock() + _TICKS_WAIT_S
         while True:
             for gpu, edge in zip(self._gpus, edges, strict=True):
                 gpu.poll(edge, self._clock)
@@ -212,8 +217,8 @@ class _Edge:
 
     counter_j: float | None = None
     at_s: float = 0.0
+    ticks: int = 0
     done: bool = False
-    ticked: bool = False
     power: _Samples = field(default_factory=list)
 
 
@@ -221,17 +226,19 @@ class _Gpu:
     """One board: its readings, None where it has none, and what was seen of it in a window."""
 
     def __init__(self, nvml: Any, uuid: str) -> None:
-        self.nvml, self.uuid, self.fault = nvml, uuid, ""
+        self.nvml, self.uuid = nvml, uuid
         self.idle_w: float | None = None
-        self._lacking: set[str] = set()
+        self._lacking: set[Callable[..., Any]] = set()
         self._handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
         if uuid.startswith("MIG-"):
             self._handle = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self._handle)
             self.uuid = nvml.nvmlDeviceGetUUID(self._handle)
+        self.restart()
         mode = self.ask(nvml.nvmlDeviceGetMigMode)
         self.shared = uuid.startswith("MIG-") or bool(mode and mode[0] == nvml.NVML_DEVICE_MIG_ENABLE)
         self.instant = bool(self.ask(self._instant_mw))  # else power may be a mean over the last second
-        self.has_counter = self.counter_j() is not None
+        self.has_power = self.instant or self.ask(nvml.nvmlDeviceGetPowerUsage) is not None
+        self.has_counter = self.counter_j() is not None or nvml.nvmlDeviceGetTotalEnergyConsumption not in self._lacking
         newer, older = nvml.nvmlDeviceGetCurrentClocksEventReasons, nvml.nvmlDeviceGetCurrentClocksThrottleReasons
         self._looks: list[tuple[Any, ...]] = [
             ("millijoules", nvml.nvmlDeviceGetTotalEnergyConsumption),
@@ -240,7 +247,6 @@ class _Gpu:
             ("reasons", older if self.ask(newer) is None else newer),
             ("memory", nvml.nvmlDeviceGetMemoryInfo),
         ]
-        self.restart()
 
     def restart(self) -> None:
         """Forget the last window."""
@@ -252,13 +258,12 @@ class _Gpu:
 
     def ask(self, function: Callable[..., Any], *arguments: object) -> Any:
         """What NVML says of this board; None if it has no such thing or fails."""
-        name = function.__name__
-        if name in self._lacking:
+        if function in self._lacking:
             return None
         try:
             return function(self._handle, *arguments)
         except (self.nvml.NVMLError_NotSupported, self.nvml.NVMLError_FunctionNotFound):
-            self._lacking.add(name)
+            self._lacking.add(function)
         except Exception as error:
             self.fault = self.fault or _describe(error)
         return None
@@ -282,12 +287,13 @@ class _Gpu:
             samples.append((at_s, milliwatts / 1000))
 
     def poll(self, edge: _Edge, clock: Callable[[], float]) -> None:
-        """Look at the counter, unless its tick has been seen, and at the power."""
+        """Look at the counter, unless its ticks have been seen, and at the power."""
         if not edge.done:
             counter_j, now_s = self.counter_j(), clock()
-            edge.ticked = None not in (edge.counter_j, counter_j) and counter_j != edge.counter_j
-            edge.done = edge.ticked or counter_j is None
-            edge.at_s = (edge.at_s + now_s) / 2 if edge.ticked else now_s  # it moved between two polls
+            moved = None not in (edge.counter_j, counter_j) and counter_j != edge.counter_j
+            edge.ticks += moved
+            edge.done = edge.ticks == _TICKS or counter_j is None
+            edge.at_s = (edge.at_s + now_s) / 2 if moved else now_s  # it moved between two polls
             edge.counter_j = counter_j
         if self.instant:  # a mean would show the load in the idle sliver
             self.note_power(edge.power, clock)
@@ -299,15 +305,16 @@ class _Gpu:
                 self.seen[name].append(value)
 
     def note_strangers(self) -> None:
-        """Add the processes on the board that are neither this one nor its children.
+        """Add the processes on the board that are neither this one nor its children."""
+        found: set[int] | None = self.ask(self._strangers)
+        self.strangers = None if found is None or self.strangers is None else self.strangers | found
 
-        Unknown if the list lacks this one's too: in a container NVML may name processes by the host's numbers, or none.
-        """
-        processes = self.ask(self.nvml.nvmlDeviceGetComputeRunningProcesses)
-        this, listed = psutil.Process(), {process.pid for process in processes or ()}
+    def _strangers(self, handle: Any) -> set[int] | None:
+        """None if the list lacks ours as well: a container's numbers of processes need not be NVML's."""
+        listed = {process.pid for process in self.nvml.nvmlDeviceGetComputeRunningProcesses(handle)}
+        this = psutil.Process()
         own = {this.pid, *(child.pid for child in this.children(recursive=True))}
-        known = self.strangers is not None and listed & own
-        self.strangers = (self.strangers or set()) | (listed - own) if known else None
+        return listed - own if listed & own else None
 
     def figure(self, began_s: float, ended_s: float) -> _Figure:
         """The energy between two moments, by the counter if possible."""
@@ -348,7 +355,7 @@ class _Gpu:
             joules -= (self.idle_w or 0.0) * (to_s - from_s) if sliver_j is None else sliver_j
         if joules <= 0:
             return None, "the window is too short for the energy counter"
-        return joules, "" if first.ticked and last.ticked else "the energy counter did not tick near an end"
+        return joules, "" if first.ticks == last.ticks == _TICKS else "the energy counter did not tick near an end"
 
     def board(self) -> Board:
         """The board's state over the window."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from infertune.device import Device
-from infertune.energy import CarbonOptions, EnergyMeter
+from infertune.energy import EnergyMeter
 from infertune.knobs import Config, SearchSpace
 from infertune.measurement import EngineFacts, Frozen, Infeasible, Stage
 from infertune.models import Model
@@ -61,7 +61,6 @@ class Setup(Frozen):
         defaults: What the engine does when told nothing: equal settings are not passed to it.
         faithful: Launch as the engine's users do; otherwise as suits changing live knobs best.
         launch_seed: Differs between launches; seeds the noise of simulated engines.
-        carbon: How CO₂ is figured.
     """
 
     model: Model | None
@@ -70,7 +69,6 @@ class Setup(Frozen):
     defaults: Config
     faithful: bool
     launch_seed: int = 0
-    carbon: CarbonOptions = CarbonOptions()
 
     @property
     def changed(self) -> Config:

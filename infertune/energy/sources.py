@@ -1,0 +1,33 @@
+"""The energy sources of a device: which meters it gets, and what `infertune doctor` says about them."""
+
+from functools import partial
+
+from infertune.device import Device
+from infertune.energy.base import CarbonOptions, EnergyMeter, Meters, SourceStatus
+from infertune.energy.codecarbon import (
+    CodeCarbonMeter,
+    carbon_factor,
+    check_country,
+    codecarbon_status,
+    with_co2,
+)
+from infertune.energy.nvml import NvmlMeter, nvml_status
+
+__all__ = ["check_country", "energy_sources", "open_meter"]
+
+
+def open_meter(device: Device, carbon: CarbonOptions) -> EnergyMeter:
+    """The meters of a device as one: its GPU boards, if it has any, and processor and memory.
+
+    The boards' meter is begun last and ended first: its edges are the tightest around the window.
+    """
+    meters: list[EnergyMeter] = [CodeCarbonMeter(device, carbon)]
+    if device.kind == "gpu":
+        meters.append(NvmlMeter(device))
+    factor, description = carbon_factor(carbon)
+    return Meters(meters, partial(with_co2, factor_g_per_kwh=factor, description=description))
+
+
+def energy_sources(device: Device) -> list[SourceStatus]:
+    """Every source with its kind and resolution."""
+    return [*nvml_status(device), *codecarbon_status()]
