@@ -24,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+profile_app = typer.Typer(help="Saved configurations.", no_args_is_help=True)
+app.add_typer(profile_app, name="profile")
+
 Model = Annotated[str | None, typer.Argument(help="Hub id, local folder or builtin:NAME.", show_default=False)]
 Engine = Annotated[
     str | None, typer.Option("--engine", "-e", help="An engine, see `infertune doctor`; else the first found.")
@@ -242,9 +245,35 @@ def space(
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
     """Write a run's report again, from its ledger alone."""
-    from infertune.tune import report_again
+    from infertune.afterwards import report_again
 
     _console().print(str(report_again(run)), highlight=False, soft_wrap=True)
+
+
+@profile_app.command("export")
+def profile_export(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    point: Annotated[str, typer.Option(help="fastest, greenest or knee: a point of throughput against energy.")],
+    out: Annotated[Path, typer.Option(help="The profile to write.")],
+) -> None:
+    """Write a profile of one point of a run's front of throughput against energy."""
+    from infertune.afterwards import export_point
+
+    profile = export_point(run, point, out)
+    _console().print(f"{out}: {profile.changed or 'the default'}", highlight=False, soft_wrap=True)
+
+
+@profile_app.command("show")
+def profile_show(path: Annotated[Path, typer.Argument(help="A profile.")], as_json: Json = False) -> None:
+    """Print a profile: what it holds for, its settings and its figures."""
+    from infertune.profile import load_profile
+    from infertune.terminal import print_profile
+
+    profile = load_profile(path)
+    if as_json:
+        _print_json(profile.model_dump(mode="json"))
+    else:
+        print_profile(_console(), profile)
 
 
 @app.command()

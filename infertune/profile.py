@@ -9,12 +9,13 @@ from pydantic import ValidationError
 from infertune.device import Device
 from infertune.engines.base import first_line
 from infertune.errors import UsageError
-from infertune.figures import Economy
+from infertune.figures import Economy, economy
 from infertune.knobs import Config
 from infertune.ledger import Header, Ledger
 from infertune.measurement import Frozen
 from infertune.models import Model
-from infertune.summary import Answer, Summary
+from infertune.objective import Objective
+from infertune.summary import Answer, Summary, default_config, figures
 from infertune.units import slugify
 from infertune.workload import WorkloadRecord
 
@@ -157,6 +158,31 @@ def profile_of(ledger: Ledger, summary: Summary, objective: str) -> Profile:
         gain=None if gain is None or gain.low is None or gain.high is None else (gain.mean, gain.low, gain.high),
         economy=summary.default_economy if recommends_default else summary.candidate_economy,
         default_economy=summary.default_economy,
+        run=ledger.folder.name,
+        created_at=ledger.header.created_at,
+    )
+
+
+def profile_at(ledger: Ledger, config: Config, objective: Objective) -> Profile:
+    """A profile of any configuration that a run's search measured; its figures are the search's own, unconfirmed."""
+    default = default_config(ledger)
+    phases = ("search", "grid")
+    launches = {
+        key: [t.measurement for t in ledger.trials if t.config == key and t.phase in phases and t.measurement]
+        for key in (config, default)
+    }
+    return Profile(
+        fingerprint=fingerprint(ledger.header),
+        objective=objective.name,
+        unit=objective.unit,
+        answer="unconfirmed",
+        config=config,
+        changed=changed_settings(config, ledger.header.engine_defaults),
+        samples=tuple(figures(ledger.trials, config, objective)),
+        default_samples=tuple(figures(ledger.trials, default, objective)),
+        gain=None,
+        economy=economy(launches[config], objective.prices),
+        default_economy=economy(launches[default], objective.prices),
         run=ledger.folder.name,
         created_at=ledger.header.created_at,
     )

@@ -24,7 +24,7 @@ from infertune.objective import Objective, objective_of
 from infertune.observer import Observer
 from infertune.profile import Profile, profile_of, profile_path
 from infertune.report import to_dataframe, write_report
-from infertune.request import JobRequest, TuneRequest, make_request
+from infertune.request import TuneRequest, make_request
 from infertune.search import Searcher, make_searcher
 from infertune.stats import geometric_mean, paired_ratio
 from infertune.summary import Summary, confirmed, default_config, figures, final_pairs, ranked, summarise
@@ -128,18 +128,6 @@ def resumed_request(folder: Path, flags: Mapping[str, Any]) -> TuneRequest:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
     return make_request(TuneRequest, {**header.request, **given, "out": folder})
-
-
-def report_again(folder: Path) -> Path:
-    """Write a run's report again from its ledger alone; its path.
-
-    Raises:
-        UsageError: The folder is not a run.
-    """
-    ledger = Ledger.open(folder)
-    tuned = ledger.header.command == "tune"
-    request = make_request(TuneRequest if tuned else JobRequest, dict(ledger.header.request))
-    return write_report(ledger, summarise(ledger, objective_of(request)))
 
 
 class _Run:

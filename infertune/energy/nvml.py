@@ -32,7 +32,7 @@ from infertune.measurement import Board, Energy
 
 _SAMPLE_S = 0.1
 _POLL_S = 0.0015
-_TICKS = 1
+_TICKS = 2
 _TICKS_WAIT_S = 0.3
 _LONGEST_GAP_S = 0.5  # between power samples; beyond it their integral is no figure
 _FEWEST_TO_COMPARE = 10  # samples; fewer say nothing about the counter

@@ -2,6 +2,7 @@
 
 from infertune.figures import Economy
 from infertune.knobs import Config
+from infertune.landscape import PLACES, pareto_front, point_on
 from infertune.ledger import Ledger
 from infertune.measurement import describe
 from infertune.stats import Estimate
@@ -47,6 +48,7 @@ def to_markdown(ledger: Ledger, summary: Summary) -> str:
         if summary.gain
         else "These figures are the search's own and flatter the best: no final comparison was made.",
         "",
+        *_front(ledger),
         "## Trials",
         "",
         *_trial_table(ledger.trials),
@@ -119,6 +121,30 @@ def economy_rows(default: Economy, candidate: Economy) -> list[tuple[str, str, s
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
+
+
+def _front(ledger: Ledger) -> list[str]:
+    """Throughput against energy: the configurations that nothing beats in both; nothing where energy is unknown."""
+    front = pareto_front(ledger.trials)
+    if len(front) < 2:
+        return []
+    places = {point_on(front, place).config: place for place in reversed(PLACES)}
+    rows = [
+        f"| {places.get(point.config, '')} | {format_rate(point.output_tokens_per_s)} | "
+        f"{point.j_per_output_token:.3g} | `{_cell(str(point.config))}` |"
+        for point in front
+    ]
+    return [
+        "## Throughput against energy",
+        "",
+        "No other configuration of the search beats these in both; "
+        "`infertune profile export RUN --point greenest` takes one.",
+        "",
+        "| | tok/s | J/token | configuration |",
+        "| --- | ---: | ---: | --- |",
+        *rows,
+        "",
+    ]
 
 
 def _settings(summary: Summary) -> list[str]:

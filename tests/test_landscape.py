@@ -1,0 +1,56 @@
+"""The front of throughput against energy."""
+
+import pytest
+
+from infertune.errors import UsageError
+from infertune.landscape import pareto_front, point_on
+from infertune.measurement import Energy, Measurement, Window
+from infertune.trial import Trial
+from tests.builders import config, oom, trial
+
+
+def run(number: int, rate: float, joules: float | None) -> Trial:
+    """One configuration at a rate in tok/s that uses so many joules for its 1,000 tokens."""
+    energy = Energy(gpu_j=joules, gpu_source="measured") if joules else Energy(reason="none")
+    window = Window(duration_s=1000 / rate, n_requests=1, prompt_tokens=1, output_tokens=1000, energy=energy)
+    measurement = Measurement(load_s=1, warmup_s=1, warmed_up=True, windows=(window,))
+    return trial(number, config(slots=number), measurement)
+
+
+def slots(trials: list[Trial]) -> list[object]:
+    return [point.config["slots"] for point in pareto_front(trials)]
+
+
+def test_the_front_holds_what_nothing_beats_in_both() -> None:
+    trials = [run(1, 100, 100), run(2, 200, 200), run(3, 150, 300), run(4, 150, 120), run(5, 90, 110)]
+    assert slots(trials) == [2, 4, 1]
+
+
+def test_of_equal_rates_the_thriftier_is_on_the_front() -> None:
+    assert slots([run(1, 100, 50), run(2, 100, 40)]) == [2]
+
+
+def test_failures_and_launches_of_unknown_energy_are_not_on_it() -> None:
+    trials = [run(1, 100, 100), run(2, 500, None), trial(3, config(slots=3), oom())]
+    assert slots(trials) == [1]
+
+
+def test_confirmation_does_not_count_twice() -> None:
+    again = run(1, 900, 1).model_copy(update={"phase": "final"})
+    assert pareto_front([run(1, 100, 100), again])[0].output_tokens_per_s == pytest.approx(100)
+
+
+def test_the_knee_is_the_best_bargain() -> None:
+    front = pareto_front([run(1, 100, 100), run(2, 200, 400), run(3, 190, 110), run(4, 110, 105)])
+    assert [point_on(front, place).config["slots"] for place in ("fastest", "greenest", "knee")] == [2, 1, 3]
+
+
+def test_two_points_have_no_knee_but_the_fastest() -> None:
+    front = pareto_front([run(1, 100, 100), run(2, 200, 400)])
+    assert point_on(front, "knee").config["slots"] == 2
+
+
+def test_without_energy_there_is_no_front() -> None:
+    assert pareto_front([run(1, 100, None)]) == []
+    with pytest.raises(UsageError, match="no energy figures"):
+        point_on([], "fastest")
