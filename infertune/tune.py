@@ -154,6 +154,8 @@ class _Run:
         self._plan: Plan | None = None
         self._started = time.perf_counter()
         self._spent_before_s = sum(trial.cost_s for trial in ledger.trials)
+        for trial in ledger.trials:
+            self._set_deadlines(trial)
 
     def search(self, searcher: Searcher) -> str:
         """Measure configurations until the budget ends, the default first; why it ended."""
@@ -204,8 +206,10 @@ class _Run:
         for number in range(most):
             plan = self._job.plan("final", self._n_requests, number)
             for config in (self._default, winner) if number % 2 == 0 else (winner, self._default):
-                if config not in self._failed("final") and not self._done("final", number, config):
+                if not self._failed("final") and not self._done("final", number, config):
                     self._measure("final", config, plan, fresh=True, round_number=number)
+            if self._failed("final"):
+                return
             pairs = final_pairs(self._ledger.trials, self._default, self._objective)
             if pairs and number + 1 >= least:
                 ratio = paired_ratio(pairs[1], pairs[2], level=0.99)
@@ -244,7 +248,7 @@ class _Run:
         return self._plan.model_copy(update={"floor_output_tokens_per_s": _RACING_SHARE * order[0][1]})
 
     def _after(self, trial: Trial) -> None:
-        """The first measurement sets the deadlines of the others; a default that crashes ends the run."""
+        """A default that crashes, or of which the objective is unknown, ends the run."""
         if trial.number == 0 and trial.outcome.kind in ("crashed", "timed_out"):
             raise BenchmarkError(
                 f"the engine's default configuration could not be measured: {describe(trial.outcome)}; "
@@ -252,6 +256,10 @@ class _Run:
             )
         if trial.number == 0 and trial.measurement and (missing := self._objective.unknown(trial.measurement)):
             raise UsageError(missing)
+        self._set_deadlines(trial)
+
+    def _set_deadlines(self, trial: Trial) -> None:
+        """A configuration that is several times slower than the default is ended, unless the user set a deadline."""
         if self._request.run_timeout is None and trial.measurement and trial.config == self._default:
             self._bench.deadlines = self._bench.deadlines.model_copy(update=_deadlines_from(trial.measurement))
 
@@ -315,7 +323,7 @@ class _Run:
 
 
 def _deadlines_from(measurement: Measurement) -> dict[str, float]:
-    """Deadlines that end a configuration which is several times slower than this one."""
+    """Deadlines from a measurement of the default."""
     window_s = max(window.duration_s for window in measurement.windows)
     return {
         "warmup_s": max(60.0, _SLOWEST_SHARE * measurement.warmup_s),

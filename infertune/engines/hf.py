@@ -144,7 +144,9 @@ class LoadedHf(LoadedEngine):
         import torch
 
         self._set_attention(str(live["attn_implementation"]))
-        if "threads" in live:
+        # Not when nothing changes: the call itself slows torch down, by 11% on two cores (`tests/benchmarks/truth.py`
+        # found it), even with the number that it already has.
+        if "threads" in live and whole(live["threads"]) != torch.get_num_threads():
             torch.set_num_threads(whole(live["threads"]))
         self._live = live
 

@@ -1,4 +1,4 @@
-"""A Hugging Face pipeline as anybody would time it: no part of infertune. Prints output tokens per second."""
+"""A Hugging Face pipeline as anybody would time it, no part of infertune in it. Prints `rate NUMBER` for each window."""
 
 import json
 import sys
@@ -22,4 +22,4 @@ for _ in range(2):
 for _ in range(windows):
     started = time.perf_counter()
     pipe(job["prompts"], **options)
-    print(len(job["prompts"]) * job["output_tokens"] / (time.perf_counter() - started))
+    print("rate", len(job["prompts"]) * job["output_tokens"] / (time.perf_counter() - started), flush=True)

@@ -1,4 +1,4 @@
-"""vLLM as anybody would time it: no part of infertune. Prints output tokens per second."""
+"""vLLM as anybody would time it, no part of infertune in it. Prints `rate NUMBER` for each window."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ def main() -> None:
         llm.reset_prefix_cache()
         started = time.perf_counter()
         llm.generate(job["prompts"], wanted, use_tqdm=False)
-        print(len(job["prompts"]) * job["output_tokens"] / (time.perf_counter() - started))
+        print("rate", len(job["prompts"]) * job["output_tokens"] / (time.perf_counter() - started), flush=True)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def main() -> None:
             for side in order:
                 out = ["--out", str(folder / f"run-{pair}")] if side == "infertune" else []
                 printed = _run((ours if side == "infertune" else plain) + out)
-                rate = json.loads(printed)["samples"][0] if side == "infertune" else _mean_of_lines(printed)
+                rate = json.loads(printed)["samples"][0] if side == "infertune" else _mean_rate(printed)
                 rates[side].append(rate)
             print(
                 f"pair {pair}: infertune {rates['infertune'][-1]:,.0f}, plain {rates['plain'][-1]:,.0f} tok/s",
@@ -82,9 +82,11 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _mean_of_lines(printed: str) -> float:
-    """The rates are the last lines: engines print before them."""
-    return geometric_mean([float(line) for line in printed.split("\n")[-_WINDOWS - 1 : -1]])
+def _mean_rate(printed: str) -> float:
+    """Geometric mean of the lines `rate NUMBER`; engines print others around them."""
+    rates = [float(line.split()[1]) for line in printed.splitlines() if line.startswith("rate ")]
+    assert len(rates) == _WINDOWS, printed
+    return geometric_mean(rates)
 
 
 if __name__ == "__main__":
