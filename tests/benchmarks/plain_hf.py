@@ -1,4 +1,4 @@
-"""A Hugging Face pipeline as anybody would time it, no part of infertune in it. Prints `rate NUMBER` for each window."""
+"""A Hugging Face pipeline as anybody would time it, without infertune. Prints `rate NUMBER` for each window."""
 
 import json
 import sys

@@ -13,12 +13,17 @@ def main() -> None:
     job = json.loads(Path(job_file).read_text())
     llm = LLM(model=path, load_format="dummy", max_num_seqs=max_num_seqs, enforce_eager=True)
     wanted = SamplingParams(temperature=0, max_tokens=job["output_tokens"], ignore_eos=True)
+    # Token ids, as infertune gives them: tokenizing is not the engine's work.
+    tokenizer = llm.get_tokenizer()
+    warmup, prompts = (
+        [{"prompt_token_ids": tokenizer(text)["input_ids"]} for text in job[k]] for k in ("warmup", "prompts")
+    )
     for _ in range(2):
-        llm.generate(job["warmup"], wanted, use_tqdm=False)
+        llm.generate(warmup, wanted, use_tqdm=False)
     for _ in range(windows):
         llm.reset_prefix_cache()
         started = time.perf_counter()
-        llm.generate(job["prompts"], wanted, use_tqdm=False)
+        llm.generate(prompts, wanted, use_tqdm=False)
         print("rate", len(job["prompts"]) * job["output_tokens"] / (time.perf_counter() - started), flush=True)
 
 
