@@ -297,6 +297,7 @@ def resumed(folder: Path, run: Run, before: list[Trial]) -> str:
 SEARCH = ["--trials", "4", "--set", "fault=no fault"]
 
 
+@pytest.mark.slow
 def test_a_parent_killed_takes_worker_guardian_and_helper_with_it_and_the_run_goes_on(tmp_path: Path) -> None:
     run = Run(tmp_path, *SEARCH)
     run.wait_for_trials(2)
@@ -309,6 +310,7 @@ def test_a_parent_killed_takes_worker_guardian_and_helper_with_it_and_the_run_go
     resumed(tmp_path, run, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_a_whole_run_and_says_how_to_go_on(tmp_path: Path, number: signal.Signals) -> None:
     run = Run(tmp_path, *SEARCH)
@@ -337,6 +339,7 @@ def check_disk_full(run: Run) -> list[Trial]:
     return ledger.trials
 
 
+@pytest.mark.slow
 def test_a_ledger_at_its_size_limit_is_kept_whole_and_goes_on_later(tmp_path: Path) -> None:
     run = Run(tmp_path, *SEARCH, file_limit=7000)
     before = check_disk_full(run)
@@ -344,6 +347,7 @@ def test_a_ledger_at_its_size_limit_is_kept_whole_and_goes_on_later(tmp_path: Pa
     resumed(tmp_path, run, before)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_survived_and_the_run_goes_on_when_space_is_freed(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -361,6 +365,7 @@ def test_a_full_disk_is_survived_and_the_run_goes_on_when_space_is_freed(tmp_pat
         subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_torn_last_line_is_dropped_with_a_warning_and_the_run_goes_on(tmp_path: Path) -> None:
     run = Run(tmp_path, "--trials", "1", *ONE_POINT)
     assert run.end()[0] == 0
@@ -382,6 +387,7 @@ def test_a_ledger_of_a_newer_version_is_refused_in_one_line(tmp_path: Path) -> N
     assert [path.name for path in folder.iterdir()] == ["trials.jsonl"]
 
 
+@pytest.mark.slow
 def test_two_tunes_on_one_device_do_not_measure_each_other(tmp_path: Path) -> None:
     first = Run(tmp_path, "--set", "fault=hang in run", "--run-timeout", "60s", out=tmp_path / "first")
     until(lambda: workers(tmp_path), 20, "the first run's worker")
