@@ -152,6 +152,7 @@ class _Run:
         self._n_requests = next((t.measurement.windows[0].n_requests for t in ledger.trials if t.measurement), None)
         self._n_requests = self._n_requests or request.requests
         self._plan: Plan | None = None
+        self._noted = set(job.notes)
         self._started = time.perf_counter()
         self._spent_before_s = sum(trial.cost_s for trial in ledger.trials)
         for trial in ledger.trials:
@@ -228,6 +229,10 @@ class _Run:
         self._ledger.append(trial)
         if self._n_requests is None and trial.measurement:
             self._n_requests = trial.measurement.windows[0].n_requests
+        for note in trial.measurement.facts.notes if trial.measurement else ():
+            if note not in self._noted:
+                self._noted.add(note)
+                self._observer.note(note)
         order = ranked(self._ledger.trials, self._objective)
         default = figures(self._ledger.trials, self._default, self._objective)
         self._observer.trial_ends(

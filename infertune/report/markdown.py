@@ -41,7 +41,7 @@ def to_markdown(ledger: Ledger, summary: Summary) -> str:
         f"- {summary.trials} trials on {summary.launches} launches: {format_duration(summary.launch_s)} launching, "
         f"{format_duration(summary.run_s)} measuring; the search ended because "
         f"{ledger.ending or 'the run was interrupted'}",
-        *(f"- {_cell(note)}" for note in header.notes),
+        *(f"- {_cell(note)}" for note in _notes(ledger)),
         "",
         "Search figures are single looks on one engine and flatter the best; only the table above is from fresh "
         "launches on prompts that the search had not seen."
@@ -164,6 +164,12 @@ def _trial_table(trials: list[Trial]) -> list[str]:
     ]
     more = [f"… and {len(trials) - _MOST_ROWS} more in `landscape.csv`"] if len(trials) > _MOST_ROWS else []
     return ["| # | phase | configuration | outcome | cost |", "| ---: | --- | --- | --- | ---: |", *rows, *more]
+
+
+def _notes(ledger: Ledger) -> tuple[str, ...]:
+    """What was chosen, changed or cut on the way, each once: by us beforehand, then by the engine."""
+    seen = [note for t in ledger.trials if t.measurement for note in t.measurement.facts.notes]
+    return tuple(dict.fromkeys((*ledger.header.notes, *seen)))
 
 
 def _requests(ledger: Ledger) -> str:
