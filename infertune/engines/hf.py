@@ -127,9 +127,11 @@ class LoadedHf(LoadedEngine):
             pipeline_class=_token_pipeline_class(),
         )
         # With no end token every output has exactly the length asked for, at no cost (`min_new_tokens` took 4 to 11%
-        # more time on builtin:tiny). Cleared in both: generate() fills what is None in the one from the other.
-        for settings in (self._pipe.generation_config, self._pipe.model.generation_config):
-            settings.eos_token_id = None
+        # more time on builtin:tiny). Cleared in the model's settings, and in the copy that pipelines had before
+        # transformers 5.24: generate() fills what is None in the one from the other.
+        for owner in (self._pipe.model, self._pipe):
+            if (settings := getattr(owner, "generation_config", None)) is not None:
+                settings.eos_token_id = None
         self._launched_attention = self._attention()
         self._live = Config({"batch_size": 1})
         self._notes: tuple[str, ...] = ()
@@ -262,7 +264,7 @@ class LoadedHf(LoadedEngine):
         longest = max(_padded_tokens(batch) for batch in batches)
         steps = -(-longest // _STATIC_CACHE_STEP_TOKENS)
         settings: dict[str, Scalar] = {"cache_implementation": "static"}
-        if hasattr(self._pipe.generation_config, "max_cache_len"):  # older versions lack it
+        if hasattr(self._pipe.model.generation_config, "max_cache_len"):  # older versions lack it
             settings["max_cache_len"] = steps * _STATIC_CACHE_STEP_TOKENS
         if self._live.root.get("disable_compile"):
             settings["disable_compile"] = True

@@ -15,7 +15,7 @@ model = transformers.AutoModelForCausalLM.from_config(
 )
 model.generation_config.eos_token_id = None
 pipe = transformers.pipeline("text-generation", model=model, tokenizer=transformers.AutoTokenizer.from_pretrained(path))
-pipe.generation_config.eos_token_id = None
+getattr(pipe, "generation_config", model.generation_config).eos_token_id = None  # until 5.24 a copy
 options = {"batch_size": batch_size, "max_new_tokens": job["output_tokens"], "do_sample": False}
 for _ in range(2):
     pipe(job["warmup"], **options)
