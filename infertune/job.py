@@ -2,10 +2,11 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from infertune import __version__
 from infertune.bench import Bench
@@ -20,7 +21,7 @@ from infertune.isolation import Deadlines
 from infertune.knobs import Config, Scalar, SearchSpace, format_scalar
 from infertune.ledger import Header, Ledger, now
 from infertune.models import Model, resolve_model
-from infertune.request import JobRequest
+from infertune.request import JobRequest, R, make_request
 from infertune.units import slugify
 from infertune.workload import Part, Workload, parse_workload
 
@@ -219,6 +220,26 @@ def prepare(request: JobRequest) -> Job:
 def _brief(value: object) -> str:
     text = " ".join(str(value).split())
     return text if len(text) <= 80 else text[:79] + "…"
+
+
+def continued(kind: type[R], header: Header, folder: Path, flags: Mapping[str, Any], may_change: Set[str]) -> R:
+    """The request that a run was started with, for `--resume`; only its limits may be given anew.
+
+    Args:
+        kind: The request's class.
+        header: The run's.
+        folder: The run's.
+        flags: Flags given beside `--resume`; None for those that were not.
+        may_change: Flags that do not change what is measured.
+
+    Raises:
+        UsageError: A flag would change what is measured.
+    """
+    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    if others := sorted(given.keys() - may_change):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
+    return make_request(kind, {**header.request, **given, "out": folder})
 
 
 def restrict(space: SearchSpace, held: dict[str, Scalar], ranges: dict[str, tuple[Scalar, ...]]) -> SearchSpace:

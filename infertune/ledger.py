@@ -21,7 +21,6 @@ from infertune.models import Model
 from infertune.trial import Trial
 from infertune.workload import WorkloadRecord
 
-SCHEMA_VERSION = 1
 FILE_NAME = "trials.jsonl"
 _ENDING_START = b'{"ended":'
 

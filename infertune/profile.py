@@ -19,7 +19,6 @@ from infertune.summary import Answer, Summary, default_config, figures
 from infertune.units import slugify
 from infertune.workload import WorkloadRecord
 
-SCHEMA_VERSION = 1
 _MAX_FILE_BYTES = 1024**2
 
 

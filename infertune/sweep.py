@@ -8,14 +8,14 @@ from pydantic import Field, field_validator
 
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.isolation import device_lock
-from infertune.job import Job, prepare
+from infertune.job import Job, continued, prepare
 from infertune.knobs import Config
 from infertune.ledger import Ledger, now
 from infertune.measurement import Frozen, describe
 from infertune.objective import get_objective
 from infertune.observer import Observer
 from infertune.report import write_table
-from infertune.request import JobRequest, make_request
+from infertune.request import JobRequest
 from infertune.stats import Estimate, log_t_interval
 from infertune.summary import figures
 from infertune.trial import Phase, Trial
@@ -161,11 +161,7 @@ def resumed_landscape(folder: Path, flags: Mapping[str, Any]) -> LandscapeReques
     header = Ledger.open(folder).header
     if header.command != "landscape":
         raise UsageError(f"{folder} is a run of `infertune {header.command}`, not of `infertune landscape`")
-    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
-    if others := sorted(given.keys() - _MAY_CHANGE):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
-        raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
-    return make_request(LandscapeRequest, {**header.request, **given, "out": folder})
+    return continued(LandscapeRequest, header, folder, flags, _MAY_CHANGE)
 
 
 def _new_ledger(job: Job, command: str, observer: Observer) -> Ledger:

@@ -16,7 +16,7 @@ from infertune.bench import Bench
 from infertune.channel import Plan
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.isolation import device_lock
-from infertune.job import Job, prepare
+from infertune.job import Job, continued, prepare
 from infertune.knobs import Config
 from infertune.ledger import Ledger, now
 from infertune.measurement import Measurement, describe
@@ -123,11 +123,7 @@ def resumed_request(folder: Path, flags: Mapping[str, Any]) -> TuneRequest:
     header = Ledger.open(folder).header
     if header.command != "tune":
         raise UsageError(f"{folder} is a run of `infertune {header.command}`; only a tune can be resumed")
-    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
-    if others := sorted(given.keys() - _MAY_CHANGE):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
-        raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
-    return make_request(TuneRequest, {**header.request, **given, "out": folder})
+    return continued(TuneRequest, header, folder, flags, _MAY_CHANGE)
 
 
 class _Run:
