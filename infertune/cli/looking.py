@@ -1,0 +1,77 @@
+"""The commands that look and measure nothing: `space`, `report`, `doctor`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infertune.cli.options import (
+    Engine,
+    EnginePython,
+    Ignore,
+    Json,
+    Model,
+    Table,
+    Weights,
+    Workload,
+    console,
+    flags_of,
+    print_json,
+    request_of,
+)
+
+
+def space(
+    model: Model = None,
+    engine: Engine = None,
+    workload: Workload = None,
+    weights: Weights = None,
+    table: Table = None,
+    ignore: Ignore = None,
+    engine_python: EnginePython = None,
+    as_json: Json = False,
+) -> None:
+    """Print the knobs of an engine for MODEL: values, default, scope and why each matters."""
+    flags = flags_of(locals())
+    from infertune.job import prepare
+    from infertune.request import JobRequest
+
+    job = prepare(request_of(JobRequest, flags, None))
+    if as_json:
+        print_json({"schema_version": 1, "engine": job.engine.name, **job.space.record().model_dump(mode="json")})
+        return
+    from infertune.terminal import space_table
+
+    terminal = console()
+    terminal.print(f"{job.engine.name} {job.availability.version} on {job.device}", highlight=False)
+    terminal.print(space_table(job.space))
+    for line in (*(f"rule: {rule}" for rule in job.space.record().rules), *(f"note: {note}" for note in job.notes)):
+        terminal.print(line, style="dim", highlight=False, soft_wrap=True)
+
+
+def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
+    """Write a run's report again, from its ledger alone."""
+    from infertune.afterwards import report_again
+
+    console().print(str(report_again(run)), highlight=False, soft_wrap=True)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Show the device, the engines found, the energy sources, and what to install for what is missing."""
+    from infertune.doctor import diagnose
+
+    found = diagnose()
+    if as_json:
+        print_json({"schema_version": 1, **found.model_dump(mode="json")})
+        return
+    terminal = console()
+    terminal.print(f"infertune {found.infertune_version}, Python {found.python}", highlight=False, soft_wrap=True)
+    terminal.print(f"device    {found.device}", highlight=False)
+    for engine in found.engines:
+        mark = "[green]✓[/green]" if engine.usable else "[red]✗[/red]"
+        terminal.print(
+            f"{mark} {engine.name:7} {engine.version or '':12} {engine.what}", highlight=False, soft_wrap=True
+        )
+    for source in found.energy:
+        what = ", ".join(filter(None, (source.kind, source.resolution, source.reason)))
+        terminal.print(f"energy    {source.name}: {what}", highlight=False, soft_wrap=True)

@@ -1,0 +1,187 @@
+"""The commands that measure: `tune`, `landscape`, `bench`."""
+
+from typing import Annotated
+
+import typer
+
+from infertune.cli.options import (
+    CarbonIntensity,
+    ConfigFile,
+    Country,
+    Engine,
+    EnginePython,
+    Ignore,
+    Json,
+    Knob,
+    LoadTimeout,
+    Model,
+    Out,
+    PricePerHour,
+    PricePerKwh,
+    Profiles,
+    Progress,
+    Requests,
+    Resume,
+    RunTimeout,
+    Seed,
+    Set,
+    Table,
+    Wait,
+    Weights,
+    Window,
+    Workload,
+    check_alone,
+    console,
+    flags_of,
+    print_json,
+    request_of,
+)
+
+
+def tune(
+    model: Model = None,
+    engine: Engine = None,
+    workload: Workload = None,
+    objective: Annotated[str | None, typer.Option(help="throughput, tokens-per-joule, energy or cost.")] = None,
+    slo: Annotated[list[str] | None, typer.Option(metavar="NAME<VALUE", help="A limit to keep; repeatable.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Most trials of the search; 30 unless --budget is given.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Most time for everything, such as 20m.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="auto, tpe, random or grid.")] = None,
+    patience: Annotated[int | None, typer.Option(help="End after so many trials without a gain of 1%.")] = None,
+    finalists: Annotated[int | None, typer.Option(help="How many of the best are measured again.")] = None,
+    confirm_launches: Annotated[int | None, typer.Option(help="Launches of each finalist.")] = None,
+    final_launches: Annotated[
+        tuple[int, int] | None, typer.Option(help="Least and most pairs of launches at the end.")
+    ] = None,
+    requests: Requests = None,
+    weights: Weights = None,
+    seed: Seed = None,
+    set_: Set = None,
+    knob: Knob = None,
+    window: Window = None,
+    table: Table = None,
+    ignore: Ignore = None,
+    engine_python: EnginePython = None,
+    load_timeout: LoadTimeout = None,
+    run_timeout: RunTimeout = None,
+    wait: Wait = None,
+    country: Country = None,
+    carbon_intensity: CarbonIntensity = None,
+    price_per_hour: PricePerHour = None,
+    price_per_kwh: PricePerKwh = None,
+    out: Out = None,
+    profiles: Profiles = None,
+    resume: Resume = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Find a better configuration of MODEL on this machine, prove it on unseen prompts, save it as a profile."""
+    flags = flags_of(locals())
+    from infertune.request import TuneRequest
+    from infertune.tune import resumed_request, tune_request
+
+    check_alone(resume, config)
+    request = resumed_request(resume, flags) if resume else request_of(TuneRequest, flags, config)
+    with Progress() as observer:
+        study = tune_request(request, observer, resume)
+    if as_json:
+        print_json(
+            {
+                "schema_version": 1,
+                **study.summary.model_dump(mode="json"),
+                "run": str(study.ledger.folder),
+                "profile": str(study.profile_file),
+                "report": str(study.report_file),
+            }
+        )
+    else:
+        from infertune.terminal import print_study
+
+        print_study(console(), study)
+
+
+def landscape(
+    model: Model = None,
+    engine: Engine = None,
+    workload: Workload = None,
+    repeats: Annotated[int | None, typer.Option(help="Rounds over the whole grid.")] = None,
+    requests: Requests = None,
+    weights: Weights = None,
+    seed: Seed = None,
+    set_: Set = None,
+    knob: Knob = None,
+    window: Window = None,
+    table: Table = None,
+    ignore: Ignore = None,
+    engine_python: EnginePython = None,
+    load_timeout: LoadTimeout = None,
+    run_timeout: RunTimeout = None,
+    wait: Wait = None,
+    country: Country = None,
+    carbon_intensity: CarbonIntensity = None,
+    price_per_hour: PricePerHour = None,
+    price_per_kwh: PricePerKwh = None,
+    out: Out = None,
+    resume: Resume = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Measure every point of a grid of knobs, repeats included."""
+    flags = flags_of(locals())
+    from infertune.sweep import LandscapeRequest, landscape_request, resumed_landscape
+
+    check_alone(resume, config)
+    request = resumed_landscape(resume, flags) if resume else request_of(LandscapeRequest, flags, config)
+    with Progress() as observer:
+        ledger = landscape_request(request, observer, resume)
+    failed = sum(trial.measurement is None for trial in ledger.trials)
+    if as_json:
+        print_json({"schema_version": 1, "run": str(ledger.folder), "trials": len(ledger.trials), "failed": failed})
+    else:
+        console().print(f"{len(ledger.trials)} measurements, {failed} failed: {ledger.folder / 'landscape.csv'}")
+
+
+def bench(
+    model: Model = None,
+    engine: Engine = None,
+    workload: Workload = None,
+    launches: Annotated[tuple[int, int] | None, typer.Option(help="Least and most launches.")] = None,
+    windows: Annotated[int | None, typer.Option(help="Windows on each launch.")] = None,
+    requests: Requests = None,
+    weights: Weights = None,
+    seed: Seed = None,
+    set_: Set = None,
+    window: Window = None,
+    table: Table = None,
+    ignore: Ignore = None,
+    engine_python: EnginePython = None,
+    load_timeout: LoadTimeout = None,
+    run_timeout: RunTimeout = None,
+    wait: Wait = None,
+    country: Country = None,
+    carbon_intensity: CarbonIntensity = None,
+    price_per_hour: PricePerHour = None,
+    price_per_kwh: PricePerKwh = None,
+    out: Out = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Measure one configuration properly: fresh launches until the interval is narrow."""
+    flags = flags_of(locals())
+    from infertune.sweep import BenchRequest, bench_request
+
+    with Progress() as observer:
+        result = bench_request(request_of(BenchRequest, flags, config), observer)
+    if as_json:
+        print_json({"schema_version": 1, **result.model_dump(mode="json")})
+    else:
+        from infertune.report.markdown import interval_text
+        from infertune.units import format_rate
+
+        estimate = result.output_tokens_per_s
+        console().print(
+            f"{format_rate(estimate.mean)} tok/s (95% interval {interval_text(estimate)}, {estimate.n} launches)  "
+            f"{result.config}",
+            highlight=False,
+            soft_wrap=True,
+        )
