@@ -22,6 +22,7 @@ from infertune.knobs import Config, Scalar, SearchSpace, format_scalar
 from infertune.ledger import Header, Ledger, now
 from infertune.models import Model, resolve_model
 from infertune.request import JobRequest, R, make_request
+from infertune.roofline import Roofline, demand_of, peaks_of
 from infertune.units import slugify
 from infertune.workload import Part, Workload, parse_workload
 
@@ -103,14 +104,14 @@ class Job:
             fewest=fewest,
         )
 
-    def header(self, command: str) -> Header:
-        """The first line of this job's ledger."""
+    def header(self, command: str, ported: Config | None = None) -> Header:
+        """The first line of this job's ledger, with the configuration brought from elsewhere, if one was."""
         return Header.model_validate(
             {
                 "infertune_version": __version__,
                 "created_at": now(),
                 "command": command,
-                "request": self.request.model_dump(mode="json", exclude_defaults=True),
+                "request": self.request.model_dump(mode="json", exclude_defaults=True, by_alias=True),
                 "engine": self.engine.name,
                 "engine_version": self.availability.version,
                 "model": self.model,
@@ -119,6 +120,7 @@ class Job:
                 "space": self.space.record(),
                 "engine_defaults": self.engine_defaults,
                 "notes": self.notes,
+                "ported": ported,
             }
         )
 
@@ -139,6 +141,12 @@ class Job:
                     f"{_brief(after)}; its trials would not compare, so start a new run"
                 )
         return ledger
+
+    def roofline(self) -> Roofline:
+        """A prediction from the sizes of model and device; without a model only that more requests together help."""
+        if self.model is None:
+            return Roofline(self.space, None)
+        return Roofline(self.space, demand_of(self.model, self.device, self.workload, peaks_of(self.device)))
 
     def new_folder(self) -> Path:
         """The run's folder: as asked, or `reports/<date>-<gpu>-<engine>-<model>`, numbered if there is one already.

@@ -35,6 +35,7 @@ class Header(Frozen):
         space: The knobs, restricted as the user wished; a knob held at a value has it as its default.
         engine_defaults: What the engine does when it is told nothing.
         notes: What was changed on the way, in sentences.
+        ported: The configuration that was best elsewhere, for a run that started from there.
     """
 
     schema_version: Literal[1] = 1
@@ -51,6 +52,7 @@ class Header(Frozen):
     space: SpaceRecord
     engine_defaults: Config
     notes: tuple[str, ...] = ()
+    ported: Config | None = None
 
 
 class Ending(Frozen):

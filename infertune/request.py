@@ -38,7 +38,7 @@ class JobRequest(BaseModel):
         price_per_kwh: Price of electricity a kilowatt hour.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     model: str | None = None
     engine: str | None = None
@@ -94,6 +94,7 @@ class TuneRequest(JobRequest):
     Attributes:
         objective: What is tuned for.
         slo: Limits that a configuration must keep, each like `j_per_output_token<0.05`.
+        from_: Profiles or runs' folders to start from, of other GPUs, models or versions; the key is `from`.
         sampler: The search strategy.
         trials: Most trials of the search; None where only time is limited.
         budget: Most seconds for everything; None where only trials are limited.
@@ -105,6 +106,7 @@ class TuneRequest(JobRequest):
 
     objective: str = "throughput"
     slo: tuple[str, ...] = ()
+    from_: tuple[Path, ...] = Field(default=(), alias="from")
     sampler: str = "auto"
     trials: int | None = Field(default=None, ge=1)
     budget: float | None = Field(default=None, gt=0)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from infertune.engines.base import first_line
@@ -45,6 +46,10 @@ class Summary(Frozen):
         gain: Ratio candidate / default over pairs of launches; None while unconfirmed.
         default_samples: One figure a launch.
         candidate_samples: One figure a launch, paired with the default's.
+        ported_config: What was best elsewhere, for a run that started from there.
+        ported: It over the final comparison's launches; None where it was not in it.
+        ported_gain: Ratio ported / default.
+        retuned_gain: Ratio candidate / ported; None where they are the same.
         trials: How many trials there were in all.
         failures: Those that failed.
         default_economy: What the default costs in energy, carbon and money.
@@ -64,6 +69,10 @@ class Summary(Frozen):
     gain: Estimate | None
     default_samples: tuple[float, ...] = ()
     candidate_samples: tuple[float, ...] = ()
+    ported_config: Config | None = None
+    ported: Estimate | None = None
+    ported_gain: Estimate | None = None
+    retuned_gain: Estimate | None = None
     trials: int
     failures: tuple[FailureLine, ...] = ()
     default_economy: Economy = Economy()
@@ -77,14 +86,15 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
     """The answer of a run, finished or not."""
     trials = ledger.trials
     default = default_config(ledger)
-    pairs = final_pairs(trials, default, objective)
-    candidate = pairs[0] if pairs else best_searched(trials, objective) or default
-    if pairs:
-        _, new, base = pairs
+    final = final_rounds(ledger, objective)
+    candidate = final.candidate if final else best_searched(trials, objective) or default
+    if final:
+        new, base = list(final.candidate_samples), list(final.default_samples)
         gain = paired_ratio(new, base)
     else:
         new, base = figures(trials, candidate, objective), figures(trials, default, objective)
         gain = None
+    ported = final.ported_samples if final else ()
     answer = _answer(ledger, gain, objective, have_default=bool(base))
     return Summary(
         answer=answer,
@@ -97,10 +107,14 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         gain=gain,
         default_samples=tuple(base),
         candidate_samples=tuple(new),
+        ported_config=ledger.header.ported,
+        ported=log_t_interval(ported) if ported else None,
+        ported_gain=paired_ratio(ported, base) if ported else None,
+        retuned_gain=paired_ratio(new, ported) if ported and candidate != ledger.header.ported else None,
         trials=len(trials),
         failures=tuple(_failure_line(trial) for trial in trials if trial.measurement is None),
-        default_economy=_economy(trials, default, objective, final=pairs is not None),
-        candidate_economy=_economy(trials, candidate, objective, final=pairs is not None),
+        default_economy=_economy(trials, default, objective, final=final is not None),
+        candidate_economy=_economy(trials, candidate, objective, final=final is not None),
         launches=len({trial.launch_number for trial in trials}),
         launch_s=sum(trial.launch_s for trial in trials),
         run_s=sum(trial.run_s for trial in trials),
@@ -155,24 +169,42 @@ def confirmed(trials: Sequence[Trial], objective: Objective) -> list[tuple[Confi
     return _best_first(whole, objective)
 
 
-def final_pairs(
-    trials: Sequence[Trial], default: Config, objective: Objective
-) -> tuple[Config, list[float], list[float]] | None:
-    """The candidate of the final comparison with its figures and the default's, pair by pair; None before it."""
+@dataclass(frozen=True)
+class FinalRounds:
+    """The final comparison so far: only rounds in which every configuration of it was measured.
+
+    Attributes:
+        candidate: The configuration that is compared with the default.
+        candidate_samples: One figure a round.
+        default_samples: One figure a round.
+        ported_samples: The same of the configuration brought from elsewhere; the candidate's own if it is that one.
+    """
+
+    candidate: Config
+    candidate_samples: tuple[float, ...]
+    default_samples: tuple[float, ...]
+    ported_samples: tuple[float, ...]
+
+
+def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
+    """The final comparison of a run; None before two whole rounds of it."""
+    default, ported = default_config(ledger), ledger.header.ported
     by_round: dict[int, dict[Config, float]] = defaultdict(dict)
-    for trial in trials:
+    for trial in ledger.trials:
         if trial.phase == "final" and trial.measurement is not None:
             figure = objective.figure(trial.measurement)
             if figure is not None:
                 by_round[trial.round_number][trial.config] = figure
-    candidates = {config for pair in by_round.values() for config in pair} - {default}
+    compared = {config for found in by_round.values() for config in found} - {default}
+    candidates = compared - {ported} or compared
     if len(candidates) != 1:
         return None
     candidate = candidates.pop()
-    whole = [pair for _, pair in sorted(by_round.items()) if candidate in pair and default in pair]
+    whole = [found for _, found in sorted(by_round.items()) if {default, *compared} <= found.keys()]
     if len(whole) < 2:
         return None
-    return candidate, [pair[candidate] for pair in whole], [pair[default] for pair in whole]
+    samples = {config: tuple(found[config] for found in whole) for config in {default, *compared}}
+    return FinalRounds(candidate, samples[candidate], samples[default], samples.get(ported, ()) if ported else ())
 
 
 def _economy(trials: Sequence[Trial], config: Config, objective: Objective, *, final: bool) -> Economy:

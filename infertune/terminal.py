@@ -12,7 +12,7 @@ from infertune.knobs import Config, SearchSpace, format_scalar
 from infertune.measurement import describe
 from infertune.observer import Observer
 from infertune.profile import Profile, changed_settings
-from infertune.report.markdown import answer_sentence, economy_rows, interval_text
+from infertune.report.markdown import answer_sentence, economy_rows, gain_text, interval_text, transfer_sentence
 from infertune.stats import Estimate, log_t_interval
 from infertune.summary import Summary
 from infertune.trial import Trial
@@ -117,6 +117,8 @@ def print_study(console: Console, study: Study) -> None:
     console.print()
     console.print(answer_table(summary))
     console.print(f"[bold]{answer_sentence(summary)}[/bold]", highlight=False)
+    if text := transfer_sentence(summary):
+        console.print(text, highlight=False)
     changed = study.profile.changed
     if changed.root:
         console.print(f"settings: {escape(str(changed))}", highlight=False, soft_wrap=True)
@@ -179,13 +181,11 @@ def answer_table(summary: Summary) -> Table:
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     better = summary.answer == "better"
-    gain = ""
-    if summary.gain and summary.gain.low is not None and summary.gain.high is not None:
-        low, high = format_percent(summary.gain.low), format_percent(summary.gain.high)
-        gain = f"{format_percent(summary.gain.mean)} ({low} to {high})"
     table.add_row(*_cells("default", summary.default), "")
+    if summary.ported is not None and summary.ported_config != summary.candidate_config:
+        table.add_row(*_cells("ported", summary.ported), gain_text(summary.ported_gain))
     if summary.candidate_config != summary.default_config:
-        table.add_row(*_cells("tuned" if better else "best candidate", summary.candidate), gain)
+        table.add_row(*_cells("tuned" if better else "best candidate", summary.candidate), gain_text(summary.gain))
     return table
 
 

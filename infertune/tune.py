@@ -3,8 +3,7 @@
 import math
 import os
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from infertune.bench import Bench
+from infertune.budget import Budget
 from infertune.channel import Plan
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.isolation import device_lock
@@ -22,12 +22,13 @@ from infertune.ledger import Ledger, now
 from infertune.measurement import Measurement, describe
 from infertune.objective import Objective, objective_of
 from infertune.observer import Observer
+from infertune.origin import Origin, read_origin
 from infertune.profile import Profile, profile_of, profile_path
 from infertune.report import to_dataframe, write_report
 from infertune.request import TuneRequest, make_request
-from infertune.search import Searcher, make_searcher
+from infertune.search import Predictor, Result, Searcher, Transferred, make_searcher
 from infertune.stats import geometric_mean, paired_ratio
-from infertune.summary import Summary, confirmed, default_config, figures, final_pairs, ranked, summarise
+from infertune.summary import Summary, confirmed, default_config, figures, final_rounds, ranked, summarise
 from infertune.trial import Phase, Trial
 
 _MAY_CHANGE = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout", "profiles"}
@@ -36,8 +37,6 @@ _RACING_SHARE = 0.7
 _SLOWEST_SHARE = 5
 _GAIN_WORTH_PATIENCE = math.log(1.01)
 _ENOUGH_HALF_WIDTH = 0.02
-_CONFIRM_BUDGET_SHARE = 0.5
-_FEWEST_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,21 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
     job = prepare(request)
     if broken := job.space.violations(job.space.repair(job.space.default)):
         raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
-    searcher = make_searcher(job.space, sampler=request.sampler, trials=_most_trials(request), seed=request.seed)
+    origins = [read_origin(path, job, objective) for path in request.from_]
+    searcher = make_searcher(
+        job.space,
+        sampler=request.sampler,
+        trials=_most_trials(request),
+        seed=request.seed,
+        seeds=[origin.config for origin in origins],
+        predictor=_predictor(job, origins),
+    )
     _check_can_save(request.profiles)
     with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
-        ledger = job.resume(resume) if resume else Ledger.create(job.new_folder(), job.header("tune"))
+        header = job.header("tune", ported=origins[0].config if origins else None)
+        ledger = job.resume(resume) if resume else Ledger.create(job.new_folder(), header)
         observer.run_starts(ledger.folder, default_config(ledger))
-        for note in (*job.notes, *ledger.warnings):
+        for note in (*job.notes, *(origin.note for origin in origins), *ledger.warnings):
             observer.note(note)
         first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
         try:
@@ -149,29 +157,30 @@ class _Run:
         self._n_requests = self._n_requests or request.requests
         self._plan: Plan | None = None
         self._noted = set(job.notes)
-        self._started = time.perf_counter()
-        self._spent_before_s = sum(trial.cost_s for trial in ledger.trials)
+        self._budget = Budget(request, ledger)
         for trial in ledger.trials:
             self._set_deadlines(trial)
 
     def search(self, searcher: Searcher) -> str:
         """Measure configurations until the budget ends, the default first; why it ended."""
-        searcher.recall((trial.config, self._score(trial)) for trial in self._ledger.trials if trial.phase == "search")
+        searcher.recall(self._result(trial) for trial in self._ledger.trials if trial.phase == "search")
         most = _most_trials(self._request)
-        self._observer.phase("search", most, self._search_budget_s())
+        self._observer.phase("search", most, self._budget.search_s())
         while True:
             done = [trial for trial in self._ledger.trials if trial.phase == "search"]
             if most is not None and len(done) >= most:
                 return f"all {most} trials were made"
-            if (budget_s := self._search_budget_s()) is not None and self._spent_s() >= budget_s:
+            if self._budget.search_is_over():
                 return "the time budget was used up"
-            if self._out_of_patience(done):
+            if self._may_end_early() and self._out_of_patience(done):
                 return f"{self._request.patience} trials in a row gained less than 1%"
             config = searcher.ask(self._bench.launched)
             if config is None:
                 return "every configuration was measured"
+            if self._may_end_early() and searcher.exhausted():
+                return "nothing that is left is likely to gain 1%"
             trial = self._measure("search", config, self._search_plan(), fresh=False)
-            searcher.tell(config, self._score(trial))
+            searcher.tell(self._result(trial))
             self._after(trial)
 
     def confirm(self) -> Config | None:
@@ -180,7 +189,7 @@ class _Run:
         None if nothing looks better than the default. A single finalist needs no confirmation: it is compared at once.
         """
         finalists = self._finalists()
-        n_finalists, rounds = self._affordable(len(finalists))
+        n_finalists, rounds = self._budget.affordable(len(finalists))
         finalists = finalists[:n_finalists]
         if len(finalists) <= 1:
             return finalists[0] if finalists else None
@@ -195,23 +204,34 @@ class _Run:
         return order[0] if order and order[0] != self._default else None
 
     def compare(self, winner: Config | None) -> None:
-        """The winner against the default once more, on further unseen prompts: the number that is reported."""
-        if winner is None:
+        """The winner against the default once more, on further unseen prompts: the number that is reported.
+
+        A configuration that was brought from elsewhere is launched in turn with both.
+        """
+        others = [config for config in (self._ported(), winner) if config not in (None, self._default)]
+        configs = list(dict.fromkeys([self._default, *others]))
+        if len(configs) == 1:
             return
         least, most = self._request.final_launches
-        self._observer.phase("final comparison", 2 * most)
+        self._observer.phase("final comparison", len(configs) * most)
         for number in range(most):
             plan = self._job.plan("final", self._n_requests, number)
-            for config in (self._default, winner) if number % 2 == 0 else (winner, self._default):
+            for config in configs if number % 2 == 0 else reversed(configs):
                 if not self._failed("final") and not self._done("final", number, config):
                     self._measure("final", config, plan, fresh=True, round_number=number)
             if self._failed("final"):
                 return
-            pairs = final_pairs(self._ledger.trials, self._default, self._objective)
-            if pairs and number + 1 >= least:
-                ratio = paired_ratio(pairs[1], pairs[2], level=0.99)
-                if ratio.half_width < _ENOUGH_HALF_WIDTH or self._left_s() <= 0:
+            final = final_rounds(self._ledger, self._objective)
+            if final and number + 1 >= least:
+                ratio = paired_ratio(final.candidate_samples, final.default_samples, level=0.99)
+                if ratio.half_width < _ENOUGH_HALF_WIDTH or self._budget.left_s() <= 0:
                     return
+
+    def _ported(self) -> Config | None:
+        """What was best elsewhere, if it runs here."""
+        ported = self._ledger.header.ported
+        ran = any(trial.config == ported and trial.measurement for trial in self._ledger.trials)
+        return ported if ran else None
 
     def _failed(self, phase: Phase) -> set[Config]:
         """Configurations that failed in a phase: they are not tried in it again."""
@@ -274,53 +294,26 @@ class _Run:
     def _score(self, trial: Trial) -> float | None:
         return self._objective.score(trial.measurement) if trial.measurement else None
 
+    def _result(self, trial: Trial) -> Result:
+        return Result(trial.config, self._score(trial), trial.launch_s, trial.run_s)
+
     def _done(self, phase: Phase, round_number: int, config: Config) -> bool:
         return any(
             t.phase == phase and t.round_number == round_number and t.config == config for t in self._ledger.trials
         )
 
+    def _may_end_early(self) -> bool:
+        """Not where the user asked for a number of trials, or for the whole grid."""
+        return self._request.sampler != "grid" and (self._request.budget is not None or self._request.trials is None)
+
     def _out_of_patience(self, done: list[Trial]) -> bool:
-        """Whether the last trials brought no gain over 1%; never where the grid is measured whole."""
-        if self._request.sampler == "grid" or self._request.budget is None and self._request.trials is not None:
-            return False
+        """Whether the last trials brought no gain over 1%."""
         best, since = -math.inf, 0
         for trial in done:
             score = self._score(trial)
             gained = score is not None and score > best + _GAIN_WORTH_PATIENCE
             best, since = (score if score is not None and gained else best), (0 if gained else since + 1)
         return since >= self._request.patience
-
-    def _spent_s(self) -> float:
-        """Seconds since the run began, simulated ones included, earlier sessions included."""
-        costs = sum(trial.cost_s for trial in self._ledger.trials)
-        return max(costs, self._spent_before_s + time.perf_counter() - self._started)
-
-    def _left_s(self) -> float:
-        """Seconds of the time budget that are left; endless without one."""
-        return math.inf if self._request.budget is None else self._request.budget - self._spent_s()
-
-    def _launch_cost_s(self) -> float:
-        """Mean seconds of a trial that paid for a launch."""
-        costs = [trial.cost_s for trial in self._ledger.trials if trial.launch_s]
-        return sum(costs) / len(costs) if costs else 0.0
-
-    def _search_budget_s(self) -> float | None:
-        """The part of the time budget that is the search's: the rest confirms, a half of it at most."""
-        if self._request.budget is None:
-            return None
-        launches = (1 + self._request.finalists) * self._request.confirm_launches + 2 * self._request.final_launches[0]
-        to_confirm_s = self._launch_cost_s() * launches
-        return self._request.budget - min(to_confirm_s, _CONFIRM_BUDGET_SHARE * self._request.budget)
-
-    def _affordable(self, finalists: int) -> tuple[int, int]:
-        """How many finalists and rounds the time budget has room for: first fewer finalists, then fewer rounds."""
-        rounds = self._request.confirm_launches
-        launches = self._left_s() / max(self._launch_cost_s(), 1e-9) - 2 * self._request.final_launches[0]
-        while finalists > 1 and (1 + finalists) * rounds > launches:
-            finalists -= 1
-        while rounds > _FEWEST_ROUNDS and (1 + finalists) * rounds > launches:
-            rounds -= 1
-        return finalists, rounds
 
 
 def _deadlines_from(measurement: Measurement) -> dict[str, float]:
@@ -330,6 +323,13 @@ def _deadlines_from(measurement: Measurement) -> dict[str, float]:
         "warmup_s": max(60.0, _SLOWEST_SHARE * measurement.warmup_s),
         "run_s": max(30.0, _SLOWEST_SHARE * window_s * len(measurement.windows)),
     }
+
+
+def _predictor(job: Job, origins: Sequence[Origin]) -> Predictor:
+    """The shape of what was measured elsewhere, or the roofline where nothing was."""
+    results = next((origin.results for origin in origins if origin.results), ())
+    transferred = Transferred(job.space, results, job.request.seed)
+    return transferred if transferred.has_shape else job.roofline()
 
 
 def _most_trials(request: TuneRequest) -> int | None:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "infertune"
 LAYERS = {
     1: {"stats", "errors", "units", "interpreter"},
     2: {"knobs", "workload", "measurement", "device", "models", "request"},
-    3: {"trial", "energy", "figures"},
+    3: {"trial", "energy", "figures", "roofline"},
     4: {"engines", "isolation", "channel", "ledger", "objective"},
     5: {
         "measure",
@@ -23,6 +23,8 @@ LAYERS = {
         "doctor",
         "landscape",
         "afterwards",
+        "budget",
+        "origin",
     },
     6: {"tune", "sweep", "worker"},
     7: {"cli", "terminal", "__main__"},

@@ -8,7 +8,7 @@ from scipy.stats import t as student
 from infertune.ledger import Ledger
 from infertune.measurement import Crashed, Outcome
 from infertune.objective import get_objective
-from infertune.summary import Summary, confirmed, final_pairs, ranked, summarise
+from infertune.summary import Summary, confirmed, final_rounds, ranked, summarise
 from infertune.trial import Phase
 from tests.builders import config, ledger_of, one_knob, oom
 
@@ -96,18 +96,17 @@ def test_a_round_of_the_final_comparison_without_its_partner_is_dropped() -> Non
 
 
 def test_one_whole_pair_is_no_comparison_yet() -> None:
-    trials = run(*final([120], [100])).trials
-    assert final_pairs(trials, DEFAULT, THROUGHPUT) is None
+    assert final_rounds(run(*final([120], [100])), THROUGHPUT) is None
     assert summary(*SEARCH, *final([120], [100]), ended=None).answer == "unconfirmed"
 
 
 def test_pairs_are_matched_by_round_whatever_their_order_in_the_ledger() -> None:
     rows = final([120, 60, 240], [100, 50, 200])
-    pairs = final_pairs(run(*reversed(rows)).trials, DEFAULT, THROUGHPUT)
-    assert pairs is not None
-    candidate, new, base = pairs
-    assert candidate == FOUR
-    assert [a / b for a, b in zip(new, base, strict=True)] == pytest.approx([1.2, 1.2, 1.2])
+    found = final_rounds(run(*reversed(rows)), THROUGHPUT)
+    assert found is not None
+    assert found.candidate == FOUR
+    ratios = [a / b for a, b in zip(found.candidate_samples, found.default_samples, strict=True)]
+    assert ratios == pytest.approx([1.2, 1.2, 1.2])
 
 
 def test_ranking_takes_the_geometric_mean_of_repeats_in_the_search_only() -> None:

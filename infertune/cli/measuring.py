@@ -1,5 +1,6 @@
 """The commands that measure: `tune`, `landscape`, `bench`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -46,7 +47,11 @@ def tune(
     slo: Annotated[list[str] | None, typer.Option(metavar="NAME<VALUE", help="A limit to keep; repeatable.")] = None,
     trials: Annotated[int | None, typer.Option(help="Most trials of the search; 30 unless --budget is given.")] = None,
     budget: Annotated[str | None, typer.Option(help="Most time for everything, such as 20m.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="auto, tpe, random or grid.")] = None,
+    from_: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="PROFILE|RUN", help="Start from what was best elsewhere; repeatable."),
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="auto, gp, tpe, random or grid.")] = None,
     patience: Annotated[int | None, typer.Option(help="End after so many trials without a gain of 1%.")] = None,
     finalists: Annotated[int | None, typer.Option(help="How many of the best are measured again.")] = None,
     confirm_launches: Annotated[int | None, typer.Option(help="Launches of each finalist.")] = None,

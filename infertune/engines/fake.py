@@ -138,10 +138,14 @@ class FakeEngine:
             return LoadedFake(LANDSCAPES[self._variant], setup)
         return LoadedFaulty(setup)
 
+    def fits(self, config: Config) -> bool:
+        """Whether a configuration loads."""
+        return LANDSCAPES[self._variant].memory(_numbers(config)) <= 1
+
     def optimum(self, space: SearchSpace) -> tuple[Config, float]:
         """The best configuration of the landscape and its rate without noise, found by looking at all of them."""
         shape = LANDSCAPES[self._variant]
-        fitting = [config for config in space.grid() if shape.memory(_numbers(config)) <= 1]
+        fitting = filter(self.fits, space.grid())
         best = max(fitting, key=lambda config: shape.rate(_numbers(config)))
         return best, shape.rate(_numbers(best))
 

@@ -26,8 +26,10 @@ def to_markdown(ledger: Ledger, summary: Summary) -> str:
         f"| | {summary.unit} | 95% interval | launches |",
         "| --- | ---: | ---: | ---: |",
         _estimate_row("default", summary.default),
+        *([_estimate_row("ported", summary.ported)] if summary.ported else []),
         _estimate_row("tuned" if summary.answer == "better" else "best candidate", summary.candidate),
         "",
+        *([transfer_sentence(summary), ""] if summary.ported else []),
         *_settings(summary),
         *_economy(summary),
         "## What was measured",
@@ -76,6 +78,23 @@ def answer_sentence(summary: Summary) -> str:
             return "The default cannot run here; the configuration below can."
         case answer:
             return f"{answer[0].upper()}{answer[1:]}: keep the default{interval}."
+
+
+def transfer_sentence(summary: Summary) -> str:
+    """What the configuration brought from elsewhere is worth here, and what retuning added; empty if there was none."""
+    if summary.ported is None:
+        return ""
+    ported = f"Ported against default: {gain_text(summary.ported_gain)}."
+    if summary.retuned_gain is None:
+        return f"{ported} Retuning found nothing better than what was ported."
+    return f"{ported} Retuned against ported: {gain_text(summary.retuned_gain)}."
+
+
+def gain_text(gain: Estimate | None) -> str:
+    """A ratio as a percentage with its interval; empty without one."""
+    if gain is None or gain.low is None or gain.high is None:
+        return ""
+    return f"{format_percent(gain.mean)} ({format_percent(gain.low)} to {format_percent(gain.high)})"
 
 
 def interval_text(estimate: Estimate | None) -> str:

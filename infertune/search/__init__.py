@@ -1,5 +1,8 @@
 """Which configuration to try next."""
 
-from infertune.search.base import Searcher, make_searcher
+from infertune.search.base import Result, Searcher
+from infertune.search.make import make_searcher
+from infertune.search.model_based import Predictor
+from infertune.search.transfer import Transferred
 
-__all__ = ["Searcher", "make_searcher"]
+__all__ = ["Predictor", "Result", "Searcher", "Transferred", "make_searcher"]

@@ -1,14 +1,27 @@
-"""What a search strategy is, and which one a space and a budget get."""
+"""What a search strategy is told and what it answers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
-from infertune.errors import UsageError
-from infertune.knobs import Config, SearchSpace
-from infertune.search.grid import GridSearcher
-from infertune.search.tpe import OptunaSearcher
+from infertune.knobs import Config
 
-SAMPLERS = ("auto", "tpe", "random", "grid")
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one configuration.
+
+    Attributes:
+        config: All knobs.
+        score: Logarithm of the objective, higher is better; None if it cannot run here or breaks a limit.
+        launch_s: Seconds paid for launching an engine, 0 where a loaded one was used.
+        run_s: Seconds of warm-up and windows.
+    """
+
+    config: Config
+    score: float | None
+    launch_s: float = 0.0
+    run_s: float = 0.0
 
 
 class Searcher(Protocol):
@@ -22,36 +35,11 @@ class Searcher(Protocol):
                 measured without paying for a launch.
         """
 
-    def tell(self, config: Config, score: float | None) -> None:
-        """What came of a configuration: its score (higher is better), or None if it cannot run here."""
+    def tell(self, result: Result) -> None:
+        """What came of a configuration."""
 
-    def recall(self, results: Iterable[tuple[Config, float | None]]) -> None:
+    def recall(self, results: Iterable[Result]) -> None:
         """Many tells at once, from a ledger."""
 
-
-def make_searcher(
-    space: SearchSpace,
-    *,
-    sampler: str = "auto",
-    trials: int | None,
-    seed: int = 0,
-    seeds: Sequence[Config] = (),
-) -> Searcher:
-    """A strategy for a space.
-
-    Args:
-        space: What to search.
-        sampler: One of `SAMPLERS`; `auto` takes the whole grid where the budget reaches for it.
-        trials: The budget in trials, None if only time is limited.
-        seed: Seeds whatever is random.
-        seeds: Configurations to try first, after the default.
-
-    Raises:
-        UsageError: There is no such sampler.
-    """
-    if sampler not in SAMPLERS:
-        raise UsageError(f"unknown sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
-    affordable = trials is not None and space.size <= max(4096, trials) and sum(1 for _ in space.grid()) <= trials
-    if sampler == "grid" or (sampler == "auto" and affordable):
-        return GridSearcher(space)
-    return OptunaSearcher(space, random=sampler == "random", trials=trials, seed=seed, seeds=seeds)
+    def exhausted(self) -> bool:
+        """Whether nothing that is left is likely to gain 1%; a strategy that cannot know says no."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from infertune.knobs import Config, SearchSpace
+from infertune.search.base import Result
 
 
 class GridSearcher:
@@ -23,12 +24,15 @@ class GridSearcher:
                     return config
         return self._left[0] if self._left else None
 
-    def tell(self, config: Config, score: float | None) -> None:
+    def tell(self, result: Result) -> None:
         """Strike a point off."""
-        if config in self._left:
-            self._left.remove(config)
+        self.recall([result])
 
-    def recall(self, results: Iterable[tuple[Config, float | None]]) -> None:
+    def recall(self, results: Iterable[Result]) -> None:
         """Strike many points off."""
-        done = {config for config, _ in results}
+        done = {result.config for result in results}
         self._left = [config for config in self._left if config not in done]
+
+    def exhausted(self) -> bool:
+        """The whole grid was asked for."""
+        return False

@@ -1,0 +1,65 @@
+"""Where a tune starts from: a profile or a run of another GPU, another model, another version."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from infertune.errors import UsageError
+from infertune.job import Job
+from infertune.knobs import Config
+from infertune.ledger import Ledger
+from infertune.objective import Objective
+from infertune.profile import changed_settings, load_profile
+from infertune.search import Result
+from infertune.summary import ranked, summarise
+from infertune.trial import Trial
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What another run or profile knows.
+
+    Attributes:
+        config: Its best settings, in the space of this run.
+        results: What it measured; empty for a profile.
+        note: Where it comes from, for people.
+    """
+
+    config: Config
+    results: tuple[Result, ...]
+    note: str
+
+
+def read_origin(path: Path, job: Job, objective: Objective) -> Origin:
+    """Read a profile or a run's folder for a run that is about to start.
+
+    Settings that the origin left at its engine's default take this engine's default. Values that this space lacks
+    become the nearest that it has.
+
+    Raises:
+        UsageError: It is neither, or shares no knob with this run.
+    """
+    if path.is_dir():
+        ledger = Ledger.open(path)
+        best = summarise(ledger, objective).best_config
+        changed = changed_settings(best, ledger.header.engine_defaults)
+        device, engine, results = ledger.header.device, ledger.header.engine, _results(ledger.trials, objective)
+        known = {knob.name for knob in ledger.header.space.knobs}
+    else:
+        profile = load_profile(path)
+        changed, device, engine = profile.changed, profile.fingerprint.device, profile.fingerprint.engine
+        results, known = (), set(profile.config.root)
+    if not known & set(job.space.names):
+        raise UsageError(f"--from {path} is of {engine} and shares no knob with {job.engine.name}")
+    own = {name: value for name, value in changed.root.items() if name in job.space}
+    here = job.space.repair(job.space.default.updated(own))
+    told = f", {len(results)} configurations" if results else ""
+    return Origin(
+        here,
+        results,
+        f"starts from {path}{told}, measured on {device}: {changed_settings(here, job.space.default) or 'the default'}",
+    )
+
+
+def _results(trials: list[Trial], objective: Objective) -> tuple[Result, ...]:
+    """The mean score of every configuration that ran in its search or grid."""
+    return tuple(Result(config, objective.score_of(figure)) for config, figure in ranked(trials, objective))

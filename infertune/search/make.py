@@ -1,0 +1,47 @@
+"""Which strategy a space and a budget get."""
+
+from collections.abc import Sequence
+
+from infertune.errors import UsageError
+from infertune.knobs import Config, SearchSpace
+from infertune.search.base import Searcher
+from infertune.search.grid import GridSearcher
+from infertune.search.model_based import ModelSearcher, Parts, Predictor
+from infertune.search.tpe import OptunaSearcher
+
+SAMPLERS = ("auto", "gp", "tpe", "random", "grid")
+
+
+def make_searcher(
+    space: SearchSpace,
+    *,
+    sampler: str = "auto",
+    trials: int | None,
+    seed: int = 0,
+    seeds: Sequence[Config] = (),
+    predictor: Predictor | None = None,
+) -> Searcher:
+    """A strategy for a space.
+
+    Args:
+        space: What to search.
+        sampler: One of `SAMPLERS`. `auto` takes the whole grid where the budget reaches for it, else our own strategy;
+            `gp` is its Gaussian process alone, without prediction and blind to costs; `tpe` and `random` are Optuna's.
+        trials: The budget in trials, None if only time is limited.
+        seed: Seeds whatever is random.
+        seeds: Configurations to try first, after the default.
+        predictor: A guess at the objective, for `auto`.
+
+    Raises:
+        UsageError: There is no such sampler.
+    """
+    if sampler not in SAMPLERS:
+        raise UsageError(f"unknown sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+    affordable = trials is not None and space.size <= max(4096, trials) and sum(1 for _ in space.grid()) <= trials
+    if sampler == "grid" or (sampler == "auto" and affordable):
+        return GridSearcher(space)
+    if sampler == "auto":
+        return ModelSearcher(space, seed=seed, seeds=seeds, predictor=predictor)
+    if sampler == "gp":
+        return ModelSearcher(space, seed=seed, seeds=seeds, parts=Parts(costs=0.0))
+    return OptunaSearcher(space, random=sampler == "random", trials=trials, seed=seed, seeds=seeds)

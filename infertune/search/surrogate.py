@@ -1,0 +1,189 @@
+"""A Gaussian process over configurations, for a few to a few hundred measurements of ln(throughput).
+
+The kernel has a part for each knob alone and one for all together, so that a few trials tell main effects and more tell
+interactions, over a straight line in every ordinal knob. Ordinal knobs are taken by their position on the ladder; the
+distance between two values of a choice is one. Length scales and amplitudes are not fitted but averaged over: a small
+population of them is weighted by the evidence and moved by Metropolis steps after every measurement (sequential Monte
+Carlo; Chopin, A sequential particle filter method for static models, Biometrika 2002). With a dozen measurements the
+most likely length scale is often badly wrong; the average is not. Amplitudes have priors in natural logarithms of the
+objective, where 0.1 is 10%.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+
+from infertune.knobs import Config, Knob, SearchSpace
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+_LEVEL_SD = 3.0  # of the unknown general level
+_MOST_PARTICLES, _FEWEST_PARTICLES = 16, 3
+_EVALUATIONS_WORTH = 900  # particles × measurements that one update may cost
+_STEP = 0.35  # of a Metropolis move, in standard deviations of the prior
+_MOVES = 2
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Normal priors (mean, standard deviation) of the logarithms of the kernel's parameters.
+
+    Attributes:
+        length: Length scale of a knob; a ladder is 1 long, two values of a choice are 1 apart.
+        alone: Amplitude of each knob's own part.
+        together: Amplitude of the part of all knobs together.
+        slope: Standard deviation of the straight line's slope over a whole ladder.
+        noise: Standard deviation of one measurement.
+    """
+
+    length: tuple[float, float] = (math.log(1.0), 0.6)
+    alone: tuple[float, float] = (math.log(0.25), 0.7)
+    together: tuple[float, float] = (math.log(0.12), 0.7)
+    slope: tuple[float, float] = (math.log(0.6), 0.6)
+    noise: tuple[float, float] = (math.log(0.015), 0.5)
+
+
+class Encoding:
+    """Configurations of a space as rows of positions: for each knob that has a choice, which of its values it takes."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.knobs = tuple(knob for knob in space.knobs if len(knob.values) > 1)
+        self._positions = [{value: i for i, value in enumerate(knob.values)} for knob in self.knobs]
+        self._ordinal = [k for k, knob in enumerate(self.knobs) if knob.ordinal]
+        self._top = np.array([len(self.knobs[k].values) - 1 for k in self._ordinal], dtype=float)
+        self.distances = tuple(_distances(knob) for knob in self.knobs)
+
+    def rows(self, configs: Sequence[Config]) -> Rows:
+        """An array of one row a configuration, (n, knobs)."""
+        names = [knob.name for knob in self.knobs]
+        rows = [[p[c.root[name]] for name, p in zip(names, self._positions, strict=True)] for c in configs]
+        return np.array(rows, dtype=np.intp).reshape(len(rows), len(names))
+
+    def ladder(self, rows: Rows) -> Array:
+        """Positions on the ladders of the ordinal knobs, from -0.5 to 0.5, (n, ordinal knobs)."""
+        ladder: Array = rows[:, self._ordinal] / self._top - 0.5
+        return ladder
+
+
+def _distances(knob: Knob) -> Array:
+    """Between all values of a knob: a share of the ladder, or 1 between any two values of a choice."""
+    n = len(knob.values)
+    apart = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    distances: Array = apart / (n - 1) if knob.ordinal else (apart > 0).astype(float)
+    return distances
+
+
+def sum_and_product(tables: Sequence[Array], a: Rows, b: Rows) -> tuple[Array, Array]:
+    """Over knobs, of a table of values for each pair of a knob's values; two arrays (len(a), len(b))."""
+    total, product = np.zeros((len(a), len(b))), np.ones((len(a), len(b)))
+    for k, table in enumerate(tables):
+        entry = table[:, b[:, k]][a[:, k]]
+        total += entry
+        product *= entry
+    return total, product
+
+
+class Surrogate:
+    """The process; a prior mean may be subtracted from what it is given, for it takes any general level."""
+
+    def __init__(self, encoding: Encoding, seed: int, prior: Prior | None = None) -> None:
+        self._encoding = encoding
+        self._rng = np.random.default_rng(seed)
+        prior = prior or Prior()
+        d = len(encoding.knobs)
+        pairs = [prior.length] * d + [prior.alone, prior.together, prior.slope, prior.noise]
+        self._mean, self._sd = np.array(pairs).T
+        self._particles = self._mean + self._sd * self._rng.standard_normal((_MOST_PARTICLES, d + 4))
+        self._rows: Rows = np.empty((0, d), dtype=np.intp)
+        self._values = np.empty(0)
+        self._fits: list[_Fit] = []
+        self._shares: Array = np.empty(0)
+
+    def fit(self, rows: Rows, values: Array, moves: int = _MOVES) -> None:
+        """Take measurements, all of them, in place of those before.
+
+        Args:
+            rows: Encoded configurations, (n, knobs); repeats are allowed.
+            values: Of each, (n,).
+            moves: Metropolis steps of every particle.
+        """
+        self._rows, self._values = rows, values
+        room = _EVALUATIONS_WORTH // max(1, len(values))
+        self._particles = self._particles[: max(_FEWEST_PARTICLES, room)]
+        fits = [self._fit(particle) for particle in self._particles]
+        weights = np.array([fit.log_posterior for fit in fits])
+        weights = np.exp(weights - weights.max())
+        chosen = self._rng.choice(len(fits), size=len(fits), p=weights / weights.sum())
+        fits = [fits[i] for i in chosen]
+        for _ in range(moves):
+            fits = [self._moved(fit) for fit in fits]
+        self._particles = np.array([fit.particle for fit in fits])
+        self._fits = list({id(fit): fit for fit in fits}.values())
+        self._shares = np.array([sum(fit is other for other in fits) / len(fits) for fit in self._fits])
+
+    def predict(self, rows: Rows) -> tuple[Array, Array, Array]:
+        """Mean and standard deviation of the true value at rows, for each kind of kernel in the population.
+
+        Returns:
+            Means and standard deviations, (kernels, len(rows)), and the kernels' weights, (kernels,), summing to 1.
+        """
+        means, sds = [], []
+        for fit in self._fits:
+            across = self._kernel(fit.particle, rows, self._rows)
+            half = solve_triangular(fit.factor, across.T, lower=True, check_finite=False)
+            variance = self._own_variance(fit.particle, rows) - np.einsum("ij,ij->j", half, half)
+            means.append(across @ fit.alpha)
+            sds.append(np.sqrt(np.maximum(variance, 1e-10)))
+        return np.array(means), np.array(sds), self._shares
+
+    def _moved(self, fit: "_Fit") -> "_Fit":
+        step = _STEP * self._sd * self._rng.standard_normal(len(self._sd))
+        proposal = self._fit(fit.particle + step)
+        accepted = math.log(self._rng.uniform() + 1e-300) < proposal.log_posterior - fit.log_posterior
+        return proposal if accepted else fit
+
+    def _fit(self, particle: Array) -> "_Fit":
+        covariance = self._kernel(particle, self._rows, self._rows)
+        covariance[np.diag_indices(len(self._values))] += math.exp(2 * particle[-1]) + 1e-9
+        factor = cholesky(covariance, lower=True, check_finite=False, overwrite_a=True)
+        alpha = cho_solve((factor, True), self._values, check_finite=False)
+        log_likelihood = -0.5 * self._values @ alpha - np.log(np.diag(factor)).sum()
+        log_prior = -0.5 * (((particle - self._mean) / self._sd) ** 2).sum()
+        return _Fit(particle, factor, alpha, float(log_likelihood + log_prior))
+
+    def _kernel(self, particle: Array, a: Rows, b: Rows) -> Array:
+        alone, together, slope = np.exp(2 * particle[-4:-1])
+        lengths = np.exp(particle[:-4])
+        tables = [_matern(d / length) for d, length in zip(self._encoding.distances, lengths, strict=True)]
+        each, joint = sum_and_product(tables, a, b)
+        line = self._encoding.ladder(a) @ self._encoding.ladder(b).T
+        covariance: Array = _LEVEL_SD**2 + alone * each + together * joint + slope * line
+        return covariance
+
+    def _own_variance(self, particle: Array, rows: Rows) -> Array:
+        alone, together, slope = np.exp(2 * particle[-4:-1])
+        line = (self._encoding.ladder(rows) ** 2).sum(axis=1)
+        variance: Array = _LEVEL_SD**2 + len(self._encoding.knobs) * alone + together + slope * line
+        return variance
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """One particle's process: lower Cholesky factor of the covariance, and its inverse times the values."""
+
+    particle: Array
+    factor: Array
+    alpha: Array
+    log_posterior: float
+
+
+def _matern(distance: Array) -> Array:
+    """Matérn correlation of smoothness 3/2: landscapes of engines have steps."""
+    scaled = math.sqrt(3) * distance
+    correlation: Array = (1 + scaled) * np.exp(-scaled)
+    return correlation

@@ -1,0 +1,148 @@
+"""The strategies that are compared. Each is made anew for a problem and a seed."""
+
+import random
+import warnings
+from collections.abc import Callable, Iterable
+
+import optuna
+
+from infertune.knobs import Config, SearchSpace
+from infertune.search import Result, Searcher, make_searcher
+from infertune.search.model_based import ModelSearcher, Parts, Predictor
+from tests.benchmarks.search.problems import Problem
+
+Strategy = Callable[[Problem, int], Searcher]
+
+
+def ours(parts: Parts | None = None, *, predicted: bool = True) -> Strategy:
+    """The product's strategy, whole or with parts taken away."""
+
+    def make(problem: Problem, seed: int) -> Searcher:
+        predictor = predictor_of(problem) if predicted else None
+        return ModelSearcher(problem.space, seed=seed, predictor=predictor, parts=parts)
+
+    return make
+
+
+def predictor_of(problem: Problem) -> Predictor | None:
+    """The roofline of a recorded problem's model and device."""
+    return None
+
+
+def sampler(name: str) -> Strategy:
+    """One of the product's other samplers."""
+    return lambda problem, seed: make_searcher(problem.space, sampler=name, trials=24, seed=seed)
+
+
+class Default:
+    """The engine's default and nothing else."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._config: Config | None = space.repair(space.default)
+
+    def ask(self, launched: Config | None) -> Config | None:
+        """Once."""
+        config, self._config = self._config, None
+        return config
+
+    def tell(self, result: Result) -> None:
+        """Nothing to learn."""
+
+    def recall(self, results: Iterable[Result]) -> None:
+        """Nothing to learn."""
+
+    def exhausted(self) -> bool:
+        """Never says."""
+        return False
+
+
+class OneKnobAtATime:
+    """What people do by hand: every value of one knob with the others at their best so far, knob after knob."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._space = space
+        self._best, self._score = space.repair(space.default), float("-inf")
+        self._told: set[Config] = set()
+        self._knobs = [knob for knob in space.knobs if len(knob.values) > 1]
+        random.Random(seed).shuffle(self._knobs)
+        self._plan = [self._best]
+
+    def ask(self, launched: Config | None) -> Config | None:
+        """The next value of the knob in turn."""
+        for _ in range(3 * len(self._knobs)):
+            while self._plan:
+                if (config := self._plan.pop(0)) not in self._told:
+                    return config
+            knob = self._knobs.pop(0)
+            self._knobs.append(knob)
+            self._plan = [self._space.repair(self._best.updated({knob.name: value})) for value in knob.values]
+        return None
+
+    def tell(self, result: Result) -> None:
+        """Move to what is better."""
+        self._told.add(result.config)
+        if result.score is not None and result.score > self._score:
+            self._best, self._score = result.config, result.score
+
+    def recall(self, results: Iterable[Result]) -> None:
+        """Not needed here."""
+
+    def exhausted(self) -> bool:
+        """Never says."""
+        return False
+
+
+class PlainOptuna:
+    """Optuna as most people use it: every knob a categorical or an integer, a failure told as a failed trial."""
+
+    def __init__(self, space: SearchSpace, sampler: optuna.samplers.BaseSampler) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.filterwarnings("ignore")
+        self._space = space
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        default = space.repair(space.default)
+        self._knobs = [knob for knob in space.knobs if len(knob.values) > 1]
+        self._study.enqueue_trial({knob.name: knob.values.index(default[knob.name]) for knob in self._knobs})
+        self._trial: optuna.trial.Trial | None = None
+
+    def ask(self, launched: Config | None) -> Config | None:
+        """Whatever the sampler proposes, mended."""
+        self._trial = self._study.ask()
+        chosen = {}
+        for knob in self._space.knobs:
+            if knob not in self._knobs:
+                chosen[knob.name] = knob.values[0]
+            elif knob.ordinal:
+                chosen[knob.name] = knob.values[self._trial.suggest_int(knob.name, 0, len(knob.values) - 1)]
+            else:
+                chosen[knob.name] = knob.values[self._trial.suggest_categorical(knob.name, range(len(knob.values)))]
+        return self._space.repair(Config(chosen))
+
+    def tell(self, result: Result) -> None:
+        """Tell it."""
+        assert self._trial
+        if result.score is None:
+            self._study.tell(self._trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            self._study.tell(self._trial, result.score)
+
+    def recall(self, results: Iterable[Result]) -> None:
+        """Not needed here."""
+
+    def exhausted(self) -> bool:
+        """Never says."""
+        return False
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "default": lambda problem, seed: Default(problem.space),
+    "random": sampler("random"),
+    "one knob at a time": lambda problem, seed: OneKnobAtATime(problem.space, seed),
+    "Optuna TPE": lambda problem, seed: PlainOptuna(problem.space, optuna.samplers.TPESampler(seed=seed)),
+    "Optuna GP": lambda problem, seed: PlainOptuna(problem.space, optuna.samplers.GPSampler(seed=seed)),
+    "sampler tpe": sampler("tpe"),
+    "ours": ours(),
+    "ours, no prediction": ours(predicted=False),
+    "ours, per trial": ours(Parts(costs=0.0)),
+    "ours, failures ignored": ours(Parts(feasibility=False)),
+}
