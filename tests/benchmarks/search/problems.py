@@ -1,14 +1,16 @@
 """Landscapes with a known best: recorded ones, the fake engine's, and made ones of two knobs."""
 
+import itertools
 import json
 import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from infertune.engines import get_engine
@@ -38,6 +40,7 @@ class Problem:
         space: Its knobs; `space.default` is the first trial.
         true: The rate of every configuration without noise; absent where it fails.
         run: One noisy measurement of a configuration on a launch with a number.
+        once: The first recorded run of each configuration; empty for simulated landscapes.
         header: What a recorded table says about its run; empty for others.
     """
 
@@ -45,6 +48,7 @@ class Problem:
     space: SearchSpace
     true: dict[Config, float]
     run: Callable[[Config, random.Random], Run]
+    once: dict[Config, Run] = field(default_factory=dict)
     header: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -64,19 +68,65 @@ def of_table(table: Path) -> Problem:
     header = json.loads(table.with_name(table.name.removesuffix(".csv.gz") + ".json").read_text())
     knobs = tuple(Knob.model_validate(knob) for knob in header["space"]["knobs"])
     frame = pd.read_csv(table)
-    runs: dict[Config, list[Run]] = defaultdict(list)
+    rows: dict[Config, list[tuple[int, Run]]] = defaultdict(list)
     for row in frame.to_dict("records"):
         config = Config({knob.name: _value(knob, row[knob.name]) for knob in knobs})
         rate = float(row["output_tokens_per_s"]) if row["status"] == "ok" else None
-        runs[config].append(Run(rate, float(row["launch_s"]), float(row["run_s"])))
+        rows[config].append((int(row["round"]), Run(rate, float(row["launch_s"]), float(row["run_s"]))))
+    runs = _without_drift(rows)
     rates = {config: [run.rate for run in found if run.rate] for config, found in runs.items()}
     return Problem(
         name=table.name.removesuffix(".csv.gz"),
         space=SearchSpace(knobs, constraints=_rules(knobs)),
-        true={config: _mean(found) for config, found in rates.items() if found},
+        true=_shrunk({config: found for config, found in rates.items() if found}),
         run=lambda config, rng: rng.choice(runs[config]),
+        once={config: found[0] for config, found in runs.items()},
         header=header,
     )
+
+
+def _without_drift(rows: dict[Config, list[tuple[int, Run]]]) -> dict[Config, list[Run]]:
+    """Runs freed of what the machine did from round to round: every round has each configuration once."""
+    means: dict[Config, float] = {c: _log_mean([r.rate for _, r in found if r.rate]) for c, found in rows.items()}
+    by_round: dict[int, list[float]] = defaultdict(list)
+    for config, found in rows.items():
+        for number, run in found:
+            if run.rate:
+                by_round[number].append(math.log(run.rate) - means[config])
+    drift = {number: sum(values) / len(values) for number, values in by_round.items()}
+    return {
+        config: [replace(run, rate=run.rate and run.rate / math.exp(drift[number])) for number, run in found]
+        for config, found in rows.items()
+    }
+
+
+def _shrunk(rates: dict[Config, list[float]]) -> dict[Config, float]:
+    """The true rate of each configuration, estimated: its mean drawn towards what all others say about it.
+
+    With a few noisy repeats the highest of 160 means is mostly luck. Main effects and interactions of two knobs are
+    fitted to all means; the mean of a configuration counts by the share of the misfit that is not noise
+    (Efron and Morris, Stein's estimation rule and its competitors, JASA 1973).
+    """
+    configs = list(rates)
+    means = np.array([_log_mean(rates[config]) for config in configs])
+    columns = [np.ones(len(configs))]
+    names = list(configs[0].root)
+    indicators = {
+        name: [np.array([float(c[name] == value) for c in configs]) for value in {c[name]: 0 for c in configs}]
+        for name in names
+    }
+    for name in names:
+        columns += indicators[name]
+    for one, other in itertools.combinations(names, 2):
+        columns += [a * b for a in indicators[one] for b in indicators[other]]
+    design = np.stack(columns, axis=1)
+    coefficients, _, rank, _ = np.linalg.lstsq(design, means, rcond=None)
+    fitted = design @ coefficients
+    spread = [np.var(np.log(rates[config]), ddof=1) for config in configs if len(rates[config]) > 1]
+    noise = float(np.mean(spread)) / float(np.mean([len(found) for found in rates.values()]))
+    misfit = float(((means - fitted) ** 2).sum()) / max(1, len(configs) - int(rank))
+    own = max(0.0, 1 - noise / misfit) if misfit > 0 else 1.0
+    return {c: math.exp(f + own * (m - f)) for c, f, m in zip(configs, fitted, means, strict=True)}
 
 
 def _value(knob: Knob, cell: object) -> Scalar:
@@ -163,5 +213,5 @@ def _made(seed: int) -> Problem:
     return Problem(f"made-{seed}", space, true, run)
 
 
-def _mean(rates: list[float]) -> float:
-    return math.exp(sum(map(math.log, rates)) / len(rates))
+def _log_mean(rates: list[float]) -> float:
+    return sum(map(math.log, rates)) / len(rates) if rates else 0.0

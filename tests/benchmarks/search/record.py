@@ -37,6 +37,7 @@ def main() -> None:
         rows.append(
             {
                 **{name: _cell(value) for name, value in trial.config.root.items()},
+                "round": trial.round_number,
                 "output_tokens_per_s": None if rate is None else round(rate, 1),
                 "status": status,
                 "launch_s": round(launch_s.get(trial.launch_number, 0.0), 2),

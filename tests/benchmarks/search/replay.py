@@ -10,13 +10,15 @@ from infertune.search import Result
 from tests.benchmarks.search.problems import Problem
 from tests.benchmarks.search.strategies import Strategy
 
+_FINALISTS, _CONFIRM_LAUNCHES = 5, 5  # as in the product
+
 
 @dataclass(frozen=True)
 class Step:
     """Where a strategy stands after a trial.
 
     Attributes:
-        regret: 1 - true rate of what looks best so far / rate of the true best; 1 while nothing ran.
+        regret: 1 - true rate of what would be recommended now / rate of the true best; 1 while nothing ran.
         clock_s: Seconds of launches and runs so far.
         failed: Whether this trial failed.
     """
@@ -26,24 +28,47 @@ class Step:
     failed: bool
 
 
-def replay(problem: Problem, strategy: Strategy, seed: int, trials: int) -> list[Step]:
-    """Run a strategy; a launch is paid for where a launch setting changes, as the product's bench does."""
+def replay(problem: Problem, strategy: Strategy, seed: int, trials: int, *, launch_each: bool = False) -> list[Step]:
+    """Run a strategy.
+
+    What would be recommended is found as the product finds it: the five that look best are measured five times more,
+    and the best of those is taken. That confirmation is the same for every strategy and is not on the clock.
+
+    Args:
+        problem: What answers.
+        strategy: What asks.
+        seed: Of strategy and noise.
+        trials: How many.
+        launch_each: Pay for a launch at every trial; else only where a launch setting changes, as the product does.
+    """
     rng = random.Random(zlib.crc32(f"{problem.name}/{seed}".encode()))
     searcher = strategy(problem, seed)
     launched: Config | None = None
-    looks_best, best_score, clock_s = None, -math.inf, 0.0
+    scores: dict[Config, float] = {}
+    confirmed: dict[Config, float] = {}
+    clock_s = 0.0
     steps: list[Step] = []
     while len(steps) < trials and (config := searcher.ask(launched)) is not None:
         run = problem.run(config, rng)
         same = launched is not None and problem.space.launch_key(launched) == problem.space.launch_key(config)
-        launch_s = 0.0 if same else run.launch_s
+        launch_s = 0.0 if same and not launch_each else run.launch_s
         score = None if run.rate is None else math.log(run.rate)
         searcher.tell(Result(config, score, launch_s, run.run_s))
         launched = None if run.rate is None else config
         clock_s += launch_s + run.run_s
-        if score is not None and score > best_score:
-            looks_best, best_score = config, score
-        regret = 1.0 if looks_best is None else 1 - problem.true[looks_best] / problem.best
-        steps.append(Step(regret, clock_s, score is None))
+        if score is not None:
+            scores[config] = score
+        steps.append(Step(_regret(problem, scores, confirmed, rng), clock_s, score is None))
     last = steps[-1]
     return steps + [Step(last.regret, last.clock_s, False)] * (trials - len(steps))
+
+
+def _regret(problem: Problem, scores: dict[Config, float], confirmed: dict[Config, float], rng: random.Random) -> float:
+    finalists = sorted(scores, key=lambda config: -scores[config])[:_FINALISTS]
+    for config in finalists:
+        if config not in confirmed:
+            rates = [problem.run(config, rng).rate for _ in range(_CONFIRM_LAUNCHES)]
+            confirmed[config] = sum(math.log(rate) for rate in rates if rate) / len(rates)
+    if not finalists:
+        return 1.0
+    return 1 - problem.true[max(finalists, key=lambda config: confirmed[config])] / problem.best

@@ -3,12 +3,17 @@
 import random
 import warnings
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import optuna
 
+from infertune.device import Device
 from infertune.knobs import Config, SearchSpace
+from infertune.models import Model
+from infertune.roofline import Peaks, Roofline, demand_of, peaks_of
 from infertune.search import Result, Searcher, make_searcher
 from infertune.search.model_based import ModelSearcher, Parts, Predictor
+from infertune.workload import parse_workload
 from tests.benchmarks.search.problems import Problem
 
 Strategy = Callable[[Problem, int], Searcher]
@@ -25,8 +30,18 @@ def ours(parts: Parts | None = None, *, predicted: bool = True) -> Strategy:
 
 
 def predictor_of(problem: Problem) -> Predictor | None:
-    """The roofline of a recorded problem's model and device."""
-    return None
+    """The roofline that the product would use: of a recorded run's model and device, or of none."""
+    if not problem.header:
+        return Roofline(problem.space, None)
+    device = Device.model_validate(problem.header["device"])
+    model = Model.model_validate(problem.header["model"])
+    workload = parse_workload(problem.header["workload"]["spec"], None, 0)
+    return Roofline(problem.space, demand_of(model, device, workload, _peaks(device)))
+
+
+@cache
+def _peaks(device: Device) -> Peaks:
+    return peaks_of(device)
 
 
 def sampler(name: str) -> Strategy:
