@@ -21,6 +21,7 @@ for command in (
     measuring.tune,
     measuring.landscape,
     measuring.bench,
+    measuring.fake,
     looking.space,
     looking.report,
     looking.doctor,

@@ -1,7 +1,7 @@
 """The commands that measure: `tune`, `landscape`, `bench`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -37,6 +37,9 @@ from infertune.cli.options import (
     print_json,
     request_of,
 )
+
+if TYPE_CHECKING:
+    from infertune.tune import Study
 
 
 def tune(
@@ -89,6 +92,28 @@ def tune(
     request = resumed_request(resume, flags) if resume else request_of(TuneRequest, flags, config)
     with Progress() as observer:
         study = tune_request(request, observer, resume)
+    _tell(study, as_json)
+
+
+def fake(
+    shape: Annotated[str, typer.Argument(help="plateau, flat or ragged.")] = "plateau",
+    trials: Annotated[int | None, typer.Option(help="Most trials of the search.")] = None,
+    seed: Seed = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """A demonstration in seconds, anywhere: tune a simulated engine with a known landscape on a simulated clock."""
+    from infertune.engines import DEMO_ENGINE
+    from infertune.request import TuneRequest
+    from infertune.tune import tune_request
+
+    flags = {"engine": f"{DEMO_ENGINE}:{shape}", "trials": trials, "seed": seed, "out": out}
+    with Progress() as observer:
+        study = tune_request(request_of(TuneRequest, flags, None), observer)
+    _tell(study, as_json)
+
+
+def _tell(study: "Study", as_json: bool) -> None:
     if as_json:
         print_json(
             {
