@@ -142,10 +142,10 @@ class Job:
                 )
         return ledger
 
-    def roofline(self) -> Roofline:
-        """A prediction from the sizes of model and device; without a model only that more requests together help."""
+    def roofline(self) -> Roofline | None:
+        """A prediction from the sizes of model and device; None without a model."""
         if self.model is None:
-            return Roofline(self.space, None)
+            return None
         return Roofline(self.space, demand_of(self.model, self.device, self.workload, peaks_of(self.device)))
 
     def new_folder(self) -> Path:

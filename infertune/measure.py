@@ -84,7 +84,7 @@ class Session:
 
     def handle(self, command: LoadCommand | MeasureCommand) -> Reply:
         """Carry out a command; whatever goes wrong comes back as a reply."""
-        clock = self._engine.clock if self._engine else LoadedEngine.clock
+        clock = self._clock(command)
         started = clock()
         try:
             if isinstance(command, LoadCommand):
@@ -105,6 +105,13 @@ class Session:
                     elapsed_s=max(0.0, clock() - started),
                 )
             )
+
+    def _clock(self, command: LoadCommand | MeasureCommand) -> Callable[[], float]:
+        """The loaded engine's; a simulated engine that does not load takes no time, so that a seed repeats itself."""
+        if self._engine:
+            return self._engine.clock
+        simulated = isinstance(command, LoadCommand) and get_engine(command.engine, command.options).simulated
+        return (lambda: 0.0) if simulated else LoadedEngine.clock
 
     def close(self) -> None:
         """Close the engine, if one is loaded."""

@@ -6,7 +6,6 @@ operations, whichever is more, plus a fixed overhead; prefill adds its operation
 reaches, and its overhead, are guesses at first and are fitted to the trials as they come in.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ _KNOWN_PEAKS = (
     ("RTX 5090", 1792, 209), ("RTX 4090", 1008, 165), ("RTX 3090", 936, 71),
 )  # fmt: skip
 _UNKNOWN_GPU = (1000, 200)
-_KNEE = 24.0  # requests at which half of the best rate is reached, where nothing is known of the model
 _DRAWN = 256
 _BYTES_PER_TOKEN = 4  # of text that is not tokenized yet
 _MISFIT = 0.2  # of ln(rate), what a roofline does not know
@@ -119,12 +117,12 @@ def demand_of(model: Model, device: Device, workload: Workload, peaks: Peaks) ->
 class Roofline:
     """Predicts ln(output tokens per second) from the knob that says how many requests run together.
 
-    Without a model it takes the rate to saturate from an unknown knee on. Without such a knob it predicts nothing.
+    Without such a knob it predicts nothing.
     """
 
-    def __init__(self, space: SearchSpace, demand: Demand | None) -> None:
+    def __init__(self, space: SearchSpace, demand: Demand) -> None:
         self._names = [knob.name for knob in space.knobs if knob.is_concurrency]
-        self._demand = demand or Demand(_KNEE, 0.0, 1.0, 0.0, 0.0, math.inf)
+        self._demand = demand
         self._parameters: Array = _GUESSES
 
     def fit(self, configs: Sequence[Config], scores: Array) -> None:

@@ -140,6 +140,9 @@ def print_study(console: Console, study: Study) -> None:
         f"{format_duration(summary.run_s)} measuring",
         highlight=False,
     )
+    console.print(
+        f"the search ended because {study.ledger.ending or 'the run was interrupted'}", highlight=False, soft_wrap=True
+    )
     console.print(f"profile: {study.profile_file}", highlight=False, soft_wrap=True)
     console.print(f"report:  {study.report_file}", highlight=False, soft_wrap=True)
 

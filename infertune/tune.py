@@ -325,7 +325,7 @@ def _deadlines_from(measurement: Measurement) -> dict[str, float]:
     }
 
 
-def _predictor(job: Job, origins: Sequence[Origin]) -> Predictor:
+def _predictor(job: Job, origins: Sequence[Origin]) -> Predictor | None:
     """The shape of what was measured elsewhere, or the roofline where nothing was."""
     results = next((origin.results for origin in origins if origin.results), ())
     transferred = Transferred(job.space, results, job.request.seed)

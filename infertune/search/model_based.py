@@ -19,6 +19,7 @@ from infertune.search.feasibility import Feasibility
 from infertune.search.pool import Pool
 from infertune.search.surrogate import Array, Encoding, Prior, Rows, Surrogate
 
+_HOPELESS = 0.5  # less likely to run than to fail: not tried while anything else is left
 _WORTH = math.log(1.01)
 _UNLIKELY = 0.05
 _CAUTION = 2  # power of the probability to run: a failure costs a launch and tells little
@@ -88,7 +89,9 @@ class ModelSearcher:
         rows = self._encoding.rows(candidates)
         runs = self._runs(rows)
         improvement = self._improvement(candidates, rows, best, runs) if best else np.ones(len(rows))
+        hopeless = (runs < _HOPELESS) & (runs < runs.max())
         value = improvement * runs**_CAUTION / self._seconds(candidates, launched) ** self._parts.costs
+        value[hopeless] = -1.0
         return candidates[int(np.argmax(value))]
 
     def tell(self, result: Result) -> None:

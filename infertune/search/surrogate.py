@@ -41,7 +41,7 @@ class Prior:
         noise: Standard deviation of one measurement.
     """
 
-    length: tuple[float, float] = (math.log(1.0), 0.6)
+    length: tuple[float, float] = (math.log(0.6), 0.8)
     alone: tuple[float, float] = (math.log(0.25), 0.7)
     together: tuple[float, float] = (math.log(0.12), 0.7)
     slope: tuple[float, float] = (math.log(0.6), 0.6)

@@ -30,9 +30,9 @@ def ours(parts: Parts | None = None, *, predicted: bool = True) -> Strategy:
 
 
 def predictor_of(problem: Problem) -> Predictor | None:
-    """The roofline that the product would use: of a recorded run's model and device, or of none."""
+    """The roofline that the product would use: of a recorded run's model and device; none without."""
     if not problem.header:
-        return Roofline(problem.space, None)
+        return None
     device = Device.model_validate(problem.header["device"])
     model = Model.model_validate(problem.header["model"])
     workload = parse_workload(problem.header["workload"]["spec"], None, 0)

@@ -1,0 +1,90 @@
+"""Does what one run learned help the next? Trials to 98% of the optimum, from nothing and from another landscape.
+
+    python -m tests.benchmarks.search.transfer hf-tiny-chat hf-mid-code [--seeds 30]
+
+The first landscape is searched in 24 trials; the second then starts from those, as `tune --from RUN` does, or from
+nothing. Two models, or two workloads, stand in for two devices.
+"""
+
+import argparse
+import math
+import random
+import statistics
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+from infertune.knobs import Config
+from infertune.search import Result, Searcher, Transferred
+from infertune.search.model_based import ModelSearcher
+from tests.benchmarks.search.__main__ import problems_here
+from tests.benchmarks.search.problems import Problem
+from tests.benchmarks.search.replay import Step, replay
+from tests.benchmarks.search.strategies import ours
+
+_NEAR = 0.02
+_SOURCE_TRIALS = 24
+_TRIALS = 40
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source")
+    parser.add_argument("target")
+    parser.add_argument("--seeds", type=int, default=30)
+    arguments = parser.parse_args()
+    with ProcessPoolExecutor(2) as pool:
+        job = partial(compare, source=arguments.source, target=arguments.target)
+        found = list(pool.map(job, range(arguments.seeds)))
+    print(f"{arguments.source} → {arguments.target}, {arguments.seeds} seeds")
+    for name, runs in zip(
+        ("from nothing", "transferred"), zip(*(pair[:2] for pair in found), strict=True), strict=True
+    ):
+        trials = [trials_to_optimum(run) for run in runs]
+        print(
+            f"{name:14} trials to 98% of the optimum: mean {statistics.mean(trials):.1f}, "
+            f"median {statistics.median(trials):.0f}; regret after 4, 8: "
+            + ", ".join(f"{100 * statistics.mean(run[n - 1].regret for run in runs):.2f}%" for n in (4, 8))
+        )
+    ported = [pair[2] for pair in found]
+    print(f"ported, not retuned: {100 * statistics.mean(ported):.2f}% below the optimum")
+
+
+def compare(seed: int, source: str, target: str) -> tuple[list[Step], list[Step], float]:
+    """One seed: the steps from nothing, the steps from the source, and the regret of what was best at the source."""
+    there, here = problems_here()[source], problems_here()[target]
+    results = _searched(there, seed)
+    best = max((r for r in results if r.score is not None), key=lambda r: r.score or 0.0).config
+    ported = here.space.repair(best)
+
+    def start_there(problem: Problem, seed: int) -> Searcher:
+        predictor = Transferred(problem.space, results, seed)
+        return ModelSearcher(problem.space, seed=seed, seeds=[ported], predictor=predictor)
+
+    regret = 1 - here.true[ported] / here.best if ported in here.true else 1.0
+    return replay(here, ours(), seed, _TRIALS), replay(here, start_there, seed, _TRIALS), regret
+
+
+def trials_to_optimum(steps: list[Step]) -> int:
+    """Trials until what would be recommended is within 2% of the optimum and stays there."""
+    return len(steps) - next((n for n, step in enumerate(reversed(steps)) if step.regret > _NEAR), len(steps)) + 1
+
+
+def _searched(problem: Problem, seed: int) -> list[Result]:
+    rng = random.Random(zlib.crc32(f"source/{problem.name}/{seed}".encode()))
+    searcher, launched = ours()(problem, seed), None
+    results: list[Result] = []
+    for _ in range(_SOURCE_TRIALS):
+        config: Config | None = searcher.ask(launched)
+        if config is None:
+            break
+        run = problem.run(config, rng)
+        results.append(Result(config, None if run.rate is None else math.log(run.rate), run.launch_s, run.run_s))
+        searcher.tell(results[-1])
+        launched = config
+    return results
+
+
+if __name__ == "__main__":
+    main()

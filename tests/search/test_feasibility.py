@@ -1,0 +1,68 @@
+"""How likely something is to run, given what did and what did not."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infertune.knobs import Choice, Int, SearchSpace
+from infertune.search.feasibility import Feasibility
+from infertune.search.surrogate import Array, Encoding
+from tests.builders import space
+
+OF = SearchSpace((Int("slots", tuple(range(11)), 0), Choice("mode", ("a", "b", "c"), "a")))
+
+
+def probability(rows: list[list[int]], tried: list[tuple[list[int], bool]]) -> Array:
+    known = np.array([row for row, _ in tried], dtype=np.intp)
+    return Feasibility(Encoding(OF)).probability(np.array(rows, dtype=np.intp), known, [ran for _, ran in tried])
+
+
+def test_everything_is_taken_to_run_while_nothing_has_failed() -> None:
+    assert probability([[0, 0], [10, 2]], [([0, 0], True), ([5, 1], True)]).tolist() == [1.0, 1.0]
+
+
+def test_what_failed_is_unlikely_to_run_and_what_ran_is_likely_to() -> None:
+    ran, failed = probability([[1, 0], [9, 0]], [([1, 0], True), ([9, 0], False)])
+    assert failed < 0.3 < 0.7 < ran
+
+
+def test_the_neighbours_of_a_failure_are_less_likely_to_run_than_those_of_a_success() -> None:
+    near_success, near_failure = probability([[2, 0], [8, 0]], [([1, 0], True), ([9, 0], False)])
+    assert near_failure < 0.5 < near_success
+
+
+def test_more_of_what_failed_is_taken_to_fail_too() -> None:
+    """Memory runs out on one side only."""
+    beyond, before = probability([[10, 0], [2, 0]], [([0, 0], True), ([5, 0], False), ([7, 0], False)])
+    assert beyond < 0.5
+    assert beyond < before
+
+
+def test_a_failing_value_of_a_choice_says_less_of_the_other_values() -> None:
+    tried = [([0, 0], True), ([5, 0], True), ([3, 1], False), ([6, 1], False)]
+    other, same = probability([[4, 2], [4, 1]], tried)
+    assert same < 0.3 < 0.5 < other
+
+
+def test_more_evidence_of_a_wall_makes_surer() -> None:
+    few = [([0, 0], True), ([9, 0], False)]
+    many = [*few, ([2, 0], True), ([3, 1], True), ([8, 1], False), ([10, 2], False), ([8, 0], False)]
+    assert probability([[9, 1]], many)[0] < probability([[9, 1]], few)[0]
+    assert probability([[1, 1]], many)[0] > 0.85
+
+
+def test_where_all_failed_nothing_is_certain() -> None:
+    shares = probability([[0, 0], [10, 2]], [([10, 0], False)])
+    assert ((shares > 0) & (shares < 1)).all()
+    assert shares[0] > shares[1]
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_it_is_a_probability_whatever_was_tried(data: st.DataObject) -> None:
+    encoding = Encoding(space())
+    row = st.tuples(*(st.integers(0, len(knob.values) - 1) for knob in encoding.knobs))
+    known = np.array(data.draw(st.lists(row, min_size=1, max_size=25)), dtype=np.intp)
+    ran = data.draw(st.lists(st.booleans(), min_size=len(known), max_size=len(known)))
+    shares = Feasibility(encoding).probability(known, known, ran)
+    assert ((shares >= 0) & (shares <= 1)).all()
