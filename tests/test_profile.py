@@ -112,7 +112,7 @@ def test_a_file_that_is_no_profile_is_refused_in_one_line(tmp_path: Path, text: 
         ("samples", [float("nan")]),
         ("samples", "many"),
         ("gain", [1.0, 2.0]),
-        ("schema_version", 2),
+        ("schema_version", 0),
         ("config", {"slots": [1, 2]}),
         ("script", "rm -rf"),
     ],
