@@ -33,7 +33,7 @@ def print_profile(console: Console, profile: Profile) -> None:
 
 def profile_table(kept: Sequence[Kept]) -> Table:
     """Profiles, one a row."""
-    names = ("gpu", "engine", "model", "workload", "gain", "settings", "file")
+    names = ("device", "engine", "model", "workload", "gain", "settings", "file")
     table = Table(box=None, pad_edge=False)
     for name in names:
         table.add_column(name, overflow="fold")

@@ -9,6 +9,7 @@ from infertune.engines.base import Served
 from infertune.errors import UsageError
 from infertune.knobs import Config, Scalar
 from infertune.models import BUILTINS, Model
+from infertune.units import printable
 
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
@@ -93,4 +94,4 @@ def known_settings(settings: Config, knobs: Collection[str]) -> dict[str, Scalar
 def comment(served: Served, source: Source) -> str:
     """What to say at the top of an export: lines that begin with `#` and cannot end early."""
     measured = f"Exported by infertune; measured with version {served.engine_version or 'unknown'} on {served.device}."
-    return "\n".join(f"# {ascii(text)[1:-1]}" for text in (measured, *source.remarks))
+    return "\n".join(f"# {printable(text)}" for text in (measured, *source.remarks))

@@ -63,7 +63,8 @@ if __name__ == "__main__":
         print(answer)
 '''
 _TRAINED = """    model = transformers.AutoModelForCausalLM.from_pretrained(MODEL, **SOURCE, **LOAD)"""
-_RANDOM = """    config = transformers.AutoConfig.from_pretrained(MODEL)
+_RANDOM = """    torch.manual_seed(0)
+    config = transformers.AutoConfig.from_pretrained(MODEL)
     model = transformers.AutoModelForCausalLM.from_config(config, **LOAD)"""
 
 
