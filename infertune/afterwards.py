@@ -68,6 +68,7 @@ def export_profile(profile: Profile, form: str | None = None) -> str:
             engine_version=found.engine_version,
             config=profile.config,
             changed=profile.changed,
+            answer=profile.verdict(),
         )
     return export_served(found.engine, served, form)
 

@@ -80,7 +80,9 @@ def write_whole(path: Path, text: str, what: str) -> Path:
     draft = path.with_name(f".{path.name}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
+        draft.unlink(missing_ok=True)
+        with draft.open("x", encoding="utf-8") as file:  # never through a link that someone left in its place
+            file.write(text)
         draft.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

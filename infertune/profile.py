@@ -87,10 +87,15 @@ class Profile(Frozen):
                 raise ValueError(f"{name[:40]!r} is no finite number")
         return given
 
+    def verdict(self) -> str:
+        """Its answer, with the gain where there is one: `better (+34.2%)`."""
+        return (
+            f"{self.answer} ({format_percent(self.gain[0])})" if self.gain and self.answer == "better" else self.answer
+        )
+
     def sentence(self) -> str:
         """Its answer and settings in one line."""
-        gain = f" ({format_percent(self.gain[0])})" if self.gain and self.answer == "better" else ""
-        return f"{self.answer}{gain}, {self.changed if self.changed.root else 'the default settings'}"
+        return f"{self.verdict()}, {self.changed if self.changed.root else 'the default settings'}"
 
     def text(self) -> str:
         """The profile as YAML, for people and for `load_profile`."""

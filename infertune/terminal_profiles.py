@@ -11,17 +11,21 @@ from infertune.profile import Profile
 from infertune.report.markdown import economy_rows, interval_text
 from infertune.shelf import Kept
 from infertune.stats import log_t_interval
-from infertune.units import format_percent, format_rate, printable
+from infertune.units import format_rate, printable
 
 
 def print_profile(console: Console, profile: Profile) -> None:
     """What a profile holds for, its settings and its figures."""
     found = profile.fingerprint
-    model = f"{found.model.spec} ({found.model.weights} weights)" if found.model else "no model"
+    model = "no model"
+    if found.model:
+        model = f"{found.model.spec} ({found.model.weights} weights, {found.model.dtype}, {found.model.config_hash})"
+    limit = f", power limit {found.device.power_limit_w:g} W" if found.device.power_limit_w is not None else ""
     energy = economy_rows(profile.default_economy, profile.economy)
     lines = [
         f"{found.engine} {found.engine_version}, {model}, {found.workload.spec}",
-        f"on {found.device}",
+        f"on {found.device}{limit}",
+        f"by infertune {found.infertune_version} at {profile.created_at}, run {profile.run}",
         f"settings: {profile.changed if profile.changed.root else 'the default'}",
         f"{profile.answer}; {profile.objective} in {profile.unit}: {_samples(profile.samples)}",
         f"default: {_samples(profile.default_samples)}",
@@ -33,19 +37,18 @@ def print_profile(console: Console, profile: Profile) -> None:
 
 def profile_table(kept: Sequence[Kept]) -> Table:
     """Profiles, one a row."""
-    names = ("device", "engine", "model", "workload", "gain", "settings", "file")
+    names = ("device", "engine", "model", "workload", "answer", "settings", "file")
     table = Table(box=None, pad_edge=False)
     for name in names:
         table.add_column(name, overflow="fold")
     for item in kept:
         profile, found = item.profile, item.profile.fingerprint
-        gain = format_percent(profile.gain[0]) if profile.gain and profile.answer == "better" else profile.answer
         cells = (
             found.device.name,
             f"{found.engine} {found.engine_version or ''}",
             found.model.spec if found.model else "–",
             found.workload.spec,
-            gain,
+            profile.verdict(),
             str(profile.changed) or "the default",
             str(item.path),
         )

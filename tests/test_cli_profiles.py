@@ -39,7 +39,7 @@ def refused(answer: Answer, code: int, *words: str) -> None:
 def test_profiles_are_listed_one_a_line_and_filtered(shell: Shell, kept: Path) -> None:  # noqa: F811
     answer = shell("profile", "list")
     head, row = answer.out.splitlines()
-    assert head.split() == ["device", "engine", "model", "workload", "gain", "settings", "file"]
+    assert head.split() == ["device", "engine", "model", "workload", "answer", "settings", "file"]
     assert "builtin:qwen3-0.6b" in row and "max_num_seqs=64" in row and row.rstrip().endswith(str(kept))
     assert shell("profile", "list", "--model", "QWEN3").out == answer.out
     assert "no profile here of that kind" in shell("profile", "list", "--gpu", "h100").out
@@ -93,6 +93,7 @@ def test_an_export_is_exactly_its_text_on_stdout_or_in_a_file(shell: Shell, kept
     assert answer.errors == "" and shlex.split(answer.out, comments=True) == [
         "vllm", "serve", "Qwen/Qwen3-0.6B", "--max-num-seqs=64", "--max-num-batched-tokens=8192", "--enforce-eager",
     ]  # fmt: skip
+    assert answer.out.startswith("# Exported by infertune. The tune said: better (+10")
     for form in ("vllm-yaml", "python", "compose", "kubernetes"):
         text = shell("profile", "export", str(kept), "--as", form).out
         written = shell("profile", "export", str(kept), "--as", form, "--out", f"deep/{form}")

@@ -104,6 +104,15 @@ def test_what_is_written_has_no_aliases() -> None:
     assert "*" not in plain_yaml({"a": same, "b": same, "c": {"d": same}})
 
 
+@pytest.mark.parametrize("planted", ["p.yaml", ".p.yaml.draft"])
+def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path, planted: str) -> None:
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / planted).symlink_to(tmp_path / "precious")
+    write_whole(tmp_path / "p.yaml", "new", "profile")
+    assert (tmp_path / "precious").read_text() == "kept"
+    assert (tmp_path / "p.yaml").read_text() == "new" and not (tmp_path / "p.yaml").is_symlink()
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError, match="cannot write profile"):

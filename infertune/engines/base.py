@@ -87,6 +87,7 @@ class Served(Frozen):
         engine_version: The version that it was measured with; None if unknown.
         config: Every knob's value.
         changed: Those that differ from the engine's defaults.
+        answer: What the tune said of it, for people.
     """
 
     model: Model
@@ -94,6 +95,7 @@ class Served(Frozen):
     engine_version: str | None
     config: Config
     changed: Config
+    answer: str = "unconfirmed"
 
 
 class Failure(Frozen):

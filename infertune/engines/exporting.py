@@ -93,5 +93,6 @@ def known_settings(settings: Config, knobs: Collection[str]) -> dict[str, Scalar
 
 def comment(served: Served, source: Source) -> str:
     """What to say at the top of an export: lines that begin with `#` and cannot end early."""
-    measured = f"Exported by infertune; measured with version {served.engine_version or 'unknown'} on {served.device}."
+    version = f"version {served.engine_version or 'unknown'}"
+    measured = f"Exported by infertune. The tune said: {served.answer}; {version} on {served.device}."
     return "\n".join(f"# {printable(text)}" for text in (measured, *source.remarks))
