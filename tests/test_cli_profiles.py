@@ -93,7 +93,7 @@ def test_an_export_is_exactly_its_text_on_stdout_or_in_a_file(shell: Shell, kept
     assert answer.errors == "" and shlex.split(answer.out, comments=True) == [
         "vllm", "serve", "Qwen/Qwen3-0.6B", "--max-num-seqs=64", "--max-num-batched-tokens=8192", "--enforce-eager",
     ]  # fmt: skip
-    assert answer.out.startswith("# Exported by infertune. The tune said: better (+10")
+    assert answer.out.startswith("# Exported by infertune. The tune said: better (+99.0%)")
     for form in ("vllm-yaml", "python", "compose", "kubernetes"):
         text = shell("profile", "export", str(kept), "--as", form).out
         written = shell("profile", "export", str(kept), "--as", form, "--out", f"deep/{form}")
