@@ -20,6 +20,10 @@ from infertune.units import slugify
 Weights = Literal["real", "dummy"]
 _BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 _MAX_CONFIG_BYTES = 4 * 1024**2
+_SHAPE = (
+    "num_attention_heads", "hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size",
+    "max_position_embeddings",
+)  # fmt: skip
 
 
 class Model(Frozen):
@@ -191,6 +195,24 @@ def resolve_model(spec: str, weights: Weights | None = None, revision: str | Non
     return _model(spec, name, spec, "real", _read_config(_hub_config(spec, revision)), revision)
 
 
+def known_config_hash(model: Model) -> str | None:
+    """The hash of a model's config.json as it is here now; None where that is not known without the network."""
+    try:
+        if model.spec.startswith("builtin:"):
+            return _config_hash(BUILTINS[model.spec.removeprefix("builtin:")].config)
+        folder = Path(model.spec).expanduser()
+        if folder.is_dir():
+            return _config_hash(_read_config(folder / "config.json"))
+        shape = next((a.config for a in BUILTINS.values() if model.spec in a.hub_ids), None)
+        if shape and model.weights == "dummy":
+            return _config_hash(shape)
+        hub = importlib.import_module("huggingface_hub")
+        found = hub.hf_hub_download(model.spec, "config.json", revision=model.revision, local_files_only=True)
+        return _config_hash(_read_config(Path(found)))
+    except Exception:  # no such model, no library, nothing cached: all the same here
+        return None
+
+
 def _hub_config(hub_id: str, revision: str | None) -> Path:
     """The path of a hub model's config.json, fetched into the hub's own cache if it is not there yet."""
     try:
@@ -212,6 +234,8 @@ def _hub_config(hub_id: str, revision: str | None) -> Path:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UsageError(f"{path} is no regular file; a model folder has a config.json")
         if path.stat().st_size > _MAX_CONFIG_BYTES:
             raise UsageError(f"{path} is too large to be a model's config.json")
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -231,6 +255,8 @@ def _config_hash(config: dict[str, Any]) -> str:
 def _model(spec: str, name: str, path: str, weights: Weights, config: dict[str, Any], revision: str | None) -> Model:
     text = config.get("text_config", config)
     try:
+        for field in _SHAPE:
+            _check_whole(text, field)
         heads = text["num_attention_heads"]
         head_dim = text.get("head_dim") or text["hidden_size"] // heads
         kv_elements = 2 * text["num_hidden_layers"] * (text.get("num_key_value_heads") or heads) * head_dim
@@ -257,6 +283,18 @@ def _model(spec: str, name: str, path: str, weights: Weights, config: dict[str, 
         vocab_size=vocab,
         dtype=dtype,
     )
+
+
+def _check_whole(config: dict[str, Any], field: str) -> None:
+    """Refuse a field of the shape that is no positive whole number.
+
+    Raises:
+        KeyError: It is missing.
+        TypeError: It is something else.
+    """
+    value = config[field]
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise TypeError(f"{field} is {str(value)[:40]!r}, not a whole number above 0")
 
 
 def count_parameters(config: dict[str, Any]) -> tuple[int, int]:

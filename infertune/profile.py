@@ -1,12 +1,13 @@
 """A profile: a configuration, what it was measured on and what came out. YAML, safe to load from strangers."""
 
+import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from infertune.device import Device
+from infertune.documents import Document, plain_yaml, read_document, write_whole
 from infertune.engines.base import first_line
 from infertune.errors import UsageError
 from infertune.figures import Economy, economy
@@ -16,10 +17,11 @@ from infertune.measurement import Frozen
 from infertune.models import Model
 from infertune.objective import Objective
 from infertune.summary import Answer, Summary, default_config, figures
-from infertune.units import slugify
+from infertune.units import format_percent, slugify
 from infertune.workload import WorkloadRecord
 
-_MAX_FILE_BYTES = 1024**2
+SCHEMA_VERSION = 1
+Figure = Annotated[float, Field(gt=0)]
 
 
 class Fingerprint(Frozen):
@@ -69,13 +71,35 @@ class Profile(Frozen):
     answer: Answer
     config: Config
     changed: Config
-    samples: tuple[float, ...]
-    default_samples: tuple[float, ...]
-    gain: tuple[float, float, float] | None
+    samples: tuple[Figure, ...]
+    default_samples: tuple[Figure, ...]
+    gain: tuple[Figure, Figure, Figure] | None
     economy: Economy
     default_economy: Economy
     run: str
     created_at: str
+
+    @field_validator("config", "changed")
+    @classmethod
+    def _finite(cls, given: Config) -> Config:
+        for name, value in given.root.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name[:40]!r} is no finite number")
+        return given
+
+    def verdict(self) -> str:
+        """Its answer, with the gain where there is one: `better (+34.2%)`."""
+        return (
+            f"{self.answer} ({format_percent(self.gain[0])})" if self.gain and self.answer == "better" else self.answer
+        )
+
+    def sentence(self) -> str:
+        """Its answer and settings in one line."""
+        return f"{self.verdict()}, {self.changed if self.changed.root else 'the default settings'}"
+
+    def text(self) -> str:
+        """The profile as YAML, for people and for `load_profile`."""
+        return plain_yaml(self.model_dump(mode="json"))
 
     def save(self, path: Path) -> Path:
         """Write it as YAML, whole or not at all.
@@ -83,50 +107,35 @@ class Profile(Frozen):
         Raises:
             UsageError: The path cannot be written.
         """
-        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100)  # ASCII: PyYAML loses U+0085
-        draft = path.with_name(f".{path.name}.draft")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
-        except OSError as error:
-            raise UsageError(f"cannot write profile {path}: {error.strerror}") from None
-        return path
+        return write_whole(path, self.text(), "profile")
 
 
 def load_profile(path: str | Path) -> Profile:
     """A saved profile.
 
     Raises:
-        UsageError: The file is missing, or is no profile that this version reads.
+        UsageError: The file is missing, or is no profile that this version reads; the message names the line.
     """
     path = Path(path)
+    document = read_document(path, "profile")
+    if newer := _newer_schema(document):
+        raise UsageError(f"{path} has schema version {newer}, this infertune reads {SCHEMA_VERSION}: upgrade infertune")
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise UsageError(f"{path} is too large to be a profile")
-        return Profile.model_validate(_safe_yaml(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UsageError(f"cannot read profile {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {first_line(str(error))}") from None
+        return Profile.model_validate(document.value)
     except ValidationError as error:
-        fault = error.errors()[0]
+        fault = error.errors(include_url=False, include_input=False)[0]
         where = first_line(".".join(map(str, fault["loc"])), 80) or "top"
+        reason = fault["msg"].removeprefix("Value error, ")
         raise UsageError(
-            f"{path} is no profile that this version of infertune reads: {where}: {fault['msg']}"
+            f"{path} is no profile that this version of infertune reads: {where}: {reason} "
+            f"(line {document.line_of(fault['loc'])})"
         ) from None
 
 
-def _safe_yaml(text: str) -> object:
-    """What a YAML text holds: plain values only.
-
-    Raises:
-        YAMLError: It is no YAML, or its tags do not fit its values, for which PyYAML raises whatever it met.
-    """
-    try:
-        return yaml.safe_load(text)
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None
+def _newer_schema(document: Document) -> int | None:
+    """The schema version of a profile that a later infertune wrote; None for every other document."""
+    version = document.value.get("schema_version") if isinstance(document.value, dict) else None
+    return version if type(version) is int and version > SCHEMA_VERSION else None
 
 
 def fingerprint(header: Header) -> Fingerprint:
@@ -194,5 +203,5 @@ def changed_settings(config: Config, default: Config) -> Config:
 
 def profile_path(folder: Path, found: Fingerprint) -> Path:
     """Where a profile is filed: `FOLDER/<gpu-slug>/<engine>/<model>--<workload>.yaml`."""
-    model = found.model.name if found.model else "no-model"
-    return folder / found.device.slug / slugify(found.engine) / f"{model}--{found.workload.name}.yaml"
+    model = slugify(found.model.name) if found.model else "no-model"
+    return folder / found.device.slug / slugify(found.engine) / f"{model}--{slugify(found.workload.name)}.yaml"

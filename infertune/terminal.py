@@ -11,9 +11,9 @@ from rich.table import Table
 from infertune.knobs import Config, SearchSpace, format_scalar
 from infertune.measurement import describe
 from infertune.observer import Observer
-from infertune.profile import Profile, changed_settings
+from infertune.profile import changed_settings
 from infertune.report.markdown import answer_sentence, economy_rows, gain_text, interval_text, transfer_sentence
-from infertune.stats import Estimate, log_t_interval
+from infertune.stats import Estimate
 from infertune.summary import Summary
 from infertune.trial import Trial
 from infertune.tune import Study
@@ -145,31 +145,6 @@ def print_study(console: Console, study: Study) -> None:
     )
     console.print(f"profile: {study.profile_file}", highlight=False, soft_wrap=True)
     console.print(f"report:  {study.report_file}", highlight=False, soft_wrap=True)
-
-
-def print_profile(console: Console, profile: Profile) -> None:
-    """What a profile holds for, its settings and its figures."""
-    found = profile.fingerprint
-    model = f"{found.model.spec} ({found.model.weights} weights)" if found.model else "no model"
-    energy = economy_rows(profile.default_economy, profile.economy)
-    lines = [
-        f"{found.engine} {found.engine_version}, {model}, {found.workload.spec}",
-        f"on {found.device}",
-        f"settings: {profile.changed if profile.changed.root else 'the default'}",
-        f"{profile.answer}; {profile.objective} in {profile.unit}: {_samples(profile.samples)}",
-        f"default: {_samples(profile.default_samples)}",
-        *(f"{name}: {candidate} (default {default})" for name, default, candidate in energy if candidate != "–"),
-    ]
-    for line in lines:
-        console.print(escape(line), highlight=False, soft_wrap=True)
-
-
-def _samples(samples: tuple[float, ...]) -> str:
-    """An estimate from a profile's samples."""
-    if not samples:
-        return "not measured"
-    estimate = log_t_interval(samples)
-    return f"{format_rate(estimate.mean)} (95% interval {interval_text(estimate)}, {estimate.n} launches)"
 
 
 def answer_table(summary: Summary) -> Table:

@@ -23,10 +23,11 @@ from infertune.measurement import Measurement, describe
 from infertune.objective import Objective, objective_of
 from infertune.observer import Observer
 from infertune.origin import Origin, read_origin
-from infertune.profile import Profile, profile_of, profile_path
+from infertune.profile import Profile, fingerprint, profile_of, profile_path
 from infertune.report import to_dataframe, write_report
 from infertune.request import TuneRequest, make_request
 from infertune.search import Predictor, Result, Searcher, Transferred, make_searcher
+from infertune.shelf import earlier_answer
 from infertune.stats import geometric_mean, paired_ratio
 from infertune.summary import Summary, confirmed, default_config, figures, final_rounds, ranked, summarise
 from infertune.trial import Phase, Trial
@@ -100,6 +101,8 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         observer.run_starts(ledger.folder, default_config(ledger))
         for note in (*job.notes, *(origin.note for origin in origins), *ledger.warnings):
             observer.note(note)
+        if ledger.ending is None and (answer := earlier_answer(request.profiles, fingerprint(ledger.header))):
+            observer.note(answer)
         first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
         try:
             with job.bench(ledger.folder, first_launch, observer.note) as bench:

@@ -59,3 +59,8 @@ def format_percent(ratio: float) -> str:
 def slugify(text: str) -> str:
     """A name for a folder: lower case, digits and single dashes (`NVIDIA H100 80GB` → `nvidia-h100-80gb`)."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "unnamed"
+
+
+def printable(text: str) -> str:
+    """Text that cannot steer a terminal: what is no printable character becomes `\ufffd`; blanks and letters stay."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

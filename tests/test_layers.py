@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "infertune"
 LAYERS = {
-    1: {"stats", "errors", "units", "interpreter"},
+    1: {"stats", "errors", "units", "interpreter", "documents"},
     2: {"knobs", "workload", "measurement", "device", "models", "request"},
     3: {"trial", "energy", "figures", "roofline"},
     4: {"engines", "isolation", "channel", "ledger", "objective"},
@@ -25,9 +25,12 @@ LAYERS = {
         "afterwards",
         "budget",
         "origin",
+        "fingerprint",
+        "shelf",
+        "comparing",
     },
     6: {"tune", "sweep", "worker"},
-    7: {"cli", "terminal", "__main__"},
+    7: {"cli", "terminal", "terminal_profiles", "__main__"},
 }
 ONLY_IMPORTERS = {
     "optuna": {"search"},
@@ -37,7 +40,7 @@ ONLY_IMPORTERS = {
     "transformers": {"engines"},
     "vllm": {"engines"},
     "typer": {"cli"},
-    "rich": {"cli", "terminal"},
+    "rich": {"cli", "terminal", "terminal_profiles"},
 }
 
 

@@ -1,12 +1,13 @@
 """Models: what config.json says, the built-ins against published figures, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from infertune.errors import UsageError
-from infertune.models import BUILTINS, resolve_model
+from infertune.models import BUILTINS, known_config_hash, resolve_model
 
 PUBLISHED = {  # parameters, as the models' cards and safetensors indices give them
     "qwen2.5-0.5b": 494_032_768,
@@ -154,6 +155,22 @@ def test_a_hub_id_without_an_engine_says_what_to_install(monkeypatch: pytest.Mon
         resolve_model("Qwen/Qwen2.5-0.5B")
 
 
+def test_a_config_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(UsageError, match="is no regular file"):
+        resolve_model(str(tmp_path))
+
+
+def test_the_hash_of_a_config_is_known_again_without_the_network(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(BUILTINS["tiny"].config))
+    for spec, weights in (("builtin:tiny", None), (str(tmp_path), "real"), ("Qwen/Qwen3-0.6B", "dummy")):
+        model = resolve_model(spec, weights)  # type: ignore[arg-type]
+        assert known_config_hash(model) == model.config_hash
+    (tmp_path / "config.json").write_text(json.dumps({**BUILTINS["tiny"].config, "vocab_size": 5}))
+    changed = resolve_model("builtin:tiny").model_copy(update={"spec": str(tmp_path)})
+    assert known_config_hash(changed) not in (None, changed.config_hash)
+
+
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*config.json: .*a model folder has a config.json"):
         resolve_model(str(tmp_path))
@@ -170,6 +187,10 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
         (json.dumps({**BUILTINS["tiny"].config, "vocab_size": "many"}), "does not describe a decoder"),
         (json.dumps({**BUILTINS["tiny"].config, "num_attention_heads": 0, "head_dim": None}), "does not describe"),
         ('{"text_config": [1]}', "does not describe a decoder"),
+        (json.dumps({**BUILTINS["tiny"].config, "max_position_embeddings": "2k"}), "'2k', not a whole number"),
+        (json.dumps({**BUILTINS["tiny"].config, "hidden_size": 64.5}), "hidden_size is '64.5', not a whole number"),
+        (json.dumps({**BUILTINS["tiny"].config, "num_hidden_layers": True}), "num_hidden_layers is 'True', not"),
+        (json.dumps({**BUILTINS["tiny"].config, "intermediate_size": -1}), "intermediate_size is '-1', not"),
     ],
 )
 def test_a_config_that_describes_no_decoder_is_refused(tmp_path: Path, text: str, fault: str) -> None:

@@ -112,8 +112,11 @@ def test_a_file_that_is_no_profile_is_refused_in_one_line(tmp_path: Path, text: 
         ("samples", [float("nan")]),
         ("samples", "many"),
         ("gain", [1.0, 2.0]),
-        ("schema_version", 2),
+        ("schema_version", 0),
         ("config", {"slots": [1, 2]}),
+        ("config", {"share": float("inf")}),
+        ("samples", [-1.0]),
+        ("samples", [0.0]),
         ("script", "rm -rf"),
     ],
 )
@@ -124,16 +127,54 @@ def test_one_wrong_field_is_named(tmp_path: Path, field: str, value: object) -> 
         load_profile(path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line_of"),
+    [
+        ("count: 1", "count: many", "count: many"),
+        ("count: 1", "script: 1", "script: 1"),
+        ("answer: better", "answer: superb", "answer: superb"),
+        ("seed: 0", "", "  workload:"),
+    ],
+)
+def test_a_fault_is_named_with_its_line(tmp_path: Path, old: str, new: str, line_of: str) -> None:
+    text = profile().text().replace(old, new, 1)
+    (tmp_path / "p.yaml").write_text(text)
+    line = next(n for n, line in enumerate(text.splitlines(), start=1) if line_of in line)
+    with pytest.raises(UsageError, match=rf"\(line {line}\)$"):
+        load_profile(tmp_path / "p.yaml")
+
+
+def test_a_profile_of_a_later_infertune_asks_for_an_upgrade(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("schema_version: 7\nanswer_in_full: [1]\n")
+    with pytest.raises(UsageError, match="schema version 7, this infertune reads 1: upgrade infertune"):
+        load_profile(tmp_path / "p.yaml")
+
+
+@given(text, text, text)
+def test_a_strangers_names_lead_to_no_other_folder(model_name: str, workload: str, device: str) -> None:
+    of = header(model=model(f"../{model_name}/..")).model_copy()
+    found = fingerprint(of).model_copy(
+        update={
+            "workload": of.workload.model_copy(update={"name": f"/../{workload}"}),
+            "device": of.device.model_copy(update={"name": f"../{device}"}),
+            "engine": "../..",
+        }
+    )
+    path = profile_path(Path("/shelf"), found)
+    assert len(path.parts) == 5 and ".." not in path.parts and path.is_relative_to("/shelf")
+    assert path.name.endswith(".yaml") and "--" in path.name
+
+
 def test_a_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="is not YAML"):
         load_profile(tmp_path / "p.yaml")
 
 
-def test_a_file_over_1_mib_is_not_read(tmp_path: Path) -> None:
+def test_a_file_over_64_kib_is_not_read(tmp_path: Path) -> None:
     path = profile().save(tmp_path / "p.yaml")
     with path.open("a") as file:
-        file.write("#" * 1024**2)
+        file.write("#" * 64 * 1024)
     with pytest.raises(UsageError, match="too large to be a profile"):
         load_profile(path)
 
@@ -148,6 +189,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot write profile"):
         profile().save(tmp_path / "file" / "p.yaml")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_profile_is_filed_by_device_engine_model_and_workload() -> None:

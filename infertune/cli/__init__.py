@@ -10,6 +10,7 @@ import typer
 from infertune import __version__
 from infertune.cli import looking, measuring, profiles
 from infertune.errors import EXIT_CANNOT_RUN, EXIT_INTERRUPTED, EXIT_OK, InfertuneError
+from infertune.units import printable
 
 app = typer.Typer(
     help="Tune an LLM inference engine for the GPU in front of you, and prove it.",
@@ -64,5 +65,5 @@ def main() -> NoReturn:
 
 def _complain(message: str, code: int) -> int:
     if message:  # without arguments the help was printed, and there is nothing to add
-        print(f"infertune: {' '.join(message.split())}", file=sys.stderr)
+        print(f"infertune: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code

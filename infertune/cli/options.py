@@ -47,6 +47,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Continue a run from its folder.")]
 
 R = TypeVar("R", bound="JobRequest")
+_WIDE_COLUMNS = 240
 
 
 def flags_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -68,11 +69,12 @@ def check_alone(resume: Path | None, config: Path | None) -> None:
         raise UsageError("--resume continues a run as it was started; leave out --config, or start a new run")
 
 
-def console() -> "Console":
-    """Standard output, for people."""
+def console(*, wide: bool = False) -> "Console":
+    """Standard output, for people; wide tables are not folded where nobody sets a width."""
     from rich.console import Console
 
-    return Console()
+    found = Console()
+    return Console(width=_WIDE_COLUMNS) if wide and not found.is_terminal else found
 
 
 class Progress:

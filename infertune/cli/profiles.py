@@ -1,40 +1,115 @@
 """`infertune profile …`: saved configurations."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from infertune.cli.options import (
-    Json,
-    console,
-    print_json,
-)
+from infertune.cli.options import EnginePython, Json, console, print_json
+from infertune.errors import MismatchError
+from infertune.units import printable
 
 app = typer.Typer(help="Saved configurations.", no_args_is_help=True)
 
+ProfileFile = Annotated[Path, typer.Argument(help="A profile.")]
 
-@app.command("export")
-def profile_export(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    point: Annotated[str, typer.Option(help="fastest, greenest or knee: a point of throughput against energy.")],
-    out: Annotated[Path, typer.Option(help="The profile to write.")],
+
+@app.command("list")
+def profile_list(
+    profiles: Annotated[Path, typer.Option(help="Where profiles are kept.")] = Path("profiles"),
+    gpu: Annotated[str | None, typer.Option(help="Only those of a device whose name holds this.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only those of a model whose name holds this.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Write a profile of one point of a run's front of throughput against energy."""
-    from infertune.afterwards import export_point
+    """List the profiles kept here."""
+    from infertune.shelf import read_shelf
 
-    profile = export_point(run, point, out)
-    console().print(f"{out}: {profile.changed or 'the default'}", highlight=False, soft_wrap=True)
+    kept, notes = read_shelf(profiles)
+    shown = [item for item in kept if item.matches(gpu=gpu, model=model)]
+    if as_json:
+        rows = [{"file": str(item.path), **item.profile.model_dump(mode="json")} for item in shown]
+        print_json({"schema_version": 1, "profiles": rows, "notes": notes})
+        return
+    from infertune.terminal_profiles import profile_table
+
+    if shown:
+        console(wide=True).print(profile_table(shown), highlight=False)
+    else:
+        print(f"no profile here{' of that kind' if kept else ''}: infertune tune saves them under {profiles}")
+    for note in notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
 
 
 @app.command("show")
-def profile_show(path: Annotated[Path, typer.Argument(help="A profile.")], as_json: Json = False) -> None:
+def profile_show(path: ProfileFile, as_json: Json = False) -> None:
     """Print a profile: what it holds for, its settings and its figures."""
     from infertune.profile import load_profile
-    from infertune.terminal import print_profile
+    from infertune.terminal_profiles import print_profile
 
     profile = load_profile(path)
     if as_json:
         print_json(profile.model_dump(mode="json"))
     else:
         print_profile(console(), profile)
+
+
+@app.command("diff")
+def profile_diff(first: ProfileFile, second: ProfileFile, as_json: Json = False) -> None:
+    """Show where two profiles differ: what they hold for, settings, figures."""
+    from infertune.comparing import profile_differences
+    from infertune.profile import load_profile
+
+    found = profile_differences(load_profile(first), load_profile(second))
+    if as_json:
+        rows = [{"field": d.field, "first": d.before, "second": d.now} for d in found]
+        print_json({"schema_version": 1, "differences": rows})
+    elif not found:
+        print("no difference")
+    else:
+        from infertune.terminal_profiles import difference_table
+
+        console(wide=True).print(difference_table(found, str(first), str(second)), highlight=False)
+
+
+@app.command("verify")
+def profile_verify(path: ProfileFile, engine_python: EnginePython = None, as_json: Json = False) -> None:
+    """Say field by field whether a profile holds on this machine as it is now; exit code 4 if it does not."""
+    from infertune.comparing import verify
+    from infertune.profile import load_profile
+
+    checks = verify(load_profile(path).fingerprint, engine_python)
+    broken = [check.field for check in checks if check.breaks]
+    if as_json:
+        rows = [check.model_dump(mode="json") for check in checks]
+        print_json({"schema_version": 1, "matches": not broken, "fields": rows})
+    else:
+        for check in checks:
+            print(printable(str(check)))
+    if broken:
+        raise MismatchError(f"{path} does not hold here ({', '.join(broken)}): tune again on this machine")
+
+
+@app.command("export")
+def profile_export(
+    source: Annotated[Path, typer.Argument(help="A profile, or a run's folder.")],
+    point: Annotated[
+        str | None, typer.Option(help="Of a run: fastest, greenest or knee of throughput against energy.")
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--as", metavar="FORM", help="vllm-args, vllm-yaml, python, compose, kubernetes; else a profile."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write; else standard output.")] = None,
+) -> None:
+    """Write a profile, or what it says in a form that its engine's users run."""
+    from infertune.afterwards import export_profile, profile_from
+    from infertune.documents import write_whole
+
+    profile = profile_from(source, point)
+    text = export_profile(profile, form)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    write_whole(out, text, form or "profile")
+    print(printable(f"{out}: {profile.changed if profile.changed.root else 'the default'}"))

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 
-from infertune.engines.base import Engine, EngineOptions
+from infertune.engines.base import Engine, EngineOptions, Served
 from infertune.errors import UsageError
 
 # name → "module:factory"; a factory takes EngineOptions. In the order in which a default is looked for.
@@ -29,12 +30,44 @@ def get_engine(spec: str, options: EngineOptions | None = None) -> Engine:
         UsageError: There is no such engine, or its options make no sense.
     """
     name, _, variant = spec.partition(":")
-    registry = _registry()
-    if name not in registry:
-        raise UsageError(f"unknown engine {name!r}; there are {', '.join(registry)}")
-    module, _, attribute = registry[name].partition(":")
-    factory: Callable[[EngineOptions], Engine] = getattr(import_module(module), attribute)
-    return factory((options or EngineOptions()).model_copy(update={"variant": variant}))
+    return _factory(name)((options or EngineOptions()).model_copy(update={"variant": variant}))
+
+
+def installed_version(name: str, python: Path | None = None) -> str | None:
+    """The version of an engine that is installed here; None if it is not, or cannot say without more options.
+
+    Args:
+        name: The engine's.
+        python: The interpreter to ask; None for this one.
+
+    Raises:
+        UsageError: There is no such engine.
+    """
+    factory = _factory(name)
+    try:
+        return factory(EngineOptions(python=python)).available().version
+    except UsageError:  # it answers from a table, and there is none
+        return None
+
+
+def export_served(name: str, served: Served | None, form: str) -> str:
+    """A configuration in one of an engine's own forms.
+
+    Args:
+        name: The engine's.
+        served: What to write; None for an engine that needs no model.
+        form: One of the engine's `forms`.
+
+    Raises:
+        UsageError: There is no such engine or form, or the configuration cannot be written so.
+    """
+    factory = _factory(name)
+    # Of the class, since making a replay engine takes a table; engines older than `export` have none.
+    forms: tuple[str, ...] = getattr(factory, "forms", ())
+    if form not in forms or served is None:
+        there = f"there are {', '.join(forms)}" if forms else "leave --as out: it has no other form than the profile"
+        raise UsageError(f"--as {form}: no such form for the engine {name}; {there}")
+    return factory(EngineOptions()).export(served, form)
 
 
 def default_engine_name() -> str:
@@ -51,6 +84,15 @@ def default_engine_name() -> str:
         "no inference engine is installed here: pip install infertune[vllm] or infertune[hf]; "
         f"or try infertune without one: infertune tune --engine {DEMO_ENGINE}"
     )
+
+
+def _factory(name: str) -> Callable[[EngineOptions], Engine]:
+    registry = _registry()
+    if name not in registry:
+        raise UsageError(f"unknown engine {name!r}; there are {', '.join(registry)}")
+    module, _, attribute = registry[name].partition(":")
+    factory: Callable[[EngineOptions], Engine] = getattr(import_module(module), attribute)
+    return factory
 
 
 def _registry() -> dict[str, str]:

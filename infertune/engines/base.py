@@ -76,6 +76,28 @@ class Setup(Frozen):
         return Config({n: v for n, v in self.config.root.items() if v != self.defaults.root.get(n, "unset")})
 
 
+class Served(Frozen):
+    """A configuration as an engine's users run it: what `Engine.export` writes down in the engine's own forms.
+
+    It may come from a stranger's profile: every name and value is data, and an engine writes out only what it knows.
+
+    Attributes:
+        model: The model that it was measured with.
+        device: What it was measured on.
+        engine_version: The version that it was measured with; None if unknown.
+        config: Every knob's value.
+        changed: Those that differ from the engine's defaults.
+        answer: What the tune said of it, for people.
+    """
+
+    model: Model
+    device: Device
+    engine_version: str | None
+    config: Config
+    changed: Config
+    answer: str = "unconfirmed"
+
+
 class Failure(Frozen):
     """An exception in a worker, or its death, as the parent learns of it.
 
@@ -178,10 +200,12 @@ class Engine(Protocol):
         name: As in `--engine NAME`.
         needs_model: Whether MODEL must be given or chosen.
         simulated: Runs inside the parent on a simulated clock; takes no device.
+        forms: What `profile export --as` takes for this engine; empty if there is nothing to write but the profile.
     """
 
     name: ClassVar[str]
     needs_model: ClassVar[bool]
+    forms: ClassVar[tuple[str, ...]]
     simulated: bool
 
     def available(self) -> Availability:
@@ -192,6 +216,13 @@ class Engine(Protocol):
 
     def classify(self, failure: Failure) -> Infeasible | None:
         """Whether a failure is this engine's way to say out-of-memory or no; None if it is a fault."""
+
+    def export(self, served: Served, form: str) -> str:
+        """A configuration in one of `forms`, ready to be used: a command, a file, a snippet. Called for those only.
+
+        Raises:
+            UsageError: It cannot be written so; the message says why.
+        """
 
     def load(self, setup: Setup) -> LoadedEngine:
         """Load the model; called in a worker, and the only place that imports the library."""

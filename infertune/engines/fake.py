@@ -26,6 +26,7 @@ from infertune.engines.base import (
     Failure,
     LoadedEngine,
     Prompt,
+    Served,
     Setup,
 )
 from infertune.errors import UsageError
@@ -94,6 +95,7 @@ class FakeEngine:
 
     name: ClassVar[str] = "fake"
     needs_model: ClassVar[bool] = False
+    forms: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, options: EngineOptions) -> None:
         self._variant = options.variant or "plateau"
@@ -131,6 +133,10 @@ class FakeEngine:
         if reason is None:
             return None
         return Infeasible.model_validate({"reason": reason, "stage": failure.stage, "detail": failure.message})
+
+    def export(self, served: Served, form: str) -> str:
+        """Nobody serves it."""
+        raise UsageError(f"--as {form}: the engine {self.name} has no such form")
 
     def load(self, setup: Setup) -> LoadedEngine:
         """The simulation, or the engine that fails."""

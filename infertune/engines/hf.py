@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from infertune.device import Device
+from infertune.engines import hf_export
 from infertune.engines.base import (
     Availability,
     Completion,
@@ -23,6 +24,7 @@ from infertune.engines.base import (
     Failure,
     LoadedEngine,
     Prompt,
+    Served,
     Setup,
     first_line,
 )
@@ -46,6 +48,7 @@ class HfEngine:
 
     name: ClassVar[str] = "hf"
     needs_model: ClassVar[bool] = True
+    forms: ClassVar[tuple[str, ...]] = hf_export.FORMS
     simulated: bool = False
 
     def __init__(self, options: EngineOptions) -> None:
@@ -78,6 +81,10 @@ class HfEngine:
         if failure.error_type in _REJECTION_TYPES and failure.stage in ("load", "warmup"):
             return Infeasible(reason="rejected", stage=failure.stage, detail=detail)
         return None
+
+    def export(self, served: Served, form: str) -> str:
+        """A script that builds the pipeline and runs it on prompts."""
+        return hf_export.export(served, form)
 
     def load(self, setup: Setup) -> LoadedEngine:
         """Build the pipeline; called in a worker."""

@@ -24,6 +24,7 @@ from infertune.engines.base import (
     Failure,
     LoadedEngine,
     Prompt,
+    Served,
     Setup,
 )
 from infertune.errors import UsageError
@@ -74,6 +75,7 @@ class ReplayEngine:
 
     name: ClassVar[str] = "replay"
     needs_model: ClassVar[bool] = False
+    forms: ClassVar[tuple[str, ...]] = ()
     simulated = True
 
     def __init__(self, options: EngineOptions) -> None:
@@ -98,6 +100,10 @@ class ReplayEngine:
         if reason is None:
             return None
         return Infeasible.model_validate({"reason": reason, "stage": failure.stage, "detail": failure.message})
+
+    def export(self, served: Served, form: str) -> str:
+        """Nobody serves it."""
+        raise UsageError(f"--as {form}: the engine {self.name} has no such form")
 
     def load(self, setup: Setup) -> LoadedEngine:
         """Look the configuration up."""

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import psutil
 
 from infertune.device import Device
+from infertune.engines import vllm_export
 from infertune.engines.base import (
     Availability,
     Completion,
@@ -26,13 +27,14 @@ from infertune.engines.base import (
     Failure,
     LoadedEngine,
     Prompt,
+    Served,
     Setup,
     first_line,
 )
 from infertune.engines.installed import installed_versions
 from infertune.engines.vllm_errors import infeasible
 from infertune.engines.vllm_probe import QUIET, ask_installed, vllm_version
-from infertune.engines.vllm_space import LIVE, check_fits, read_setting, read_settings, space_from_probe
+from infertune.engines.vllm_space import LIVE, check_fits, read_setting, read_settings, space_from_probe, spelled_out
 from infertune.errors import BenchmarkError, UsageError
 from infertune.knobs import Config, Scalar, SearchSpace
 from infertune.measurement import EngineFacts, Infeasible
@@ -45,6 +47,7 @@ class VllmEngine:
 
     name: ClassVar[str] = "vllm"
     needs_model: ClassVar[bool] = True
+    forms: ClassVar[tuple[str, ...]] = vllm_export.FORMS
     simulated = False
 
     def __init__(self, options: EngineOptions) -> None:
@@ -82,6 +85,10 @@ class VllmEngine:
         """vLLM's ways to say out of memory (at any stage), and to refuse a setting (while loading)."""
         return infeasible(failure)
 
+    def export(self, served: Served, form: str) -> str:
+        """A `vllm serve` command or its configuration file, a script, a compose file or a Kubernetes manifest."""
+        return vllm_export.export(served, form)
+
     def load(self, setup: Setup) -> LoadedEngine:
         """Start `vllm.LLM`, in this process or, if `setup.faithful`, in the processes it chooses."""
         notes = _prepare_environment(setup)
@@ -98,9 +105,7 @@ class VllmEngine:
 def engine_arguments(setup: Setup) -> dict[str, Scalar]:
     """The arguments of `vllm.LLM`, and of `EngineArgs`, for a setup.
 
-    As soon as anything is changed, the scheduler's two limits are spelled out, even at their defaults: vLLM derives
-    those from other settings (performance_mode doubles them, chunked prefill off raises them). So is a parallel size
-    other than vLLM's 1, which is the default where one GPU cannot hold the weights.
+    As soon as anything is changed, the scheduler's two limits are spelled out: see `spelled_out`.
     """
     assert setup.model, "vLLM needs a model"
     arguments: dict[str, Scalar] = {"model": setup.model.path, "disable_log_stats": False}
@@ -108,12 +113,8 @@ def engine_arguments(setup: Setup) -> dict[str, Scalar]:
         arguments["revision"] = setup.model.revision
     if setup.model.weights == "dummy":
         arguments["load_format"] = "dummy"
-    if setup.config.root.get("tensor_parallel_size", 1) != 1:
-        arguments["tensor_parallel_size"] = setup.config["tensor_parallel_size"]
-    changed = setup.changed.root
-    if changed or not setup.faithful:
-        arguments.update({name: setup.config[name] for name in LIVE if name in setup.config})
-    return {**arguments, **changed}
+    limits = bool(setup.changed.root) or not setup.faithful
+    return {**arguments, **spelled_out(setup.config, setup.changed, limits=limits).root}
 
 
 class LoadedVllm(LoadedEngine):

@@ -7,7 +7,7 @@ from typing import Any
 
 from infertune.device import Device
 from infertune.errors import UsageError
-from infertune.knobs import Choice, Condition, Constraint, Float, Int, Knob, Scalar, SearchSpace, doubling
+from infertune.knobs import Choice, Condition, Config, Constraint, Float, Int, Knob, Scalar, SearchSpace, doubling
 from infertune.measurement import Frozen
 from infertune.models import Model
 from infertune.units import format_bytes
@@ -83,6 +83,28 @@ class Probe(Frozen):
 
 
 EFFECTIVE_PATHS = tuple(entry.read for entry in _CURATED)
+KNOBS = tuple(entry.name for entry in _CURATED)
+
+
+def spelled_out(config: Config, changed: Config, *, limits: bool) -> Config:
+    """The settings to type for a configuration.
+
+    Args:
+        config: Every knob's value.
+        changed: Those that differ from the defaults.
+        limits: Spell out the scheduler's two limits even at their defaults, because vLLM derives those from other
+            settings (performance_mode doubles them, chunked prefill off raises them, `vllm serve` has its own).
+
+    Returns:
+        What is changed, the limits if asked, and a parallel size other than vLLM's 1, which is the default where one
+        GPU cannot hold the weights.
+    """
+    spelled: dict[str, Scalar] = {}
+    if config.root.get("tensor_parallel_size", 1) != 1:
+        spelled["tensor_parallel_size"] = config["tensor_parallel_size"]
+    if limits:
+        spelled.update({name: config[name] for name in LIVE if name in config})
+    return Config({**spelled, **changed.root})
 
 
 def check_fits(model: Model, device: Device) -> None:

@@ -19,8 +19,9 @@ import pytest
 from infertune import device as devices
 from infertune.bench import InlineEngine
 from infertune.channel import LoadCommand, LoadedReply, MeasureCommand, MeasuredReply, Plan
-from infertune.engines import get_engine
-from infertune.engines.base import Engine, EngineOptions, Failure, Setup
+from infertune.engines import export_served, get_engine
+from infertune.engines.base import Engine, EngineOptions, Failure, Served, Setup
+from infertune.errors import UsageError
 from infertune.isolation import Deadlines, EngineProcess
 from infertune.knobs import Config, Knob, Scalar, SearchSpace
 from infertune.measurement import Measurement, Stage
@@ -243,6 +244,26 @@ def test_the_parent_knows_the_engine_without_importing_its_library(subject: Subj
     version, imported = answer.stdout.splitlines()
     assert version == str(subject.engine.available().version) and version != "None"
     assert imported == "[]"
+
+
+def test_every_form_that_it_offers_is_written_and_no_other(subject: Subject) -> None:
+    name = subject.engine.name
+    if subject.case.model is None:
+        assert subject.engine.forms == ()
+    else:
+        chosen = subject.space.repair(subject.space.default.updated(subject.case.config))
+        served = Served(
+            model=resolve_model(subject.case.model),
+            device=DEVICE,
+            engine_version=subject.engine.available().version,
+            config=chosen,
+            changed=Config({n: v for n, v in chosen.root.items() if v != subject.space.default[n]}),
+        )
+        assert subject.engine.forms
+        for form in subject.engine.forms:
+            assert export_served(name, served, form).strip()
+    with pytest.raises(UsageError, match=f"no such form for the engine {name}"):
+        export_served(name, None, "parchment")
 
 
 @pytest.mark.parametrize("stage", get_args(Stage))

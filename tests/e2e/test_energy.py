@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import infertune
-from infertune.afterwards import export_point, report_again
+from infertune.afterwards import profile_from, report_again
 from infertune.errors import UsageError
 from infertune.landscape import pareto_front
 from infertune.tune import Study
@@ -60,11 +60,12 @@ def test_the_front_stands_in_the_report_and_gives_profiles(tmp_path: Path) -> No
     report = study.report_file.read_text()
     assert "## Throughput against energy" in report and "greenest" in report
     for place, point in (("fastest", front[0]), ("greenest", front[-1])):
-        profile = export_point(study.ledger.folder, place, tmp_path / f"{place}.yaml")
+        profile = profile_from(study.ledger.folder, place)
+        profile.save(tmp_path / f"{place}.yaml")
         assert infertune.load_profile(tmp_path / f"{place}.yaml") == profile
         assert profile.config == point.config and profile.answer == "unconfirmed"
     with pytest.raises(UsageError, match="fastest, greenest, knee"):
-        export_point(study.ledger.folder, "cheapest", tmp_path / "no.yaml")
+        profile_from(study.ledger.folder, "cheapest")
 
 
 def test_a_report_is_a_function_of_the_ledger(tmp_path: Path) -> None:

@@ -1,0 +1,19 @@
+#!/bin/sh
+# serve [FLAG…]   a server with the settings of $PROFILE, which is a vLLM profile; flags go to `vllm serve`
+# answer          answers to the prompts on standard input, one a line; $PROFILE is one of a Hugging Face pipeline
+# anything else   infertune itself: tune MODEL, doctor, profile list …
+set -eu
+case "${1:-}" in
+serve)
+    shift
+    infertune profile export "$PROFILE" --as vllm-yaml --out /tmp/serve.yaml >&2
+    exec vllm serve --config /tmp/serve.yaml --host 0.0.0.0 "$@"
+    ;;
+answer)
+    infertune profile export "$PROFILE" --as python --out /tmp/answer.py >&2
+    exec python3 /tmp/answer.py
+    ;;
+*)
+    exec infertune "$@"
+    ;;
+esac

@@ -1,0 +1,120 @@
+"""Documents of strangers: bounded in size, time and meaning, and every complaint names a line."""
+
+import contextlib
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infertune.documents import plain_yaml, read_document, write_whole
+from infertune.errors import UsageError
+
+
+def document(folder: Path, text: str) -> Path:
+    path = folder / "d.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def complaint(path: Path) -> str:
+    with pytest.raises(UsageError) as refused:
+        read_document(path, "profile")
+    assert len(str(refused.value).splitlines()) == 1
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "why"),
+    [
+        ("a: &a [x]\nb:\n  - *a\n", 3, "aliases are not allowed"),
+        ("a: 1\nb: 2\na: 3\n", 3, "'a' stands twice"),
+        ("a: 1\nb: {c: 1,\n  c: 2}\n", 3, "'c' stands twice"),
+        ("a: 1\nb: !!python/object/apply:os.system [x]\n", 2, "could not determine a constructor"),
+        ("%TAG ! tag:yaml.org,2002:python/\n---\nx: !object/apply:os.system [x]\n", 3, "could not determine"),
+        ("a: 1\nb: [\n", 3, "expected the node content"),
+        ("a: 1\n\nb: " + "x" * 20_000, 3, "a value is too long"),
+        ("a: 1\n? [x]\n: y\n", 2, "found unhashable key"),
+    ],
+)
+def test_a_fault_is_named_with_its_line(tmp_path: Path, text: str, line: int, why: str) -> None:
+    assert f"line {line}: {why}" in complaint(document(tmp_path, text))
+
+
+def test_laughs_are_not_expanded_and_merges_do_not_multiply(tmp_path: Path) -> None:
+    levels = [f"l{n}: &l{n} {{<<: [*l{n - 1}, *l{n - 1}]}}" for n in range(1, 60)]
+    assert "aliases" in complaint(document(tmp_path, "l0: &l0 {a: 1}\n" + "\n".join(levels)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 60_000, "a: {" * 15_000, "- " * 30_000, "? " * 30_000, "x: " + ":".join(["59"] * 5_000), "!" * 60_000],
+    ids=["lists", "mappings", "blocks", "keys", "sexagesimal", "tags"],
+)
+def test_what_is_small_but_deep_takes_no_time(tmp_path: Path, text: str) -> None:
+    started = time.perf_counter()
+    path = document(tmp_path, text)
+    with contextlib.suppress(UsageError):
+        read_document(path, "profile")
+    assert time.perf_counter() - started < 10
+
+
+def test_a_large_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "d.yaml"
+    with path.open("wb") as file:
+        file.truncate(100 * 1024**2)
+    assert "too large to be a profile" in complaint(path)
+
+
+def test_pipes_devices_sockets_and_folders_are_refused_unread(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        for path in (tmp_path / "pipe", tmp_path / "socket", tmp_path, Path("/dev/zero"), Path("/dev/null")):
+            assert complaint(path).startswith(f"cannot read profile {path}: ")
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    assert "cannot read profile" in complaint(Path("a\0b"))
+    assert "cannot read profile" in complaint(Path("x" * 5000))
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=10))
+@settings(max_examples=30)
+def test_a_value_is_found_on_its_line_whatever_stands_before(
+    tmp_path_factory: pytest.TempPathFactory, gaps: list[int]
+) -> None:
+    text, lines, line = "", [], 1
+    for number, gap in enumerate(gaps):
+        text += "\n" * (gap - 1) + f"k{number}: {{v: 1}}\n"
+        line += gap - 1
+        lines.append(line)
+        line += 1
+    found = read_document(document(tmp_path_factory.mktemp("d"), text), "profile")
+    assert [found.line_of((f"k{n}", "v")) for n in range(len(gaps))] == lines
+    assert found.line_of(("k0", "missing", 3)) == lines[0]
+    assert found.line_of(()) == 1
+
+
+def test_what_is_written_has_no_aliases() -> None:
+    same = [1, 2]
+    assert "*" not in plain_yaml({"a": same, "b": same, "c": {"d": same}})
+
+
+@pytest.mark.parametrize("planted", ["p.yaml", ".p.yaml.draft"])
+def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path, planted: str) -> None:
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / planted).symlink_to(tmp_path / "precious")
+    write_whole(tmp_path / "p.yaml", "new", "profile")
+    assert (tmp_path / "precious").read_text() == "kept"
+    assert (tmp_path / "p.yaml").read_text() == "new" and not (tmp_path / "p.yaml").is_symlink()
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="cannot write profile"):
+        write_whole(tmp_path / "folder", "text", "profile")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
