@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from infertune import __version__
-from infertune.cli import looking, measuring, profiles
+from infertune.cli import gating, looking, measuring, profiles
 from infertune.errors import EXIT_CANNOT_RUN, EXIT_INTERRUPTED, EXIT_OK, InfertuneError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ for command in (
     measuring.landscape,
     measuring.bench,
     measuring.fake,
+    gating.gate,
     looking.space,
     looking.report,
     looking.doctor,
