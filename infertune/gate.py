@@ -1,5 +1,6 @@
 """Is it still as fast? Load a profile, check its fingerprint, launch in turn, judge, answer with an exit code."""
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,7 +12,6 @@ from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.figures import FIGURES
 from infertune.fingerprint import fingerprint_of
 from infertune.gate_result import (
-    RATE,
     GateResult,
     MetricResult,
     SideRecord,
@@ -31,7 +31,7 @@ from infertune.measurement import Measurement, describe
 from infertune.observer import Observer
 from infertune.profile import changed_settings
 from infertune.request import GateRequest
-from infertune.sides import Comparison, Side, compared
+from infertune.sides import RATE, Comparison, Side, compared
 from infertune.stats import geometric_mean
 from infertune.trial import Phase, Trial
 from infertune.verdict import FEWEST_RUNS, LOOKS, Judgement, calibrate, judge_pairs, judge_stored, pair_order
@@ -78,7 +78,10 @@ def gate_request(request: GateRequest, observer: Observer | None = None) -> Gate
                 f"interrupted after {len(ledger.trials)} launches, without a verdict; they are in {ledger.folder}"
             ) from None
     ledger.finish(result.answer or "calibrated")
-    save_json(ledger.folder / RESULT_NAME, result)
+    try:
+        save_json(ledger.folder / RESULT_NAME, result)
+    except UsageError as error:  # the ledger holds everything, and the verdict is worth more than its copy
+        observer.note(str(error))
     return result
 
 
@@ -91,11 +94,12 @@ class _History:
         self.notes: list[str] = []
         self.n_runs = 0
         if request.mode == "stored":
+            self._check_can_keep()
             new = comparison.new
             every = read_history(self.folder)
             self.n_runs = len(every)
             today = fingerprint_of(new.job)
-            self.runs, self.notes = comparable(every, today, new.config, request.launches, request.metric)
+            self.runs, self.notes = comparable(every, today, new.config, request.launches, comparison.metrics)
             if len({run.created_at[:10] for run in self.runs}) == 1 and len(self.runs) >= FEWEST_RUNS:
                 self.notes.append("all earlier runs are of one day: how much days differ is not in them")
 
@@ -103,6 +107,15 @@ class _History:
     def n_requests(self) -> int | None:
         """Requests in a job of the earlier runs: today's must be as large."""
         return self.runs[-1].n_requests if self.runs else None
+
+    def _check_can_keep(self) -> None:
+        """Find out before the run, not after it, that it cannot be kept for later ones."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise UsageError(f"cannot write {self.folder}: {error.strerror}; choose another --history") from None
 
     def add(self, run: StoredRun) -> None:
         """Keep a run for later ones."""
@@ -151,7 +164,7 @@ class _Run:
         self._pairs(judge=False)
         base, new = self._figures("base"), self._figures("new")
         metrics = paired_metrics(base, new, None, self._request.margin)
-        name = self._request.metric[0]
+        name = self._comparison.metrics[0]
         found = calibrate(self._gains(base, new)[name], self._request.margin)
         return self._result(None, metrics=metrics, pairs=len(new[RATE])).model_copy(update={"calibration": found})
 
@@ -166,8 +179,8 @@ class _Run:
         self._check_known(new)
         today = {name: geometric_mean(samples) for name, samples in new.items()}
         judgement = judge_stored(
-            {name: gain(name, today[name]) for name in request.metric},
-            {name: [gain(name, run.samples[name]) for run in history.runs] for name in request.metric},
+            {name: gain(name, today[name]) for name in self._comparison.metrics},
+            {name: [gain(name, run.samples[name]) for run in history.runs] for name in self._comparison.metrics},
         )
         metrics = stored_metrics(history.runs, new, judgement)
         notes = list(history.notes)
@@ -194,17 +207,22 @@ class _Run:
         judgement = None
         n_requests = self._job_size(None)
         self._observer.phase("pairs", 2 * LOOKS[-1])
-        for number, new_first in enumerate(pair_order(self._request.seed)):
+        for number, new_first in enumerate(pair_order(self._order_seed())):
             plan = self._job.plan("final", n_requests, number)
             for side in ("new", "base") if new_first else ("base", "new"):
                 self._measure(side, plan, number)
             self._check_known(self._figures("new"), self._figures("base"))
             if judge and number + 1 in LOOKS:
                 gains = self._gains(self._figures("base"), self._figures("new"))
-                judgement = judge_pairs({name: gains[name] for name in self._request.metric}, self._request.margin)
+                judgement = judge_pairs({name: gains[name] for name in self._comparison.metrics}, self._request.margin)
                 if judgement.answer != "inconclusive":
                     break
         return judgement
+
+    def _order_seed(self) -> str:
+        """Without a seed every gate has another order of launches, so that no habit of a machine fits them all."""
+        given = "seed" in self._request.model_fields_set
+        return str(self._request.seed) if given else self._ledger.header.created_at
 
     def _job_size(self, known: int | None) -> int:
         """Requests in every job: as asked for, or as many as fill a window of the base on one launch of its own."""
@@ -262,11 +280,11 @@ class _Run:
     def _check_known(self, *sides: dict[str, list[float]]) -> None:
         """Refuse to go on for a metric that this engine or machine does not give."""
         known = [name for name in FIGURES if all(name in side for side in sides)]
-        if missing := [name for name in self._request.metric if name not in known]:
+        if missing := [name for name in self._comparison.metrics if name not in known]:
             raise UsageError(f"--metric {missing[0]} cannot be measured here; available are {', '.join(known)}")
 
     def _gains(self, base: dict[str, list[float]], new: dict[str, list[float]]) -> dict[str, list[float]]:
-        known = [name for name in self._request.metric if name in base and name in new]
+        known = [name for name in self._comparison.metrics if name in base and name in new]
         return {name: [gain(name, n, b) for n, b in zip(new[name], base[name], strict=True)] for name in known}
 
     def _result(

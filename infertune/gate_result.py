@@ -13,10 +13,10 @@ from infertune.fingerprint import differences
 from infertune.knobs import Config
 from infertune.measurement import Frozen
 from infertune.profile import Fingerprint
+from infertune.sides import RATE
 from infertune.stats import geometric_mean, paired_ratio
 from infertune.verdict import Answer, Calibration, Judgement
 
-RATE = "output_tokens_per_s"
 _EXIT_CODES: dict[Answer, int] = {
     "pass": EXIT_OK,
     "regression": EXIT_REGRESSION,

@@ -13,6 +13,9 @@ from infertune.profile import Profile, load_profile
 from infertune.request import GateRequest
 
 DEFAULT = "default"
+RATE = "output_tokens_per_s"
+ENERGY = "j_per_output_token"
+ENERGY_OBJECTIVES = ("energy", "tokens-per-joule")
 _WINDOWS_S = {"cpu": 5.0, "gpu": 30.0}
 
 
@@ -40,6 +43,7 @@ class Comparison:
         new: The profile's configuration.
         base: What it is held against; the same as `new` where a gate needs no base.
         question: What the gate asks, in one sentence.
+        metrics: What is gated on, names of `infertune.figures.FIGURES`.
         against_default: Whether the base is the engine's default: then the profile's stored gain can be checked too.
         notes: What was left out or changed on the way, in sentences.
     """
@@ -48,6 +52,7 @@ class Comparison:
     new: Side
     base: Side
     question: str
+    metrics: tuple[str, ...]
     against_default: bool
     notes: tuple[str, ...]
 
@@ -77,13 +82,16 @@ def compared(request: GateRequest) -> Comparison:
     new = replace(new, job=job)
     if request.calibrate or request.mode == "stored":
         base = new
+    against_default = base.label == DEFAULT
+    metrics, metric_notes = _metrics(request, profile, against_default)
     return Comparison(
         profile=profile,
         new=new,
         base=base,
         question=_question(request, base),
-        against_default=base.label == DEFAULT,
-        notes=tuple(dict.fromkeys((*job.notes, *notes, *more_notes))),
+        metrics=metrics,
+        against_default=against_default,
+        notes=tuple(dict.fromkeys((*job.notes, *notes, *more_notes, *metric_notes))),
     )
 
 
@@ -159,10 +167,9 @@ def _base(request: GateRequest, profile: Profile, new: Side) -> tuple[Side, list
             labels.append(job.model.spec)
     config, notes = _base_config(request, profile, job, labels)
     if request.baseline_set:
-        config, more_notes = _applied(
-            job, config.updated(request.baseline_set), Config(request.baseline_set), "--baseline-set"
-        )
-        notes += more_notes
+        if unknown := [name for name in request.baseline_set if name not in job.space]:
+            raise UsageError(f"--baseline-set: unknown knob {unknown[0]!r}; there are {', '.join(job.space.names)}")
+        config, _ = _applied(job, config.updated(request.baseline_set), Config({}), "--baseline-set")
         labels.append(" ".join(("with", str(Config(request.baseline_set)))))
     return Side(" ".join(labels), job, config), notes
 
@@ -216,6 +223,17 @@ def _spanning(job: Job, base: Config, new: Config) -> SearchSpace:
             values = dict.fromkeys(config[knob.name] for config in (base, new) if knob.name in config)
             space = restrict(space, {}, {knob.name: tuple(values)})
     return space
+
+
+def _metrics(request: GateRequest, profile: Profile, against_default: bool) -> tuple[tuple[str, ...], list[str]]:
+    """What is gated on: throughput, but for a profile that gave some of it away for something else."""
+    if request.metric:
+        return request.metric, []
+    if not against_default or profile.objective == "throughput":
+        return (RATE,), []
+    if profile.objective in ENERGY_OBJECTIVES:
+        return (ENERGY,), [f"gated on {ENERGY}: the profile was tuned for {profile.objective}; --metric chooses"]
+    return (RATE,), [f"gated on {RATE}, but the profile was tuned for {profile.objective}; --metric chooses"]
 
 
 def _question(request: GateRequest, base: Side) -> str:

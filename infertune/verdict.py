@@ -90,7 +90,7 @@ class Tails(NamedTuple):
     kept: np.ndarray
 
 
-def pair_order(seed: int) -> list[bool]:
+def pair_order(seed: int | str) -> list[bool]:
     """Whether the new side is launched first, pair by pair up to the last look.
 
     Between two looks half of the pairs begin with either side (the odd one out by lot), shuffled. Against a drift this

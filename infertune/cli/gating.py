@@ -65,7 +65,7 @@ def gate(
     model: Annotated[str | None, typer.Option(help="Where the profile's model is, if not where it was.")] = None,
     workload: Annotated[str | None, typer.Option(help="Where the profile's workload is, if not where it was.")] = None,
     requests: Requests = None,
-    seed: Annotated[int | None, typer.Option(help="Seeds the order of the launches.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds the order of the launches; else the time does.")] = None,
     window: Window = None,
     table: Table = None,
     ignore: Ignore = None,

@@ -4,7 +4,8 @@ import html
 import re
 from xml.etree import ElementTree
 
-from infertune.gate_result import RATE, GateResult, MetricResult
+from infertune.gate_result import GateResult, MetricResult
+from infertune.sides import RATE
 from infertune.stats import geometric_mean
 from infertune.units import format_percent, format_rate
 from infertune.verdict import LOOKS
