@@ -84,6 +84,8 @@ def compared(request: GateRequest) -> Comparison:
         base = new
     against_default = base.label == DEFAULT
     metrics, metric_notes = _metrics(request, profile, against_default)
+    if against_default and base.config == new.config:
+        more_notes = [*more_notes, "the profile's configuration is the default: both sides are the same"]
     return Comparison(
         profile=profile,
         new=new,

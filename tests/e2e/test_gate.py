@@ -165,6 +165,43 @@ def test_the_base_may_have_other_settings(shell: Shell) -> None:
     assert answer.code == 0 and "against default with max_num_seqs=4" in last_line(answer.out)
 
 
+def test_a_setting_of_another_version_is_left_out_if_it_changed_nothing(shell: Shell) -> None:
+    path = edited(profile(shell.folder), config__gone=None)
+    found = json.loads(shell("gate", str(path), "--json", "--seed", "1").out)
+    assert "gone" not in found["new"]["config"]
+    assert "gone: left out, fake 1 does not have it" in found["notes"]
+    assert any("both sides are the same" in note for note in found["notes"])
+
+
+def test_two_interpreters_are_two_benches_over_one_ledger(shell: Shell) -> None:
+    path = profile(shell.folder, set={"compiled": True})
+    answer = shell("gate", str(path), "--baseline-python", sys.executable, "--out", "run", "--seed", "1")
+    assert answer.code == 0 and "against fake 1 (" in last_line(answer.out), "the same settings on both sides"
+    trials = Ledger.open(shell.folder / "run").trials
+    assert [trial.launch_number for trial in trials] == list(range(len(trials)))
+    assert len({trial.config for trial in trials}) == 1
+    edited(path, fingerprint__engine_version="0.9")
+    answer = shell("gate", str(path), "--baseline-python", sys.executable, "--seed", "1")
+    assert answer.code == 0, "the engine is what is compared"
+
+
+def test_a_workload_of_a_file_must_be_there_with_the_same_content(shell: Shell) -> None:
+    lines = "".join(json.dumps({"prompt": f"prompt {n}"}) + "\n" for n in range(200))
+    file = shell.folder / "w.jsonl"
+    file.write_text(lines)
+    path = str(profile(shell.folder, workload="jsonl:w.jsonl,out=8", requests=20))
+    assert shell("gate", path, "--seed", "1").code == 0
+    file.rename(shell.folder / "moved.jsonl")
+    answer = shell("gate", path)
+    assert answer.code == 2 and "the workload's file w.jsonl is not here; say where with --workload jsonl:FILE" in (
+        answer.errors
+    )
+    assert shell("gate", path, "--workload", "jsonl:moved.jsonl,out=8", "--seed", "1").code == 0
+    (shell.folder / "moved.jsonl").write_text(lines + '{"prompt": "another"}\n')
+    answer = shell("gate", path, "--workload", "jsonl:moved.jsonl,out=8")
+    assert answer.code == 4 and "workload was jsonl:w.jsonl,out=8 (" in answer.errors
+
+
 def test_a_calibration_says_what_can_be_seen_here(shell: Shell) -> None:
     answer = shell("gate", str(profile(shell.folder)), "--calibrate", "--json", "--seed", "1")
     assert answer.code == 0
