@@ -1,9 +1,11 @@
 """The two sides of a gate: what is measured again, and what it is held against. Refused here, before anything runs."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infertune.device import detect
+from infertune.engines.base import first_line
 from infertune.errors import MismatchError, UsageError
 from infertune.figures import FIGURES
 from infertune.fingerprint import check_device, check_fingerprint, fingerprint_of
@@ -126,9 +128,11 @@ def _job_of(request: GateRequest, profile: Profile) -> Job:
         raise MismatchError(f"{request.profile} is of engine {found.engine}, not of {spec}; leave out --engine")
     workload = request.workload or found.workload.spec
     kind, _, rest = workload.partition(":")
-    if kind != "synthetic" and not Path(rest.partition(",out=")[0]).is_file():
+    file = rest.partition(",out=")[0]
+    if kind != "synthetic" and not os.path.isfile(file):
         raise UsageError(
-            f"the workload's file {rest.partition(',out=')[0]} is not here; say where with --workload {kind}:FILE"
+            f"the workload's file {first_line(file, 80)} is not here; "
+            f"say where with --workload {first_line(kind, 20)}:FILE"
         )
     changes: dict[str, object] = {
         "engine": spec,

@@ -65,5 +65,6 @@ def main() -> NoReturn:
 
 def _complain(message: str, code: int) -> int:
     if message:  # without arguments the help was printed, and there is nothing to add
-        print(f"infertune: {' '.join(message.split())}", file=sys.stderr)
+        line = "".join(c if c.isprintable() else "�" for c in " ".join(message.split()))
+        print(f"infertune: {line}", file=sys.stderr)
     return code

@@ -6,8 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,10 +18,10 @@ import yaml
 
 import infertune
 from infertune.ledger import Ledger
-from tests.test_cli import Answer, Shell, contents
+from infertune.profile import Profile
+from tests.test_cli import CONTROL, Shell, contents
 
-REQUESTS = ["--requests", "64"]
-Gate = Callable[..., Answer]
+_TUNED: dict[str, Profile] = {}
 
 
 @pytest.fixture
@@ -38,11 +39,14 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def profile(folder: Path, name: str = "p.yaml", **options: object) -> Path:
-    """A profile of one configuration, in the working folder."""
-    places = {"out": folder.parent / f"tune-{name}", "profiles": folder.parent / f"profiles-{name}"}
-    given = {"engine": "fake", "trials": 1, "requests": 64, **places, **options}
-    study = infertune.tune(**given)  # type: ignore[arg-type]
-    return study.profile.save(folder / name)
+    """A profile of one configuration, in the working folder; the same options are tuned once only."""
+    key = repr(sorted(options.items()))
+    if key not in _TUNED:
+        with tempfile.TemporaryDirectory() as place:
+            places = {"out": Path(place) / "run", "profiles": Path(place) / "profiles"}
+            given = {"engine": "fake", "trials": 1, "requests": 16, **places, **options}
+            _TUNED[key] = infertune.tune(**given).profile  # type: ignore[arg-type]
+    return _TUNED[key].save(folder / name)
 
 
 def edited(path: Path, **changes: object) -> Path:
@@ -294,6 +298,8 @@ BAD_PROFILES: dict[str, tuple[dict[str, object], str]] = {
         {"fingerprint__workload__spec": "jsonl:/dev/zero"},
         "the workload's file /dev/zero is not here",
     ),
+    "control characters": ({"config__max_num_seqs": "\x1b[2J\x07"}, "is not a number"),
+    "a long name": ({"fingerprint__workload__spec": "jsonl:" + "x" * 9999}, "is not here"),
     "no workload": ({"fingerprint__workload__spec": "nonsense"}, "the workload's file"),
 }
 
@@ -306,6 +312,7 @@ def test_a_tampered_profile_is_refused_in_one_line_and_nothing_runs(shell: Shell
     answer = shell("gate", "p.yaml")
     assert answer.code in (2, 4) and answer.out == ""
     assert len(answer.errors.splitlines()) == 1 and words in answer.errors
+    assert not CONTROL.search(answer.errors[:-1]) and len(answer.errors) < 500
     assert contents(shell.folder) == before
 
 
@@ -383,9 +390,6 @@ def test_github_gets_a_summary_and_an_annotation_and_stdout_stays_json(
     assert (shell.folder / "summary.md").read_text().count("### infertune gate") == 2
     answer = shell("gate", str(edited(Path(slow), fingerprint__device__name="x%0A::error::y")))
     assert answer.code == 4 and "::error title=infertune gate::" in answer.errors and "x%250A" in answer.errors
-
-
-HOSTILE = "a|b`c<script>alert(1)</script>%0A::error::x\n\x1b[31m[red]*_&\x00"
 
 
 def test_hostile_names_stay_text_everywhere(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
