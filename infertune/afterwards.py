@@ -21,6 +21,10 @@ def report_again(folder: Path) -> Path:
         UsageError: The folder is not a run, or cannot be written.
     """
     ledger = Ledger.open(folder)
+    if ledger.header.command == "gate":
+        raise UsageError(
+            f"{folder} is a run of `infertune gate`; its verdict and samples are in {folder / 'gate.json'}"
+        )
     try:
         return write_report(ledger, summarise(ledger, _objective(ledger)))
     except OSError as error:

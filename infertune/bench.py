@@ -98,6 +98,7 @@ class Bench:
 
     Attributes:
         deadlines: How long stages may take; may be changed between measurements.
+        next_launch: Number of the next launch; may be raised between measurements where two benches share a run.
     """
 
     # A space restricted by the user has other defaults than the engine: `engine_defaults` are those of the engine.
@@ -126,7 +127,7 @@ class Bench:
         self._seed = seed
         self._carbon = carbon or CarbonOptions()
         self._meter: EnergyMeter | None = None
-        self._launches = first_launch
+        self.next_launch = first_launch
         self._defaults = engine_defaults or space.default
         self._on_note = on_note
         self._idle_memory_bytes = None if engine.simulated else memory_used_bytes(device)
@@ -195,12 +196,12 @@ class Bench:
         if launched_here:
             failed, launch_s = self._launch(config, fresh)
             if failed is not None:
-                return Attempt(failed, launch_s, 0.0, self._launches - 1, live=False)
+                return Attempt(failed, launch_s, 0.0, self.next_launch - 1, live=False)
         assert self._handle and self._launched
         live = config.subset(frozenset(self._space.names) - self._space.launch_names)
         reply = self._handle.measure(MeasureCommand(live=live, plan=plan), self.deadlines)
         outcome = self._outcome(reply)
-        return Attempt(outcome, launch_s, self._handle.elapsed_s, self._launches - 1, live=not launched_here)
+        return Attempt(outcome, launch_s, self._handle.elapsed_s, self.next_launch - 1, live=not launched_here)
 
     def _wait_for_memory(self) -> None:
         """A driver gives memory back some time after a process is gone; a launch before that would fail for nothing."""
@@ -225,8 +226,8 @@ class Bench:
 
     def _load(self, config: Config, *, faithful: bool) -> tuple[Outcome | None, float]:
         self.close()
-        number = self._launches
-        self._launches += 1
+        number = self.next_launch
+        self.next_launch += 1
         log_path = self._log_folder / f"launch-{number:04d}.log"
         self._handle = self._start(log_path)
         setup = Setup(

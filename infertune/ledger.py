@@ -42,7 +42,7 @@ class Header(Frozen):
     infertune_version: str
     python_version: str = platform.python_version()
     created_at: str
-    command: Literal["tune", "landscape", "bench"]
+    command: Literal["tune", "landscape", "bench", "gate"]
     request: dict[str, JsonValue]
     engine: str
     engine_version: str | None

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from infertune.errors import UsageError
 from infertune.knobs import Scalar, parse_scalar
-from infertune.units import parse_duration_s
+from infertune.units import parse_duration_s, parse_share
 
 
 class JobRequest(BaseModel):
@@ -125,6 +125,64 @@ class TuneRequest(JobRequest):
     def _final(cls, given: tuple[int, int]) -> tuple[int, int]:
         if not 2 <= given[0] <= given[1]:
             raise ValueError("needs at least 2 pairs of launches, and the most must not be below the least")
+        return given
+
+
+class GateRequest(JobRequest):
+    """What `infertune gate` takes besides; model, workload and settings come from the profile.
+
+    Attributes:
+        profile: The profile whose configuration is measured again: the new side.
+        mode: `paired` with a base, launched in turn; `stored` against earlier runs.
+        calibrate: Measure the profile's configuration against itself, and say what this machine lets a gate see.
+        against: The base: `default`, or another profile; None means the default, or the same configuration where a
+            base interpreter or model is given.
+        baseline_python: Interpreter of the base side: another version of the engine.
+        baseline_model: Model of the base side.
+        baseline_set: Settings of the base side that are changed from what `against` names.
+        margin: The drop that must not pass, a share.
+        metric: What is gated on, each a figure of `infertune.figures.FIGURES`; none given means throughput, or energy
+            where a profile that was tuned for it is held against the default.
+        history: The folder of earlier runs, for `stored`; None means the one beside the profile.
+        launches: Launches that make one run, for `stored`.
+        on_inconclusive: What an inconclusive gate counts as; None keeps its own exit code.
+        junit: Where to write a JUnit file.
+    """
+
+    profile: Path
+    mode: Literal["paired", "stored"] = "paired"
+    calibrate: bool = False
+    against: str | None = None
+    baseline_python: Path | None = None
+    baseline_model: str | None = None
+    baseline_set: dict[str, Scalar] = {}
+    margin: float = 0.05
+    metric: tuple[str, ...] = ()
+    history: Path | None = None
+    launches: int = Field(default=3, ge=1)
+    on_inconclusive: Literal["pass", "fail"] | None = None
+    junit: Path | None = None
+
+    @field_validator("margin", mode="before")
+    @classmethod
+    def _margin(cls, given: Any) -> Any:
+        return parse_share(str(given))
+
+    @field_validator("baseline_set", mode="before")
+    @classmethod
+    def _baseline_assignments(cls, given: Any) -> Any:
+        return dict(_split(text) for text in given) if isinstance(given, list | tuple) else given
+
+    @field_validator("metric")
+    @classmethod
+    def _metrics(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(given))
+
+    @field_validator("set", "knob")
+    @classmethod
+    def _from_the_profile(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if given:
+            raise ValueError("a gate takes its settings from the profile; change the base's with --baseline-set")
         return given
 
 

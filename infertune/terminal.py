@@ -72,10 +72,10 @@ class TerminalObserver(Observer):
         """One line, and the bar moves on."""
         self._done += 1
         against = f"{format_percent(figure / default)} to the default" if figure and default else ""
-        mark = "live  " if trial.live else "launch"
+        mark = trial.phase if trial.phase in ("base", "new") else "live" if trial.live else "launch"
         style = "" if trial.measurement else "[yellow]"
         self._console.print(
-            f"{style}{trial.number:4d} {mark} {escape(describe(trial.outcome)):>16} {against:>22}  "
+            f"{style}{trial.number:4d} {mark:6} {escape(describe(trial.outcome)):>16} {against:>22}  "
             f"{escape(self._shown(trial.config))}  {format_duration(trial.cost_s)}",
             highlight=False,
             soft_wrap=True,

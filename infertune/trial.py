@@ -8,7 +8,7 @@ from pydantic import Field
 from infertune.knobs import Config
 from infertune.measurement import Frozen, Measurement, Outcome
 
-Phase = Literal["search", "confirm", "final", "grid", "bench"]
+Phase = Literal["search", "confirm", "final", "grid", "bench", "base", "new"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class Trial(Frozen):
 
     Attributes:
         number: Position in the ledger, from 0.
-        phase: `search` and `grid` explore; `confirm` re-measures finalists, `final` the winner, on unseen prompts.
-        round_number: Interleaved round in confirm, final and grid phases; 0 in search.
+        phase: `search` and `grid` explore; `confirm` re-measures finalists, `final` the winner, on unseen prompts;
+            `base` and `new` are the two sides of a gate.
+        round_number: Interleaved round in confirm, final and grid phases, pair of a gate; 0 in search.
         config: The configuration.
         outcome: What came of it.
         started_at: ISO 8601 time in UTC.

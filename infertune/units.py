@@ -22,6 +22,22 @@ def parse_duration_s(text: str) -> float:
         raise ValueError(f"{text!r} has an unknown unit {error.args[0]!r}; use s, m or h") from None
 
 
+def parse_share(text: str) -> float:
+    """A share of one in `5%` or `0.05`.
+
+    Raises:
+        ValueError: The text is neither, or the share is not between 0 and 1.
+    """
+    compact = text.strip()
+    try:
+        share = float(compact.removesuffix("%")) / (100 if compact.endswith("%") else 1)
+    except ValueError:
+        raise ValueError(f"{text!r} is no share; write it like 5% or 0.05") from None
+    if not 0 < share < 1:
+        raise ValueError(f"{text!r} is not between 0 and 1; write it like 5% or 0.05")
+    return share
+
+
 def format_duration(duration_s: float) -> str:
     """A duration in seconds as `0.42 s`, `12 s`, `3m 05s` or `2h 07m`."""
     if duration_s < 10:

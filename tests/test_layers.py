@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "infertune"
 LAYERS = {
-    1: {"stats", "errors", "units", "interpreter", "documents"},
+    1: {"stats", "errors", "units", "interpreter", "documents", "verdict"},
     2: {"knobs", "workload", "measurement", "device", "models", "request"},
     3: {"trial", "energy", "figures", "roofline"},
     4: {"engines", "isolation", "channel", "ledger", "objective"},
@@ -28,9 +28,11 @@ LAYERS = {
         "fingerprint",
         "shelf",
         "comparing",
+        "sides",
+        "gate_result",
     },
-    6: {"tune", "sweep", "worker"},
-    7: {"cli", "terminal", "terminal_profiles", "__main__"},
+    6: {"tune", "sweep", "gate", "worker"},
+    7: {"cli", "terminal", "terminal_profiles", "terminal_gate", "__main__"},
 }
 ONLY_IMPORTERS = {
     "optuna": {"search"},
@@ -40,7 +42,7 @@ ONLY_IMPORTERS = {
     "transformers": {"engines"},
     "vllm": {"engines"},
     "typer": {"cli"},
-    "rich": {"cli", "terminal", "terminal_profiles"},
+    "rich": {"cli", "terminal", "terminal_profiles", "terminal_gate"},
 }
 
 
@@ -132,7 +134,8 @@ def test_no_file_is_much_longer_than_400_lines() -> None:
 
 def test_the_parent_never_imports_an_engine() -> None:
     script = (
-        "import sys, infertune.cli, infertune.tune, infertune.sweep, infertune.doctor, infertune.terminal\n"
+        "import sys, infertune.cli, infertune.tune, infertune.sweep, infertune.gate, infertune.doctor\n"
+        "import infertune.terminal, infertune.terminal_gate\n"
         "from infertune.doctor import diagnose\n"
         "diagnose()\n"
         "print(sorted({'torch', 'transformers', 'vllm'} & set(sys.modules)))"

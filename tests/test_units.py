@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infertune.units import format_bytes, format_duration, format_percent, format_rate, parse_duration_s, slugify
+from infertune.units import (
+    format_bytes,
+    format_duration,
+    format_percent,
+    format_rate,
+    parse_duration_s,
+    parse_share,
+    slugify,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +91,14 @@ def test_a_slug_is_a_safe_folder_name_and_its_own_slug(text: str) -> None:
     slug = slugify(text)
     assert slug and "/" not in slug and not slug.startswith((".", "-"))
     assert slugify(slug) == slug
+
+
+@pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.05", 0.05), (" 2.5 % ", 0.025), ("99%", 0.99)])
+def test_a_share_is_read_as_people_write_it(text: str, share: float) -> None:
+    assert parse_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["5", "0%", "-1%", "100%", "x", "", "%", "nan", "inf%"])
+def test_what_is_no_share_is_refused_with_how_to_write_one(text: str) -> None:
+    with pytest.raises(ValueError, match="write it like 5% or 0.05"):
+        parse_share(text)

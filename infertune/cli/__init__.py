@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from infertune import __version__
-from infertune.cli import looking, measuring, profiles
+from infertune.cli import gating, looking, measuring, profiles
 from infertune.errors import EXIT_CANNOT_RUN, EXIT_INTERRUPTED, EXIT_OK, InfertuneError
 from infertune.units import printable
 
@@ -23,6 +23,7 @@ for command in (
     measuring.landscape,
     measuring.bench,
     measuring.fake,
+    gating.gate,
     looking.space,
     looking.report,
     looking.doctor,

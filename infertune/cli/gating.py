@@ -1,0 +1,145 @@
+"""The command that keeps a profile from regressing: `gate`."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infertune.cli.options import (
+    CarbonIntensity,
+    ConfigFile,
+    Country,
+    EnginePython,
+    Ignore,
+    Json,
+    LoadTimeout,
+    Out,
+    Progress,
+    Requests,
+    Table,
+    Wait,
+    Window,
+    console,
+    flags_of,
+    print_json,
+    request_of,
+)
+from infertune.errors import EXIT_INTERRUPTED, InfertuneError, UsageError
+
+
+def gate(
+    profile: Annotated[Path, typer.Argument(help="A profile: its configuration is the new side.")],
+    margin: Annotated[str | None, typer.Option(help="The drop that must not pass; 5% unless given.")] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="paired: base and new in turn. stored: against 8 or more earlier runs.")
+    ] = None,
+    calibrate: Annotated[
+        bool | None, typer.Option("--calibrate", help="Measure the profile against itself: what can be seen here?")
+    ] = None,
+    against: Annotated[str | None, typer.Option(help="The base: default, or another profile.")] = None,
+    baseline_python: Annotated[
+        Path | None, typer.Option(help="The base's interpreter: another version of the engine, same settings.")
+    ] = None,
+    baseline_model: Annotated[str | None, typer.Option(help="The base's model, same settings.")] = None,
+    baseline_set: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change a setting of the base; repeatable.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="What to gate on; output_tokens_per_s unless given; repeatable.")
+    ] = None,
+    history: Annotated[Path | None, typer.Option(help="The earlier runs' folder; else beside the profile.")] = None,
+    launches: Annotated[int | None, typer.Option(help="Launches that make one stored run; 3 unless given.")] = None,
+    on_inconclusive: Annotated[
+        str | None, typer.Option(metavar="pass|fail", help="What no verdict counts as; else exit code 3.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a JUnit file.")] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", "-e", help="The profile's engine with a variant, NAME:VARIANT.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Where the profile's model is, if not where it was.")] = None,
+    workload: Annotated[str | None, typer.Option(help="Where the profile's workload is, if not where it was.")] = None,
+    requests: Requests = None,
+    seed: Annotated[int | None, typer.Option(help="Seeds the order of the launches; else the time does.")] = None,
+    window: Window = None,
+    table: Table = None,
+    ignore: Ignore = None,
+    engine_python: EnginePython = None,
+    load_timeout: LoadTimeout = None,
+    run_timeout: Annotated[str | None, typer.Option(help="Deadline of one measurement; 10m unless given.")] = None,
+    wait: Wait = None,
+    country: Country = None,
+    carbon_intensity: CarbonIntensity = None,
+    out: Out = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> int:
+    """Measure a profile's configuration again: is it still as fast? Ends with 0 pass, 1 regression, 3 inconclusive."""
+    flags = flags_of(locals())
+    from infertune.gate import gate_request
+    from infertune.report.gate import annotation, junit_of_error, step_summary
+    from infertune.report.gate import junit as junit_text
+    from infertune.request import GateRequest
+
+    request = request_of(GateRequest, flags, config)
+    _check_can_write(request.junit)
+    try:
+        with Progress() as observer:
+            result = gate_request(request, observer)
+    except InfertuneError as error:
+        if error.exit_code != EXIT_INTERRUPTED:
+            _write(request.junit, junit_of_error(str(profile), str(error), type(error).__name__))
+            _annotate_error(str(error))
+        raise
+    _write(request.junit, junit_text(result))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        print(annotation(result), file=sys.stderr)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        _append(Path(summary), step_summary(result))
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+    else:
+        from infertune.terminal_gate import print_gate
+
+        print_gate(console(), result)
+    return result.exit_code
+
+
+def _annotate_error(message: str) -> None:
+    from infertune.report.gate import command
+
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        print(command("error", message), file=sys.stderr)
+
+
+def _check_can_write(path: Path | None) -> None:
+    """Find out before the run, not after it, that a file cannot be written."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+        if not path.stat().st_size:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(f"cannot write --junit {path}: {error.strerror}") from None
+
+
+def _write(path: Path | None, text: str) -> None:
+    """Write a file, whole or not at all; a disk that is full by now does not hide the verdict."""
+    if path is None:
+        return
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        print(f"infertune: cannot write --junit {path}: {error.strerror}", file=sys.stderr)
+
+
+def _append(path: Path, text: str) -> None:
+    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,189 @@
+"""A gate's result for people and for CI: sentences, rows, a Markdown summary, GitHub annotations, JUnit."""
+
+import html
+import re
+from xml.etree import ElementTree
+
+from infertune.gate_result import GateResult, MetricResult
+from infertune.sides import RATE
+from infertune.stats import geometric_mean
+from infertune.units import format_percent, format_rate
+from infertune.verdict import LOOKS
+
+HEADINGS = ("", "base", "new", "change", "95% interval", "verdict")
+_WORDS = {"pass": "PASS", "regression": "REGRESSION", "inconclusive": "INCONCLUSIVE", None: "CALIBRATED"}
+_LEVELS = {"pass": "notice", "regression": "error", "inconclusive": "warning", None: "notice"}
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def verdict_sentence(result: GateResult) -> str:
+    """The verdict in one sentence."""
+    word = _WORDS[result.answer]
+    if result.calibration:
+        return f"{word}: launches here differ by {result.calibration.cv:.2%} ({result.pairs} pairs)"
+    metric = _decisive(result)
+    what = "throughput" if metric.name == RATE else metric.name
+    if result.mode == "stored":
+        return f"{word}: {what} {_against_history(result, metric)}"
+    change = f"{format_percent(metric.ratio or 1)} against {result.base.label}"
+    if metric.ratio_low is not None and metric.ratio_high is not None:
+        change += f" (95% interval {format_percent(metric.ratio_low)} to {format_percent(metric.ratio_high)})"
+    end = f"{result.pairs} pairs, margin {100 * (result.margin or 0):g}%"
+    if result.answer == "inconclusive":
+        end += f"; no verdict after {LOOKS[-1]} pairs: the launches differ too much, or the drop is near the margin"
+    return f"{word}: {what} {change}, {end}"
+
+
+def metric_rows(result: GateResult) -> list[tuple[str, ...]]:
+    """One row a metric under `HEADINGS`."""
+    return [
+        (
+            metric.name,
+            _mean(metric.base_samples),
+            _mean(metric.new_samples),
+            "–" if metric.ratio is None else format_percent(metric.ratio),
+            _interval(metric),
+            _WORDS[metric.answer] if metric.answer else "",
+        )
+        for metric in result.metrics
+    ]
+
+
+def remarks(result: GateResult) -> list[str]:
+    """What stands below the table: the sides, the stored gain, the calibration, notes."""
+    lines = [f"{name}: {_side(result, name)}" for name in ("base", "new")]
+    if result.stored_gain:
+        promised, measured = result.stored_gain.promised, result.stored_gain.measured
+        lines.append(
+            f"the profile promises {format_percent(promised[0])} over the default "
+            f"({format_percent(promised[1])} to {format_percent(promised[2])}): "
+            f"{'that still holds' if result.stored_gain.holds else 'today it is less'}, "
+            f"{format_percent(measured[0])} ({format_percent(measured[1])} to {format_percent(measured[2])})"
+        )
+    if result.calibration:
+        found, margin = result.calibration, 100 * (result.margin or 0)
+        needed = f"{found.pairs_needed} pairs" if found.pairs_needed else f"more than {LOOKS[-1]} pairs"
+        lines += [
+            f"run-to-run CV {found.cv:.2%} (95% interval {found.cv_low:.2%} to {found.cv_high:.2%})",
+            f"with a margin of {margin:g}%, 95% of the gates without a change pass within {needed}",
+            f"with a margin of {margin:g}%, 95% of the drops of {found.smallest_drop:.1%} and more are reported",
+            f"the smallest margin at which 95% of the gates without a change pass is {found.smallest_margin:.1%}",
+        ]
+    return [*lines, *(f"note: {note}" for note in result.notes)]
+
+
+def step_summary(result: GateResult) -> str:
+    """Markdown for a GitHub step summary; nothing in a profile can break out of it."""
+    lines = [
+        f"### infertune gate: {_WORDS[result.answer]}",
+        "",
+        _markdown(verdict_sentence(result)),
+        "",
+        "| " + " | ".join(HEADINGS) + " |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+        *("| " + " | ".join(map(_markdown, row)) + " |" for row in metric_rows(result)),
+        "",
+        *(f"- {_markdown(line)}" for line in remarks(result)),
+        f"- {_markdown(result.question)}",
+        f"- {_markdown(result.profile)}: {_markdown(str(result.fingerprint.device))}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def annotation(result: GateResult) -> str:
+    """The workflow command that shows the verdict in GitHub's interface."""
+    return command(_LEVELS[result.answer], verdict_sentence(result))
+
+
+def command(level: str, message: str) -> str:
+    """A workflow command, escaped as GitHub's runner reads it.
+
+    Source: actions/toolkit, packages/core/src/command.ts.
+    """
+    escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return f"::{level} title=infertune gate::{escaped}"
+
+
+def junit(result: GateResult) -> str:
+    """A JUnit document with one test case a gated metric."""
+    cases = []
+    for metric in result.metrics:
+        if result.answer is not None and not metric.gated:
+            continue
+        case = ElementTree.Element("testcase", classname=_xml(f"infertune.gate.{result.mode}"), name=_xml(metric.name))
+        if metric.answer == "regression" or (metric.answer == "inconclusive" and result.exit_code == 1):
+            ElementTree.SubElement(case, "failure", message=_xml(verdict_sentence(result)), type=metric.answer)
+        elif metric.answer == "inconclusive":
+            ElementTree.SubElement(case, "skipped", message=_xml(verdict_sentence(result)))
+        lines = (verdict_sentence(result), *map(" ".join, metric_rows(result)), *remarks(result))
+        ElementTree.SubElement(case, "system-out").text = _xml("\n".join(lines))
+        cases.append(case)
+    return _suite(result.profile, cases)
+
+
+def junit_of_error(profile: str, message: str, kind: str) -> str:
+    """A JUnit document that says why there was no verdict."""
+    case = ElementTree.Element("testcase", classname="infertune.gate", name="gate")
+    ElementTree.SubElement(case, "error", message=_xml(message), type=kind)
+    return _suite(profile, [case])
+
+
+def _suite(profile: str, cases: list[ElementTree.Element]) -> str:
+    def count(tag: str) -> str:
+        return str(sum(case.find(tag) is not None for case in cases))
+
+    suite = ElementTree.Element(
+        "testsuite",
+        name=_xml(f"infertune gate {profile}"),
+        tests=str(len(cases)),
+        failures=count("failure"),
+        errors=count("error"),
+        skipped=count("skipped"),
+    )
+    suite.extend(cases)
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _decisive(result: GateResult) -> MetricResult:
+    """The metric that the verdict is about: the first that has it."""
+    gated = [metric for metric in result.metrics if metric.gated]
+    return next((metric for metric in gated if metric.answer == result.answer), gated[0])
+
+
+def _against_history(result: GateResult, metric: MetricResult) -> str:
+    mean = f"{_mean(metric.new_samples)} {metric.unit}"
+    if metric.limit is None:
+        return f"{mean}, {result.base.label}: no verdict yet"
+    side = "at most" if metric.lower_is_better else "at least"
+    limit = f"{side} {format_rate(metric.limit)} expected from {result.base.label}"
+    return f"{mean}, {limit}"
+
+
+def _side(result: GateResult, name: str) -> str:
+    side = result.base if name == "base" else result.new
+    parts = [side.label, side.engine, side.model or "", str(side.changed) or "default settings"]
+    return ", ".join(part for part in parts if part)
+
+
+def _interval(metric: MetricResult) -> str:
+    if metric.ratio_low is None or metric.ratio_high is None:
+        return "–"
+    return f"{format_percent(metric.ratio_low)} to {format_percent(metric.ratio_high)}"
+
+
+def _mean(samples: tuple[float, ...]) -> str:
+    return format_rate(geometric_mean(samples)) if samples else "–"
+
+
+def _markdown(text: str) -> str:
+    """Text that stays text in a Markdown table."""
+    flat = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~@])", r"\\\1", flat)
+
+
+def _xml(text: str) -> str:
+    """Text without the characters that XML cannot hold."""
+    return _NOT_XML.sub("�", text)

@@ -1,0 +1,26 @@
+"""A gate's verdict, for people."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from infertune.gate_result import GateResult
+from infertune.report.gate import HEADINGS, metric_rows, remarks, verdict_sentence
+
+_STYLES = {"pass": "bold green", "regression": "bold red", "inconclusive": "bold yellow", None: "bold"}
+
+
+def print_gate(console: Console, result: GateResult) -> None:
+    """The question, the table, what is worth knowing beside it, and the verdict last."""
+    console.print()
+    console.print(escape(result.question), highlight=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading in ("", "verdict") else "right", no_wrap=True)
+    for row in metric_rows(result):
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for line in remarks(result):
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    console.print(f"run: {escape(result.run)}", highlight=False, soft_wrap=True)
+    console.print(escape(verdict_sentence(result)), style=_STYLES[result.answer], highlight=False, soft_wrap=True)
