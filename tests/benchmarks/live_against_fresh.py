@@ -13,6 +13,7 @@ is measured, and the same command goes on where it was ended.
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +29,7 @@ from infertune.request import JobRequest, make_request
 from infertune.stats import geometric_mean, paired_ratio
 
 Side = Literal["live", "fresh"]
+SIDES: tuple[Side, Side] = ("live", "fresh")
 
 
 class Sample(NamedTuple):
@@ -53,6 +55,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--out", type=Path, metavar="RUN", help="folder to keep rates and logs in, and to go on from")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by a time limit, it says what it has
     own = {"knob", "rounds", "out"}
     asked = {name: value for name, value in vars(arguments).items() if name not in own}
     try:
@@ -105,19 +108,26 @@ def _run(job: Job, settings: dict[str, Config], rounds: int, folder: Path) -> li
     ):
         if not samples:
             file.write(f"{head}\n")
-        for number in range(rounds):
-            bench.close()  # a launch is a sample of one round only
-            sides: list[Side] = ["live", "fresh"] if number % 2 == 0 else ["fresh", "live"]
-            for side in sides:
-                for setting in settings if number % 2 == 0 else reversed(settings):
-                    if (number, setting, side) in done:
-                        continue
-                    sample = _measured(job, bench, number, setting, settings[setting], side)
-                    samples.append(sample)
-                    file.write(f"{json.dumps(sample)}\n")
-                    file.flush()
-                    _say(f"round {number}: {side:5} {setting} {sample.outcome}")
+        try:
+            for number, side, setting in _order(rounds, list(settings)):
+                if (number, setting, side) in done:
+                    continue
+                if samples and samples[-1].round_number != number:
+                    bench.close()  # a launch is a sample of one round only
+                sample = _measured(job, bench, number, setting, settings[setting], side)
+                samples.append(sample)
+                file.write(f"{json.dumps(sample)}\n")
+                file.flush()
+                _say(f"round {number}: {side:5} {setting} {sample.outcome}")
+        except KeyboardInterrupt:
+            _say("interrupted; the same command with --out goes on")
     return samples
+
+
+def _order(rounds: int, settings: list[str]) -> list[tuple[int, Side, str]]:
+    """Round, side and setting of every sample: live before fresh, and every other round backwards."""
+    forth = [(side, setting) for side in SIDES for setting in settings]
+    return [(number, *step) for number in range(rounds) for step in (reversed(forth) if number % 2 else forth)]
 
 
 def _kept(path: Path, head: str) -> list[Sample]:
