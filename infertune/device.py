@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,8 @@ from infertune.measurement import Frozen
 from infertune.units import format_bytes, slugify
 
 _NVIDIA_SMI_FIELDS = "index,uuid,name,memory.total,power.limit,driver_version"
+_BOARD_LINE = re.compile(r"GPU \d+: .*\(UUID: (?P<uuid>GPU-[^)]+)\)")
+_SLICE_LINE = re.compile(r"\s*MIG (?P<profile>\S*?(?P<gb>\d+)gb\S*)\s+Device\s+\d+: \(UUID: (?P<uuid>MIG-[^)]+)\)")
 
 
 class Device(Frozen):
@@ -19,7 +22,7 @@ class Device(Frozen):
 
     Attributes:
         kind: `gpu`, or `cpu` where no NVIDIA GPU is visible.
-        name: The board's or the processor's name.
+        name: The board's or the processor's name; a slice of a board has its MIG profile behind it.
         count: How many GPUs are visible, 1 for a CPU.
         uuids: The GPUs' UUIDs in CUDA's order; empty for a CPU.
         memory_bytes: Memory of one GPU, or the memory this process may use on a CPU.
@@ -111,16 +114,39 @@ def _query_gpus() -> list[dict[str, str]]:
 
 
 def _visible(gpus: list[dict[str, str]], cuda_visible_devices: str | None) -> list[dict[str, str]]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves, in its order; like CUDA, it stops at the first unknown entry."""
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves, in its order.
+
+    Like CUDA, it stops at the first unknown entry, sees nothing where a GPU is named twice, and takes one MIG slice.
+    """
     if cuda_visible_devices is None:
         return gpus
     chosen: list[dict[str, str]] = []
     for entry in (part.strip() for part in cuda_visible_devices.split(",")):
+        if entry.startswith("MIG-"):
+            slices = [] if chosen else _slices(gpus, entry)
+            return slices if len(slices) == 1 else chosen
         match = [g for g in gpus if entry and (g["index"] == entry or g["uuid"].startswith(entry))]
         if len(match) != 1:
             break
+        if match[0] in chosen:
+            return []
         chosen.append(match[0])
     return chosen
+
+
+def _slices(gpus: list[dict[str, str]], entry: str) -> list[dict[str, str]]:
+    """The MIG slices whose UUID begins so: their board, by the slice's name, UUID and memory; see `nvidia-smi -L`."""
+    found: list[dict[str, str]] = []
+    board: dict[str, str] = {}
+    for line in _ask_nvidia_smi(["nvidia-smi", "-L"]):
+        if match := _BOARD_LINE.match(line):
+            board = next((gpu for gpu in gpus if gpu["uuid"] == match["uuid"]), {})
+        elif board and (match := _SLICE_LINE.match(line)) and match["uuid"].startswith(entry):
+            # A profile's name rounds down: 3g.40gb has 40,448 MiB on an H100, 40 GB are 38,146.
+            memory = str(int(match["gb"]) * 10**9 // 1024**2)
+            name = f"{board['name']} MIG {match['profile']}"
+            found.append({**board, "name": name, "uuid": match["uuid"], "memory.total": memory})
+    return found
 
 
 def _is_number(text: str) -> bool:

@@ -284,7 +284,7 @@ def device_lock(
         BenchmarkError: Another run holds it, or the lock's file cannot be opened.
     """
     with contextlib.ExitStack() as held:
-        for name in sorted(names):
+        for name in sorted(set(names)):  # locking one twice would be waiting for oneself
             file = held.enter_context(_lock_file(name))
             if not _locked(file, wait=False):
                 owner = file.read().strip() or "unknown"

@@ -226,8 +226,9 @@ def prepare(request: JobRequest) -> Job:
 
 
 def _brief(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 80 else text[:79] + "…"
+    board = f"{', '.join(value.uuids)}: " if isinstance(value, Device) and value.uuids else ""  # one of many alike
+    text = " ".join(f"{board}{value}".split())
+    return text if len(text) <= 120 else text[:119] + "…"
 
 
 def continued(kind: type[R], header: Header, folder: Path, flags: Mapping[str, Any], may_change: Set[str]) -> R:

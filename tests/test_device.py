@@ -16,18 +16,20 @@ Smi = Callable[..., None]
 
 @pytest.fixture
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Smi:
-    """Put an nvidia-smi on PATH that answers these lines."""
+    """Put an nvidia-smi on PATH that answers these lines, and `-L` with a listing."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def answer(*lines: str | bytes, code: int = 0) -> None:
+    def answer(*lines: str | bytes, code: int = 0, listing: str = "") -> None:
         content = b"".join((line.encode() if isinstance(line, str) else line) + b"\n" for line in lines)
         (tmp_path / "answer").write_bytes(content)
+        (tmp_path / "listing").write_text(listing)
         program = folder / "nvidia-smi"
         program.write_text(
-            f'#!/bin/sh\nwhile IFS= read -r line; do echo "$line"; done < {tmp_path}/answer\nexit {code}\n'
+            f'#!/bin/sh\nfrom={tmp_path}/answer\n[ "$1" = -L ] && from={tmp_path}/listing\n'
+            f'while IFS= read -r line; do echo "$line"; done < $from\nexit {code}\n'
         )
         program.chmod(0o755)
 
@@ -69,11 +71,51 @@ def test_cuda_visible_devices_chooses_by_index_or_uuid_and_ends_at_the_first_unk
     assert list(detect().uuids) == uuids
 
 
-@pytest.mark.parametrize("visible", ["", "-1", "9", "GPU-", "none"])
+@pytest.mark.parametrize("visible", ["", "-1", "9", "GPU-", "none", "0,0", "0,1,GPU-aaaa", "MIG-", "MIG-9,0"])
 def test_cuda_visible_devices_that_leave_nothing_leave_the_processor(
     smi: Smi, monkeypatch: pytest.MonkeyPatch, visible: str
 ) -> None:
     smi(H100, SECOND)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert detect() == cpu()
+
+
+# As `nvidia-smi -L` writes it (NVIDIA's MIG user guide), the last in the form of drivers before 470.
+LISTING = """\
+GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aaaa-1111)
+  MIG 3g.40gb     Device  0: (UUID: MIG-c738-4736)
+  MIG 1g.10gb+me  Device  1: (UUID: MIG-a28a-d590)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bbbb-2222)
+  MIG 2g.20gb     Device  0: (UUID: MIG-GPU-bbbb-2222/5/0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuid", "name", "gigabytes", "power_limit_w"),
+    [
+        ("MIG-c738-4736", "MIG-c738-4736", "NVIDIA H100 80GB HBM3 MIG 3g.40gb", 40, 700.0),
+        ("MIG-a28a", "MIG-a28a-d590", "NVIDIA H100 80GB HBM3 MIG 1g.10gb+me", 10, 700.0),
+        ("MIG-GPU-bbbb-2222/5/0", "MIG-GPU-bbbb-2222/5/0", "NVIDIA H100 80GB HBM3 MIG 2g.20gb", 20, 650.0),
+        ("MIG-a28a,MIG-c738", "MIG-a28a-d590", "NVIDIA H100 80GB HBM3 MIG 1g.10gb+me", 10, 700.0),
+    ],
+)
+def test_a_mig_slice_is_a_device_of_its_own_with_its_memory_and_its_boards_driver(
+    smi: Smi, monkeypatch: pytest.MonkeyPatch, visible: str, uuid: str, name: str, gigabytes: int, power_limit_w: float
+) -> None:
+    smi(H100, SECOND, listing=LISTING)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = detect()
+    assert (found.kind, found.count, found.name, found.uuids) == ("gpu", 1, name, (uuid,))
+    assert found.memory_bytes == pytest.approx(gigabytes * 10**9, abs=1024**2)
+    assert (found.power_limit_w, found.driver) == (power_limit_w, "570.86.15")
+    assert found.slug != "nvidia-h100-80gb-hbm3", "its profiles are not those of the whole board"
+
+
+@pytest.mark.parametrize("visible", ["MIG-c738-4736", "MIG-9", "MIG-"])
+def test_a_mig_slice_that_is_not_there_or_not_one_leaves_the_processor(
+    smi: Smi, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    smi(SECOND if visible.startswith("MIG-c") else H100, listing=LISTING)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert detect() == cpu()
 

@@ -270,6 +270,11 @@ def test_locks_can_be_opened_by_every_user_of_the_machine(locks: Path) -> None:
     assert (locks / "cpu.lock").stat().st_mode & 0o777 == 0o666
 
 
+def test_a_device_named_twice_does_not_wait_for_itself(locks: Path) -> None:
+    with device_lock(("GPU-1", "GPU-1"), wait=False):
+        assert (locks / "GPU-1.lock").read_text() == f"{os.getpid()}\n"
+
+
 def test_no_device_needs_no_lock(locks: Path) -> None:
     with device_lock((), wait=False):
         assert not locks.exists()

@@ -1,14 +1,16 @@
 """From a request to a job: what is refused before anything is touched, and what is chosen for the user."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infertune import job as jobs
-from infertune.errors import UsageError
+from infertune.errors import MismatchError, UsageError
 from infertune.job import Job, prepare, restrict
+from infertune.ledger import Ledger
 from infertune.request import JobRequest, make_request
 from tests.builders import CPU, space
 
@@ -143,6 +145,14 @@ def test_a_run_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="choose another --out"):
         job(out=tmp_path / "file" / "run").new_folder()
+
+
+def test_a_run_is_not_continued_on_another_board_of_the_same_kind(tmp_path: Path) -> None:
+    job = prepare(JobRequest(engine="fake"))
+    board = CPU.model_copy(update={"kind": "gpu", "name": "H100", "driver": "580", "uuids": ("GPU-1",)})
+    Ledger.create(tmp_path, replace(job, device=board).header("tune"))
+    with pytest.raises(MismatchError, match="device was GPU-1: .* and is now GPU-2: "):
+        replace(job, device=board.model_copy(update={"uuids": ("GPU-2",)})).resume(tmp_path)
 
 
 def test_timeouts_become_deadlines() -> None:

@@ -4,13 +4,13 @@ import time
 
 import pytest
 
-from infertune import device
+from infertune.device import Device
 from infertune.energy.nvml import NvmlMeter, nvml_status
 
 pytestmark = pytest.mark.gpu
 
 
-def test_counter_and_integrated_power_agree_on_a_matrix_load() -> None:
+def test_counter_and_integrated_power_agree_on_a_matrix_load(gpu: Device) -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("this torch has no CUDA")
@@ -24,8 +24,7 @@ def test_counter_and_integrated_power_agree_on_a_matrix_load() -> None:
             torch.cuda.synchronize()
         return time.perf_counter() - started_s
 
-    found = device.detect()
-    meter = NvmlMeter(found.model_copy(update={"count": 1, "uuids": found.uuids[:1]}))
+    meter = NvmlMeter(gpu.model_copy(update={"count": 1, "uuids": gpu.uuids[:1]}))
     try:
         work(2.0)
         torch.cuda.synchronize()
@@ -45,9 +44,7 @@ def test_counter_and_integrated_power_agree_on_a_matrix_load() -> None:
     assert board.sm_clock_mhz and board.power_limit_w and board.peak_memory_bytes
 
 
-def test_the_boards_that_device_detects_are_found_by_uuid() -> None:
-    found = device.detect()
-    assert found.kind == "gpu"
-    lines = nvml_status(found)
-    assert [line.name.split()[-1] for line in lines] == list(found.uuids)
+def test_the_boards_that_device_detects_are_found_by_uuid(gpu: Device) -> None:
+    lines = nvml_status(gpu)
+    assert [line.name.split()[-1] for line in lines] == list(gpu.uuids)
     assert all(line.kind in ("counter", "sampled") for line in lines)
