@@ -9,7 +9,6 @@ from infertune.objective import Objective, objective_of
 from infertune.profile import Profile, profile_at
 from infertune.report import write_report
 from infertune.request import JobRequest, TuneRequest, make_request
-from infertune.summary import summarise
 
 
 def report_again(folder: Path) -> Path:
@@ -20,7 +19,7 @@ def report_again(folder: Path) -> Path:
     """
     ledger = Ledger.open(folder)
     try:
-        return write_report(ledger, summarise(ledger, _objective(ledger)))
+        return write_report(ledger, _objective(ledger))
     except OSError as error:
         raise UsageError(f"cannot write {folder}: {error.strerror}") from None
 

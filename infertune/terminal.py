@@ -12,7 +12,8 @@ from infertune.knobs import Config, SearchSpace, format_scalar
 from infertune.measurement import describe
 from infertune.observer import Observer
 from infertune.profile import Profile, changed_settings
-from infertune.report.markdown import answer_sentence, economy_rows, gain_text, interval_text, transfer_sentence
+from infertune.report.markdown import economy_rows
+from infertune.report.words import answer_sentence, gain_text, interval_text, transfer_sentence
 from infertune.stats import Estimate, log_t_interval
 from infertune.summary import Summary
 from infertune.trial import Trial

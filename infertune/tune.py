@@ -24,11 +24,11 @@ from infertune.objective import Objective, objective_of
 from infertune.observer import Observer
 from infertune.origin import Origin, read_origin
 from infertune.profile import Profile, profile_of, profile_path
-from infertune.report import to_dataframe, write_report
+from infertune.report import find, to_dataframe, write_found
 from infertune.request import TuneRequest, make_request
 from infertune.search import Predictor, Result, Searcher, Transferred, make_searcher
 from infertune.stats import geometric_mean, paired_ratio
-from infertune.summary import Summary, confirmed, default_config, figures, final_rounds, ranked, summarise
+from infertune.summary import Summary, confirmed, default_config, figures, final_rounds, ranked
 from infertune.trial import Phase, Trial
 
 _MAY_CHANGE = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout", "profiles"}
@@ -352,11 +352,12 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
     Raises:
         BenchmarkError: The disk refused; the ledger holds everything all the same.
     """
-    summary = summarise(ledger, objective_of(request))
+    found = find(ledger, objective_of(request))
+    summary = found.summary
     profile = profile_of(ledger, summary, request.objective)
     profile_file = ledger.folder / "profile.yaml"
     try:
-        report_file = write_report(ledger, summary)
+        report_file = write_found(found)
         profile.save(profile_file)
         if ledger.ending is not None:
             profile_file = profile.save(profile_path(request.profiles, profile.fingerprint))

@@ -205,7 +205,7 @@ def bench(
     if as_json:
         print_json({"schema_version": 1, **result.model_dump(mode="json")})
     else:
-        from infertune.report.markdown import interval_text
+        from infertune.report.words import interval_text
         from infertune.units import format_rate
 
         estimate = result.output_tokens_per_s
