@@ -48,7 +48,7 @@ class Study:
         summary: The answer.
         profile: The configuration that it recommends, with its fingerprint.
         profile_file: Where the profile was saved.
-        report_file: The report.
+        report_file: The report's page; `report.md` and `landscape.csv` lie beside it.
     """
 
     ledger: Ledger

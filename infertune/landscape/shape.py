@@ -6,6 +6,7 @@ Neighbours are configurations that differ in one knob only, with nothing measure
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from scipy.special import stdtr, stdtrit
 from scipy.stats import studentized_range
@@ -166,14 +167,21 @@ def _plateau(terrain: Terrain, neighbours: Neighbours) -> Plateau:
     Bonferroni's bound over the configurations.
     """
     best = terrain.measured[0]
-    within = [spot for spot in terrain.measured if spot.score >= best.score + math.log1p(-PLATEAU)]
-    inside = {n for n, spot in enumerate(terrain.spots) if spot in within}
-    reached, frontier = set(), [terrain.spots.index(best)]
+    floor = best.score + math.log1p(-PLATEAU)
+    inside = [n for n, spot in enumerate(terrain.spots) if spot.scores and spot.score >= floor]
+    within = [terrain.spots[n] for n in inside]
+    near: dict[int, list[int]] = {n: [] for n in inside}
+    for a, b, _ in neighbours:
+        if a in near and b in near:
+            near[a].append(b)
+            near[b].append(a)
+    reached: set[int] = set()
+    frontier = [max(inside, key=lambda n: terrain.spots[n].score)]
     while frontier:
         at = frontier.pop()
         if at not in reached:
             reached.add(at)
-            frontier += [b if a == at else a for a, b, _ in neighbours if at in (a, b) and {a, b} <= inside]
+            frontier += near[at]
     level = None
     if noise := terrain.noise:
         others = max(1, len(terrain.measured) - 1)
@@ -207,7 +215,7 @@ def _peaks(terrain: Terrain, neighbours: Neighbours) -> tuple[Peak, ...]:
             near[max(first, second)].append(min(first, second))
     critical = 0.0
     if terrain.noise and len(spots) > 1:
-        critical = float(studentized_range.ppf(LEVEL, len(spots), terrain.noise.degrees)) / math.sqrt(2)
+        critical = _tukey(len(spots), terrain.noise.degrees)
     parent = list(range(len(spots)))
     ended: dict[int, int] = {}
     for at in range(len(spots)):
@@ -229,6 +237,12 @@ def _peaks(terrain: Terrain, neighbours: Neighbours) -> tuple[Peak, ...]:
             real = drop > terrain.noise.margin(len(spots[at].scores), len(spots[saddle].scores), critical)
         peaks.append(Peak(config=spots[at].config, prominence=math.exp(drop), real=real))
     return tuple(peaks)
+
+
+@lru_cache
+def _tukey(means: int, degrees: int) -> float:
+    """The difference of two out of so many means, in standard errors of it, that chance exceeds once in twenty."""
+    return float(studentized_range.ppf(LEVEL, means, degrees)) / math.sqrt(2)
 
 
 def _root(parent: list[int], at: int) -> int:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib.resources import files
 from shlex import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
@@ -68,8 +68,10 @@ def to_html(found: Findings) -> str:
     economy = economy_rows(summary.default_economy, summary.candidate_economy)
     plateau = found.terrain.plateau
     data = page_data(found)
-    return _template("page.html.j2").render(
-        **_assets(),
+    return render(
+        "page.html.j2",
+        script=_asset("page.js"),
+        plotly=_plotly(),
         title=title_of(found),
         found=found,
         header=header,
@@ -211,7 +213,15 @@ def script_json(data: Frozen) -> str:
 
 def code(name: object) -> Markup:
     """A name of the engine's, that may break after its underscores."""
-    return Markup("<code>{}</code>").format(name).replace("_", Markup("_<wbr>"))
+    return Markup("<code>{}</code>").format(breakable(name))
+
+
+def breakable(text: object) -> Markup:
+    """A text that may break after underscores, dashes and slashes."""
+    shown = escape(text)
+    for mark in "_-/":
+        shown = shown.replace(mark, Markup(f"{mark}<wbr>"))
+    return shown
 
 
 def prose(text: str) -> Markup:
@@ -220,7 +230,8 @@ def prose(text: str) -> Markup:
     return Markup("").join(code(part) if n % 2 else escape(part) for n, part in enumerate(parts))
 
 
-def _template(name: str) -> Template:
+def render(template: str, **values: object) -> str:
+    """A page from its template; the style is every page's."""
     environment = Environment(
         loader=PackageLoader("infertune.report", "."),
         autoescape=True,
@@ -228,19 +239,18 @@ def _template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": format_percent, "code": code, "prose": prose}
-    return environment.get_template(name)
+    environment.filters |= {"percent": format_percent, "code": code, "prose": prose, "breakable": breakable}
+    return environment.get_template(template).render(css=_asset("page.css"), **values)
+
+
+def _asset(name: str) -> str:
+    return (files("infertune.report") / name).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=1)
-def _assets() -> dict[str, str]:
-    """Style, script and the deflated chart library."""
-    folder = files("infertune.report")
-    return {
-        "css": (folder / "page.css").read_text(encoding="utf-8"),
-        "script": (folder / "page.js").read_text(encoding="utf-8"),
-        "plotly": base64.b64encode(zlib.compress(get_plotlyjs().encode(), 9)).decode(),
-    }
+def _plotly() -> str:
+    """The chart library, deflated, as text."""
+    return base64.b64encode(zlib.compress(get_plotlyjs().encode(), 9)).decode()
 
 
 def _unlike(config: Config, default: Config) -> dict[str, Scalar]:

@@ -38,10 +38,10 @@ def answer(found: Findings) -> str:
     return intervals(rows, summary.unit, "Default against the best configuration")
 
 
-def intervals(rows: list[tuple[str, Estimate, tuple[float, ...], str]], unit: str, title: str) -> str:
+def intervals(rows: list[tuple[str, Estimate, tuple[float, ...], str]], unit: str, title: str, width: int = 420) -> str:
     """Estimates under each other on one axis from zero: name, estimate, samples and class each."""
     left = 20 + 7.2 * max((len(row[0]) for row in rows), default=0)
-    drawing = Drawing(420, 56 + 52 * max(1, len(rows)), title)
+    drawing = Drawing(width, 56 + 52 * max(1, len(rows)), title)
     if not rows:
         drawing.text(20, 60, "nothing was measured", "quiet")
         return str(drawing)
@@ -49,12 +49,12 @@ def intervals(rows: list[tuple[str, Estimate, tuple[float, ...], str]], unit: st
     bottom = 12 + 52 * len(rows)
 
     def x(value: float) -> float:
-        return left + (404 - left) * value / top
+        return left + (width - 16 - left) * value / top
 
     for tick in ticks(0, top, 4):
         drawing.line(x(tick), 8, x(tick), bottom, "grid")
         drawing.text(x(tick), bottom + 17, tick_text(tick), "quiet small", "middle")
-    drawing.text(412, bottom + 36, unit, "quiet small", "end")
+    drawing.text(width - 8, bottom + 36, unit, "quiet small", "end")
     for n, (name, estimate, samples, shade) in enumerate(rows):
         y = 42 + 52 * n
         drawing.text(left - 12, y + 1, name, "bold", "end")

@@ -1,11 +1,12 @@
 """The files of a report: `report.html`, `report.md` with its pictures, and `landscape.csv`."""
 
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from infertune.ledger import Ledger
 from infertune.objective import Objective
 from infertune.report import pictures
+from infertune.report.compare import compare, comparison_html, comparison_markdown, comparison_picture
 from infertune.report.findings import Findings, find
 from infertune.report.markdown import PICTURES, to_markdown
 from infertune.report.page import to_html
@@ -25,17 +26,36 @@ def write_found(found: Findings) -> Path:
     """The same, of what was computed already."""
     folder = found.ledger.folder
     write_table(found.ledger)
-    write_pictures(folder / PICTURES, {name: text for name, (_, text) in pictures.drawn(found).items()})
-    (folder / "report.md").write_text(to_markdown(found), encoding="utf-8")
-    page = folder / "report.html"
-    page.write_text(to_html(found), encoding="utf-8")
-    return page
-
-
-def write_pictures(folder: Path, made: dict[str, str]) -> None:
-    """Pictures, and no others of an earlier report."""
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    folder.mkdir()
+    made = {f"{name}.svg": text for name, (_, text) in pictures.drawn(found).items()}
+    (folder / PICTURES).mkdir(exist_ok=True)
     for name, text in made.items():
-        (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+        _put(folder / PICTURES / name, text)
+    for stale in (folder / PICTURES).glob("*.svg"):
+        if stale.name not in made:
+            stale.unlink()
+    _put(folder / "report.md", to_markdown(found))
+    return _put(folder / "report.html", to_html(found))
+
+
+def write_comparison(runs: Sequence[Findings], folder: Path) -> Path:
+    """Write `comparison.html`, `comparison.md` and `comparison.svg` of several runs into a folder; the page's path.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    compared = compare(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    _put(folder / "comparison.svg", comparison_picture(compared))
+    _put(folder / "comparison.md", comparison_markdown(compared))
+    return _put(folder / "comparison.html", comparison_html(compared))
+
+
+def _put(path: Path, text: str) -> Path:
+    """A file, whole or not at all."""
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
