@@ -103,8 +103,10 @@ def _steps(spots: Sequence[Spot], neighbours: Neighbours, noise: Noise | None) -
     """Steps with a jump or a failure.
 
     A pair jumps if its two means differ beyond the pooled noise by Student's t, over all pairs at a false discovery
-    rate of 5% (Benjamini & Hochberg, JRSS B 57, 1995), and by at least 5%.
+    rate of 5% (Benjamini & Hochberg, JRSS B 57, 1995), and by at least 5%. A pair further apart on its ladder than one
+    rung tells nothing where other pairs take each rung between, and is left out.
     """
+    neighbours = _without_leaps(spots, neighbours)
     both = [(a, b, knob) for a, b, knob in neighbours if spots[a].scores and spots[b].scores]
     changes = [spots[b].score - spots[a].score for a, b, _ in both]
     sure = [False] * len(both)
@@ -142,6 +144,27 @@ def _steps(spots: Sequence[Spot], neighbours: Neighbours, noise: Noise | None) -
         if step.jumps or step.starts_failing or step.stops_failing:
             steps.append(step)
     return tuple(sorted(steps, key=lambda step: (-step.steepness, step.knob, str(step.low))))
+
+
+def _without_leaps(spots: Sequence[Spot], neighbours: Neighbours) -> Neighbours:
+    """Pairs without those that span several rungs of a ladder each of which another pair takes singly."""
+    rungs = {knob.name: {repr(value): n for n, value in enumerate(knob.values)} for _, _, knob in neighbours}
+
+    def span(a: int, b: int, knob: Knob) -> tuple[int, int]:
+        ladder = rungs[knob.name]
+        return ladder[repr(spots[a].config[knob.name])], ladder[repr(spots[b].config[knob.name])]
+
+    single: dict[str, set[int]] = defaultdict(set)
+    for a, b, knob in neighbours:
+        low, high = span(a, b, knob)
+        if high - low == 1:
+            single[knob.name].add(low)
+    kept = []
+    for a, b, knob in neighbours:
+        low, high = span(a, b, knob)
+        if not knob.ordinal or high - low == 1 or not single[knob.name].issuperset(range(low, high)):
+            kept.append((a, b, knob))
+    return kept
 
 
 def _ends(

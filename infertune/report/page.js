@@ -24,7 +24,7 @@
   const axis = (title, more) => ({ title: { text: title, standoff: 10 }, gridcolor: css("--grid"), linecolor: css("--line"), zerolinecolor: css("--grid"), automargin: true, fixedrange: true, ...more });
   const config = { displayModeBar: false, responsive: true };
   const draw = (id, traces, shape) => Plotly.react(id, traces, shape, config).then(() => at(id).setAttribute("data-drawn", ""));
-  const named = (knob) => knob.name + (knob.unit ? " (" + knob.unit + ")" : "");
+  const named = (knob) => escape(knob.name + (knob.unit ? " (" + knob.unit + ")" : ""));
   const about = (spot) => settings(spot.at).split(" ").map(escape).join("<br>") + "<br><b>" + (spot.figure === null ? "failed" : number(spot.figure) + " " + escape(data.unit)) + "</b>" +
     (spot.low === null ? "" : " (" + number(spot.low) + " – " + number(spot.high) + ")") + (spot.j === null ? "" : "<br>" + number(spot.j) + " J/token") +
     (spot.n ? "<br>measured " + spot.n + "×" : "") + (spot.failed ? "<br>failed " + spot.failed + "×" : "");
@@ -81,7 +81,7 @@
   }
 
   function drawSlices() {
-    const knobs = data.axes.map(byName).filter(Boolean), across = narrow() ? 1 : Math.min(3, knobs.length), down = Math.ceil(knobs.length / across);
+    const knobs = data.axes.map(byName).filter(Boolean), across = narrow() ? 1 : knobs.length === 4 ? 2 : Math.min(3, knobs.length), down = Math.ceil(knobs.length / across);
     const figures = data.spots.map((spot) => spot.figure).filter((v) => v !== null), low = Math.min(...figures), high = Math.max(...figures);
     const floor = low - 0.06 * (high - low || high);
     const traces = [], shape = { showlegend: false, height: down * (narrow() ? 230 : 250) + 20, annotations: [], margin: { l: 60, r: 14, t: 10, b: 44 } };
@@ -104,12 +104,12 @@
   }
 
   function drawImportance() {
-    const rows = [...data.importance].reverse(), names = rows.map((row) => escape(row.knob));
+    const rows = [...data.importance].reverse(), names = rows.map((row) => narrow() ? row.knob.split("_").reduce((lines, word) => { const last = lines[lines.length - 1]; if (last && (last + "_" + word).length <= 13) lines[lines.length - 1] = last + "_" + word; else lines.push(word); return lines; }, []).map(escape).join("_<br>") : escape(row.knob));
     const bar = (name, values, color, extra) => ({ type: "bar", orientation: "h", name, y: names, x: values, marker: { color }, hovertemplate: "%{y}: %{x:.1%}" + extra + "<extra>" + name + "</extra>" });
     draw("chart-importance", [
       { ...bar("explained variance", rows.map((row) => row.share), css("--default"), "<br>%{customdata}"), customdata: rows.map((row) => row.p === null ? "" : "×" + number(row.spread) + " best to worst value, p = " + row.p.toFixed(3)) },
       bar("PED-ANOVA", rows.map((row) => row.ped_anova), css("--accent"), ""),
-    ], layout({ barmode: "group", bargap: 0.3, height: 110 + 44 * rows.length, xaxis: axis("share", { tickformat: ".0%", rangemode: "tozero", nticks: narrow() ? 4 : 10, tickangle: 0 }), yaxis: axis("", { ticks: "", showgrid: false }), margin: { l: 20, r: 14, t: 14, b: 48 }, legend: { orientation: "h", y: 1, yanchor: "bottom", xref: "container", x: 0, traceorder: "reversed" } }));
+    ], layout({ barmode: "group", bargap: 0.3, height: 110 + 44 * rows.length, xaxis: axis("share", { tickformat: ".0%", rangemode: "tozero", nticks: narrow() ? 4 : 10, tickangle: 0 }), yaxis: axis("", { ticks: "", showgrid: false }), margin: { l: 20, r: 14, t: 14, b: 48 }, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, traceorder: "reversed", font: { size: narrow() ? 11.5 : 13 } } }));
   }
 
   const styles = { search: ["circle", "--accent"], grid: ["circle", "--accent"], bench: ["circle", "--accent"], confirm: ["diamond", "--other"], final: ["square", "--good"] };
@@ -167,8 +167,10 @@
     const script = document.createElement("script");
     script.textContent = code;
     document.head.append(script);
-    const seen = new IntersectionObserver((entries) => entries.forEach((entry) => { if (entry.isIntersecting) { seen.unobserve(entry.target); drawOnce(entry.target.id); } }), { rootMargin: "600px" });
-    Object.keys(charts).filter(at).forEach((id) => seen.observe(at(id)));
+    for (const id of Object.keys(charts).filter(at)) {
+      drawOnce(id);
+      await new Promise((next) => setTimeout(next, 0));  // the page stays quick to scroll and type in meanwhile
+    }
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     let wide = narrow();
     addEventListener("resize", () => { if (wide !== narrow()) { wide = narrow(); redraw(); } });
@@ -245,5 +247,5 @@
   at("more").addEventListener("click", () => { all = true; list(); });
   for (const id of ["filter", "filter-phase", "filter-status"]) at(id).addEventListener("input", list);
   list();
-  requestAnimationFrame(() => setTimeout(start, 0));
+  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(start, 0)));  // after the first paint
 })();

@@ -1,6 +1,7 @@
 """What a report says in sentences: plain text, for the page, for Markdown and for the terminal alike."""
 
 import math
+from collections import Counter
 
 from infertune.knobs import Config, format_scalar
 from infertune.landscape import Step
@@ -166,7 +167,7 @@ def cliffs(found: Findings) -> list[Step]:
     steps = found.terrain.steps
 
     def size(step: Step) -> float:
-        return max(abs(math.log(step.ratio_least or 1)), abs(math.log(step.ratio_most or 1))) if step.jumps else 0.0
+        return abs(math.log(step.ratio or 1)) if step.jumps else 0.0
 
     order = sorted(steps, key=lambda s: (-size(s), -(s.starts_failing + s.stops_failing), s.knob, str(s.low)))
     return order[:_MOST_STEPS]
@@ -190,8 +191,10 @@ def cliff_sentence(found: Findings) -> str:
                 f"({format_percent(fall.ratio or 1)})"
             )
     if failing:
-        names = ", ".join(dict.fromkeys(step.knob for step in failing))
-        start += f"; configurations begin to fail along {names}"
+        counts = Counter[str]()
+        for step in failing:
+            counts[step.knob] += step.starts_failing + step.stops_failing
+        start += f"; configurations begin to fail along {', '.join(name for name, _ in counts.most_common(3))}"
     return start + "."
 
 

@@ -108,6 +108,19 @@ def test_where_configurations_begin_to_fail_is_a_step_too() -> None:
     assert all(step.stops_failing == step.jumps == 0 for step in terrain.steps)
 
 
+def test_a_leap_over_rungs_counts_only_where_nothing_takes_them_singly() -> None:
+    line = [(4, 64, 100.0), (8, 64, 130.0), (16, 64, 170.0), (4, 128, 100.0), (16, 128, 170.0)]
+    leap = [("grid", r, config(slots=s, budget=b), rate + r * 0.1) for r in range(2) for s, b, rate in line]
+    found = {(s.low, s.high) for s in survey(ledger_of(*leap, of=SPACE), THROUGHPUT).steps if s.knob == "slots"}  # type: ignore[arg-type]
+    assert found == {(4, 8), (8, 16)}
+    alone = [row for row in leap if row[2]["budget"] == 128]
+    found = {(s.low, s.high) for s in survey(ledger_of(*alone, of=SPACE), THROUGHPUT).steps}  # type: ignore[arg-type]
+    assert found == set()  # two degrees of freedom are no noise estimate
+    alone += [("grid", r, config(slots=4, budget=128), 100.0 + r * 0.1) for r in range(2, 5)]
+    found = {(s.low, s.high) for s in survey(ledger_of(*alone, of=SPACE), THROUGHPUT).steps}  # type: ignore[arg-type]
+    assert found == {(4, 16)}
+
+
 def test_the_plateau_is_what_lies_within_two_percent_of_the_best() -> None:
     terrain = mapped(lambda x, y: 1000 if x >= 4 and y >= 2 else 900, noise=0.0001)
     plateau = terrain.plateau
