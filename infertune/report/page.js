@@ -23,7 +23,7 @@
   });
   const axis = (title, more) => ({ title: { text: title, standoff: 10 }, gridcolor: css("--grid"), linecolor: css("--line"), zerolinecolor: css("--grid"), automargin: true, fixedrange: true, ...more });
   const config = { displayModeBar: false, responsive: true };
-  const draw = (id, traces, shape) => Plotly.react(id, traces, shape, config).then(() => at(id).setAttribute("data-drawn", ""));
+  const draw = (id, traces, shape) => (at(id).style.height = shape.height + "px", Plotly.react(id, traces, shape, config).then(() => at(id).setAttribute("data-drawn", "")));
   const named = (knob) => escape(knob.name + (knob.unit ? " (" + knob.unit + ")" : ""));
   const about = (spot) => settings(spot.at).split(" ").map(escape).join("<br>") + "<br><b>" + (spot.figure === null ? "failed" : number(spot.figure) + " " + escape(data.unit)) + "</b>" +
     (spot.low === null ? "" : " (" + number(spot.low) + " – " + number(spot.high) + ")") + (spot.j === null ? "" : "<br>" + number(spot.j) + " J/token") +

@@ -96,20 +96,13 @@ def landscape(found: Findings) -> str | None:
                 share = (figure - low) / (high - low) if high > low else 1.0
                 fill, ink = viridis(1 - share if found.objective.lower_is_better else share)
                 drawing.bar(x + 1, y + 1, wide - 2, tall - 2, fill=fill)
-                drawing.text(
-                    x + wide / 2,
-                    y + 22,
-                    format_rate(figure),
-                    "small on-dark" if ink == "#ffffff" else "small on-light",
-                    "middle",
-                )
+                drawing.text(x + wide / 2, y + 22, format_rate(figure), f"small {ink}", "middle")
             elif (i, j) in failed:
                 drawing.cross(x + wide / 2, y + tall / 2, 5)
     for j, value in enumerate(across.values):
         drawing.text(left + wide * (j + 0.5), 28 + tall * rows, format_scalar(value), "small", "middle")
-    drawing.text(
-        left + wide * columns / 2, 52 + tall * rows, f"{across.name} → {found.objective.unit}", "quiet small", "middle"
-    )
+    below = f"{across.name}; numbers in {found.objective.unit}"
+    drawing.text(left + wide * columns / 2, 52 + tall * rows, below, "quiet small", "middle")
     drawing.text(15, 12 + tall * rows / 2, up.name, "quiet small", "middle", -90)
     return str(drawing)
 
@@ -200,7 +193,7 @@ def progress(found: Findings) -> str | None:
         x += 30 + 6.6 * len(text)
     drawing.line(x, 309, x + 24, 309, "d-line", 1.5, "6 4")
     drawing.text(x + 30, 313, "default", "quiet small")
-    drawing.text(706, 296, f"trial → {found.objective.unit}", "quiet small", "end")
+    drawing.text(706, 296, f"{found.objective.unit} by trial", "quiet small", "end")
     return str(drawing)
 
 
@@ -227,5 +220,5 @@ def energy(found: Findings) -> str | None:
     for j, rate, on in spots:
         if j and rate:
             drawing.dot(*place(j, rate), 4.5 if on else 3, "g" if on else "d", 1 if on else 0.55)
-    drawing.text(706, 314, "J per output token → tok/s", "quiet small", "end")
+    drawing.text(706, 314, "tok/s by J per output token", "quiet small", "end")
     return str(drawing)

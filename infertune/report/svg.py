@@ -9,7 +9,7 @@ _STYLE = """
 .pic .quiet{fill:#57606a}.pic .small{font-size:11.5px}.pic .bold{font-weight:600}
 .pic .axis{stroke:#c4cad1;stroke-width:1}.pic .grid{stroke:#e3e6ea;stroke-width:1}
 .pic .a{fill:#0b5cad}.pic .a-line{stroke:#0b5cad;fill:none}.pic .g{fill:#00703c}.pic .g-line{stroke:#00703c;fill:none}
-.pic .axis-strong{stroke:#1b1f24}.pic .on-bar{fill:#fff}.pic .on-dark{fill:#fff}.pic .on-light{fill:#000}
+.pic .axis-strong{stroke:#1b1f24}.pic .on-bar{fill:#fff}.pic text.on-dark{fill:#fff}.pic text.on-light{fill:#000}
 .pic .d{fill:#6b7480}.pic .d-line{stroke:#6b7480;fill:none}.pic .b-line{stroke:#b3400a;fill:none}.pic .o{fill:#6b4aa0}
 @media (prefers-color-scheme:dark){.pic text{fill:#e7eaee}.pic .quiet{fill:#a3adb8}
 .pic .axis{stroke:#46515d}.pic .axis-strong{stroke:#fff}.pic .on-bar{fill:#0f1317}.pic .grid{stroke:#2a323b}
