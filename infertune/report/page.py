@@ -37,6 +37,7 @@ from infertune.report.words import (
     plateau_sentences,
     settings_text,
     step_sentence,
+    transfer_sentence,
 )
 from infertune.units import format_percent, format_rate
 
@@ -77,6 +78,7 @@ def to_html(found: Findings) -> str:
         header=header,
         summary=summary,
         headline=headline(found),
+        transfer=transfer_sentence(summary),
         answer_rows=answer_rows(found),
         answer_picture=pictures.answer(found),
         changed=found.changed(summary.candidate_config),
@@ -117,6 +119,8 @@ def answer_rows(found: Findings) -> list[tuple[str, str, str, str]]:
     """Name, figure, interval and launches of the default and the candidate."""
     summary = found.summary
     rows = [("default", summary.default)]
+    if summary.ported:
+        rows.append(("ported", summary.ported))
     if summary.candidate_config != summary.default_config or summary.default is None:
         rows.append(("tuned" if summary.answer == "better" and summary.gain else "best candidate", summary.candidate))
     return [

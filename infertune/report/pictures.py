@@ -32,6 +32,8 @@ def answer(found: Findings) -> str:
     rows: list[tuple[str, Estimate, tuple[float, ...], str]] = []
     if summary.default:
         rows.append(("default", summary.default, summary.default_samples, "d"))
+    if summary.ported:
+        rows.append(("ported", summary.ported, (), "o"))
     if summary.candidate and (summary.candidate_config != summary.default_config or not rows):
         name = "tuned" if summary.answer == "better" and summary.gain else "best"
         rows.append((name, summary.candidate, summary.candidate_samples, "g" if name == "tuned" else "a"))
