@@ -259,9 +259,9 @@ class Bench:
         if isinstance(reply, MeasuredReply):
             return reply.measurement
         if isinstance(reply, TimedOut):
-            return reply
+            return reply.model_copy(update={"stderr_tail": self._handle.log_tail() if self._handle else ""})
         if isinstance(reply, Crashed):
-            return self._engine.classify(failure_of(reply)) or reply
+            return _told(self._engine.classify(failure_of(reply)), reply.stderr_tail) or reply
         assert isinstance(reply, FailureReply) and self._handle
         failure = reply.failure
         if failure.error_type == TimeoutError.__name__:
@@ -270,12 +270,18 @@ class Bench:
         log = self._handle.log_tail(_LINES_TO_CLASSIFY)
         whole = failure.model_copy(update={"trace_tail": f"{log}\n{failure.trace_tail}"})
         tail = f"{self._handle.log_tail()}\n{failure.trace_tail}".strip()
-        return self._engine.classify(whole) or Crashed(stage=failure.stage, detail=_one_line(failure), stderr_tail=tail)
+        crashed = Crashed(stage=failure.stage, detail=_one_line(failure), stderr_tail=tail)
+        return _told(self._engine.classify(whole), tail) or crashed
 
     def _ceilings(self) -> dict[str, int | float]:
         """The most that live knobs may want which can only be lowered on a loaded engine."""
         knobs = (knob for knob in self._space.knobs if knob.live_at_most_launched)
         return {knob.name: top for knob in knobs if isinstance(top := knob.values[-1], int | float)}
+
+
+def _told(infeasible: Infeasible | None, tail: str) -> Infeasible | None:
+    """What an engine cannot run, with the last it said about it."""
+    return infeasible.model_copy(update={"stderr_tail": tail}) if infeasible else None
 
 
 def _may_pass(outcome: Outcome) -> bool:

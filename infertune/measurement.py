@@ -165,20 +165,35 @@ class Measurement(Frozen):
 
 
 class Infeasible(Frozen):
-    """The engine cannot run this configuration here: a fact about the configuration, learned by the search."""
+    """The engine cannot run this configuration here: a fact about the configuration, learned by the search.
+
+    Attributes:
+        reason: Out of memory, or refused by the engine.
+        stage: Where it happened.
+        detail: One line in the engine's words.
+        stderr_tail: Last lines of what the engine said; empty where that was not kept.
+    """
 
     kind: Literal["infeasible"] = "infeasible"
     reason: Literal["oom", "rejected"]
     stage: Stage
     detail: str
+    stderr_tail: str = ""
 
 
 class TimedOut(Frozen):
-    """A stage took longer than its deadline and the engine was killed."""
+    """A stage took longer than its deadline and the engine was killed.
+
+    Attributes:
+        stage: Which.
+        after_s: Its deadline in seconds.
+        stderr_tail: Last lines of what the engine said.
+    """
 
     kind: Literal["timed_out"] = "timed_out"
     stage: Stage
     after_s: float
+    stderr_tail: str = ""
 
 
 class Crashed(Frozen):

@@ -68,6 +68,10 @@ class Objective:
         """Logarithm of a figure, its sign turned where less is better."""
         return -math.log(figure) if self.lower_is_better else math.log(figure)
 
+    def figure_of(self, score: float) -> float:
+        """The figure that a score stands for."""
+        return math.exp(-score if self.lower_is_better else score)
+
     def keeps_limits(self, measurement: Measurement) -> bool:
         """Whether a launch keeps every limit."""
         return all(limit.kept(measurement) for limit in self.limits)

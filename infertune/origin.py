@@ -52,12 +52,10 @@ def read_origin(path: Path, job: Job, objective: Objective) -> Origin:
         raise UsageError(f"--from {path} is of {engine} and shares no knob with {job.engine.name}")
     own = {name: value for name, value in changed.root.items() if name in job.space}
     here = job.space.repair(job.space.default.updated(own))
-    told = f", {len(results)} configurations" if results else ""
-    return Origin(
-        here,
-        results,
-        f"starts from {path}{told}, measured on {device}: {changed_settings(here, job.space.default) or 'the default'}",
-    )
+    settings = changed_settings(here, job.space.default)
+    told = f", {len(results)} configuration{'s' if len(results) > 1 else ''}" if results else ""
+    shown = settings if settings.root else "the default"
+    return Origin(here, results, f"starts from {path}{told}, measured on {device}: {shown}")
 
 
 def _results(trials: list[Trial], objective: Objective) -> tuple[Result, ...]:

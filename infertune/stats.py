@@ -65,6 +65,36 @@ def log_t_interval(samples: Sequence[float], level: float = 0.95) -> Estimate:
     return Estimate(mean=math.exp(mean), low=math.exp(mean - margin), high=math.exp(mean + margin), n=n, level=level)
 
 
+def unpaired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0.95) -> Estimate:
+    """Ratio new / base of rates measured apart, with Welch's t interval on logarithms (Welch, Biometrika 34, 1947).
+
+    Args:
+        new: One rate a launch.
+        base: One rate a launch of the other, as many as there are.
+        level: Two-sided confidence level.
+
+    Returns:
+        The ratio; without an interval where either has a single sample. `n` is the smaller number of samples.
+
+    Raises:
+        ValueError: No samples, or a rate is not positive.
+    """
+    parts = [(log_t_interval(samples, level), [math.log(sample) for sample in samples]) for samples in (new, base)]
+    ratio = parts[0][0].mean / parts[1][0].mean
+    n = min(len(new), len(base))
+    if n < 2:
+        return Estimate(mean=ratio, low=None, high=None, n=n, level=level)
+    shares = []
+    for _, logs in parts:
+        mean = sum(logs) / len(logs)
+        shares.append(sum((value - mean) ** 2 for value in logs) / (len(logs) - 1) / len(logs))
+    spread = sum(shares)
+    weights = sum(share**2 / (len(logs) - 1) for share, (_, logs) in zip(shares, parts, strict=True))
+    degrees = spread**2 / weights if weights > 0 else float(n - 1)
+    margin = float(stdtrit(degrees, (1 + level) / 2)) * math.sqrt(spread)
+    return Estimate(mean=ratio, low=ratio * math.exp(-margin), high=ratio * math.exp(margin), n=n, level=level)
+
+
 def paired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0.95) -> Estimate:
     """Ratio new / base of rates measured in pairs, with a t interval on the pairs' log ratios.
 

@@ -14,7 +14,7 @@ from infertune.ledger import Ledger, now
 from infertune.measurement import Frozen, describe
 from infertune.objective import get_objective
 from infertune.observer import Observer
-from infertune.report import write_table
+from infertune.report import Findings, find, write_found
 from infertune.request import JobRequest
 from infertune.stats import Estimate, log_t_interval
 from infertune.summary import figures
@@ -103,7 +103,7 @@ def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer) 
         samples = figures(ledger.trials, config, _THROUGHPUT)
         if number + 1 >= least and log_t_interval(samples, 0.99).half_width < _ENOUGH_HALF_WIDTH:
             break
-    write_table(ledger)
+    _report(ledger)
     return BenchResult(
         config=config,
         output_tokens_per_s=log_t_interval(samples),
@@ -114,8 +114,8 @@ def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer) 
 
 def landscape_request(
     request: LandscapeRequest, observer: Observer | None = None, resume: Path | None = None
-) -> Ledger:
-    """Measure every point of a grid, in interleaved rounds.
+) -> Findings:
+    """Measure every point of a grid, in interleaved rounds, and report the landscape.
 
     Raises:
         UsageError: The request cannot be, or the grid has too many points; nothing was touched.
@@ -134,7 +134,7 @@ def landscape_request(
         return _landscape(job, request, observer, resume)
 
 
-def _landscape(job: Job, request: LandscapeRequest, observer: Observer, resume: Path | None) -> Ledger:
+def _landscape(job: Job, request: LandscapeRequest, observer: Observer, resume: Path | None) -> Findings:
     points = list(job.space.grid())
     ledger = job.resume(resume) if resume else _new_ledger(job, "landscape", observer)
     observer.run_starts(ledger.folder, job.space.default)
@@ -144,8 +144,7 @@ def _landscape(job: Job, request: LandscapeRequest, observer: Observer, resume: 
     known = next((t.measurement.windows[0].n_requests for t in ledger.trials if t.measurement), request.requests)
     _measure(job, ledger, observer, [point for point in rounds if point not in done], "grid", known, 1)
     ledger.finish("every point was measured")
-    write_table(ledger)
-    return ledger
+    return _report(ledger)
 
 
 def resumed_landscape(folder: Path, flags: Mapping[str, Any]) -> LandscapeRequest:
@@ -162,6 +161,23 @@ def resumed_landscape(folder: Path, flags: Mapping[str, Any]) -> LandscapeReques
     if header.command != "landscape":
         raise UsageError(f"{folder} is a run of `infertune {header.command}`, not of `infertune landscape`")
     return continued(LandscapeRequest, header, folder, flags, _MAY_CHANGE)
+
+
+def _report(ledger: Ledger) -> Findings:
+    """Write a run's report.
+
+    Raises:
+        BenchmarkError: The disk refused; the ledger holds everything all the same.
+    """
+    found = find(ledger, _THROUGHPUT)
+    try:
+        write_found(found)
+    except OSError as error:
+        raise BenchmarkError(
+            f"cannot write the report: {error.strerror}; the {len(ledger.trials)} trials are safe: make room, then "
+            f"infertune report {ledger.folder}"
+        ) from None
+    return found
 
 
 def _new_ledger(job: Job, command: str, observer: Observer) -> Ledger:

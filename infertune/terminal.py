@@ -12,7 +12,19 @@ from infertune.knobs import Config, SearchSpace, format_scalar
 from infertune.measurement import describe
 from infertune.observer import Observer
 from infertune.profile import changed_settings
-from infertune.report.markdown import answer_sentence, economy_rows, gain_text, interval_text, transfer_sentence
+from infertune.report.findings import Findings
+from infertune.report.markdown import economy_rows
+from infertune.report.words import (
+    answer_sentence,
+    cliff_sentence,
+    gain_text,
+    headline,
+    importance_sentences,
+    interval_text,
+    peak_sentence,
+    plateau_sentences,
+    transfer_sentence,
+)
 from infertune.stats import Estimate
 from infertune.summary import Summary
 from infertune.trial import Trial
@@ -113,13 +125,28 @@ class TerminalObserver(Observer):
 
 def print_study(console: Console, study: Study) -> None:
     """The answer, the settings, what failed, and where everything is."""
-    summary = study.summary
+    _print_answer(console, study.summary, answer_sentence(study.summary), study.profile.changed)
+    console.print(
+        f"the search ended because {study.ledger.ending or 'the run was interrupted'}", highlight=False, soft_wrap=True
+    )
+    console.print(f"profile: {study.profile_file}", highlight=False, soft_wrap=True)
+    console.print(f"report:  {study.report_file}", highlight=False, soft_wrap=True)
+
+
+def print_findings(console: Console, found: Findings) -> None:
+    """A report's numbers: the answer, and the landscape in words."""
+    _print_answer(console, found.summary, headline(found), found.changed(found.summary.candidate_config))
+    lines = [*importance_sentences(found), cliff_sentence(found), *plateau_sentences(found), peak_sentence(found)]
+    for line in lines if found.terrain.knobs else ():
+        console.print(f"- {escape(line)}", highlight=False)
+
+
+def _print_answer(console: Console, summary: Summary, sentence: str, changed: Config) -> None:
     console.print()
     console.print(answer_table(summary))
-    console.print(f"[bold]{answer_sentence(summary)}[/bold]", highlight=False)
+    console.print(f"[bold]{escape(sentence)}[/bold]", highlight=False)
     if text := transfer_sentence(summary):
         console.print(text, highlight=False)
-    changed = study.profile.changed
     if changed.root:
         console.print(f"settings: {escape(str(changed))}", highlight=False, soft_wrap=True)
     known = [row for row in economy_rows(summary.default_economy, summary.candidate_economy) if row[2] != "–"]
@@ -140,11 +167,6 @@ def print_study(console: Console, study: Study) -> None:
         f"{format_duration(summary.run_s)} measuring",
         highlight=False,
     )
-    console.print(
-        f"the search ended because {study.ledger.ending or 'the run was interrupted'}", highlight=False, soft_wrap=True
-    )
-    console.print(f"profile: {study.profile_file}", highlight=False, soft_wrap=True)
-    console.print(f"report:  {study.report_file}", highlight=False, soft_wrap=True)
 
 
 def answer_table(summary: Summary) -> Table:

@@ -8,7 +8,8 @@ from rich.table import Table
 
 from infertune.fingerprint import Difference
 from infertune.profile import Profile
-from infertune.report.markdown import economy_rows, interval_text
+from infertune.report.markdown import economy_rows
+from infertune.report.words import interval_text
 from infertune.shelf import Kept
 from infertune.stats import log_t_interval
 from infertune.units import format_rate, printable

@@ -24,12 +24,12 @@ from infertune.objective import Objective, objective_of
 from infertune.observer import Observer
 from infertune.origin import Origin, read_origin
 from infertune.profile import Profile, fingerprint, profile_of, profile_path
-from infertune.report import to_dataframe, write_report
+from infertune.report import find, to_dataframe, write_found
 from infertune.request import TuneRequest, make_request
 from infertune.search import Predictor, Result, Searcher, Transferred, make_searcher
 from infertune.shelf import earlier_answer
 from infertune.stats import geometric_mean, paired_ratio
-from infertune.summary import Summary, confirmed, default_config, figures, final_rounds, ranked, summarise
+from infertune.summary import Summary, confirmed, default_config, figures, final_rounds, ranked
 from infertune.trial import Phase, Trial
 
 _MAY_CHANGE = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout", "profiles"}
@@ -49,7 +49,7 @@ class Study:
         summary: The answer.
         profile: The configuration that it recommends, with its fingerprint.
         profile_file: Where the profile was saved.
-        report_file: The report.
+        report_file: The report's page; `report.md` and `landscape.csv` lie beside it.
     """
 
     ledger: Ledger
@@ -355,11 +355,12 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
     Raises:
         BenchmarkError: The disk refused; the ledger holds everything all the same.
     """
-    summary = summarise(ledger, objective_of(request))
+    found = find(ledger, objective_of(request))
+    summary = found.summary
     profile = profile_of(ledger, summary, request.objective)
     profile_file = ledger.folder / "profile.yaml"
     try:
-        report_file = write_report(ledger, summary)
+        report_file = write_found(found)
         profile.save(profile_file)
         if ledger.ending is not None:
             profile_file = profile.save(profile_path(request.profiles, profile.fingerprint))

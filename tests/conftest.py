@@ -22,7 +22,12 @@ _NEEDS = {
     "hf": lambda: importlib.util.find_spec("transformers") and importlib.util.find_spec("torch"),
     "vllm": lambda: importlib.util.find_spec("vllm"),
     "gpu": lambda: shutil.which("nvidia-smi"),
+    "browser": lambda: (
+        importlib.util.find_spec("playwright")
+        and any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    ),
 }
+_MAY_BE_MISSING = {"gpu", "browser"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marked = [item for item in items if item.get_closest_marker(marker)]
         if not marked or present():
             continue
-        if os.environ.get("CI") == "true" and marker != "gpu" and len(marked) < len(items):
+        if os.environ.get("CI") == "true" and marker not in _MAY_BE_MISSING and len(marked) < len(items):
             continue  # they run, and fail at their import: that is wanted
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=f"{marker} is not on this machine"))

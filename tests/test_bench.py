@@ -200,7 +200,8 @@ def test_what_looks_like_a_passing_fault_is_tried_once_more_at_its_cost(lab: Lab
 
 def test_a_passing_fault_that_comes_again_is_the_outcome(lab: Lab) -> None:
     lab.on_load = lambda c: HUNG
-    assert lab.bench.measure(SPACE.default, PLAN).outcome == HUNG
+    told = HUNG.model_copy(update={"stderr_tail": "what the engine wrote"})
+    assert lab.bench.measure(SPACE.default, PLAN).outcome == told
     assert len(lab.launches) == 2
 
 

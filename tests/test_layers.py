@@ -41,6 +41,8 @@ ONLY_IMPORTERS = {
     "torch": {"engines"},
     "transformers": {"engines"},
     "vllm": {"engines"},
+    "plotly": {"report"},
+    "jinja2": {"report"},
     "typer": {"cli"},
     "rich": {"cli", "terminal", "terminal_profiles", "terminal_gate"},
 }

@@ -49,11 +49,42 @@ def space(
         terminal.print(line, style="dim", highlight=False, soft_wrap=True)
 
 
-def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
-    """Write a run's report again, from its ledger alone."""
-    from infertune.afterwards import report_again
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="A run's folder; several are compared.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the comparison of several runs.")] = None,
+    to_optuna: Annotated[
+        str | None, typer.Option(metavar="URL", help="Write the search as an Optuna study, such as sqlite:///runs.db.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's report again, from its ledger alone; or set several runs beside each other."""
+    from infertune.afterwards import check_report, compare_runs, report_again
+    from infertune.afterwards import to_optuna as export
 
-    console().print(str(report_again(run)), highlight=False, soft_wrap=True)
+    check_report(runs, out, to_optuna)
+    if out is not None:
+        page = compare_runs(runs, out)
+        print_json({"schema_version": 1, "report": str(page)}) if as_json else _say(str(page))
+        return
+    if to_optuna is not None:
+        name, n = export(runs[0], to_optuna)
+        if as_json:
+            print_json({"schema_version": 1, "study": name, "trials": n, "storage": to_optuna})
+        else:
+            _say(f"study {name}: {n} trials in {to_optuna}")
+        return
+    found, page = report_again(runs[0])
+    if as_json:
+        print_json({"schema_version": 1, **found.summary.model_dump(mode="json"), "report": str(page)})
+        return
+    from infertune.terminal import print_findings
+
+    print_findings(console(), found)
+    _say(f"report:  {page}")
+
+
+def _say(line: str) -> None:
+    console().print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def doctor(as_json: Json = False) -> None:

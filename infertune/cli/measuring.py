@@ -163,12 +163,17 @@ def landscape(
     check_alone(resume, config)
     request = resumed_landscape(resume, flags) if resume else request_of(LandscapeRequest, flags, config)
     with Progress() as observer:
-        ledger = landscape_request(request, observer, resume)
+        found = landscape_request(request, observer, resume)
+    ledger = found.ledger
     failed = sum(trial.measurement is None for trial in ledger.trials)
     if as_json:
         print_json({"schema_version": 1, "run": str(ledger.folder), "trials": len(ledger.trials), "failed": failed})
     else:
-        console().print(f"{len(ledger.trials)} measurements, {failed} failed: {ledger.folder / 'landscape.csv'}")
+        from infertune.terminal import print_findings
+
+        print_findings(console(), found)
+        console().print(f"report:  {ledger.folder / 'report.html'}", highlight=False, soft_wrap=True)
+        console().print(f"table:   {ledger.folder / 'landscape.csv'}", highlight=False, soft_wrap=True)
 
 
 def bench(
@@ -205,7 +210,7 @@ def bench(
     if as_json:
         print_json({"schema_version": 1, **result.model_dump(mode="json")})
     else:
-        from infertune.report.markdown import interval_text
+        from infertune.report.words import interval_text
         from infertune.units import format_rate
 
         estimate = result.output_tokens_per_s

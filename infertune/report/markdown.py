@@ -1,56 +1,79 @@
 """`report.md`: what a pull request shows."""
 
 from infertune.figures import Economy
-from infertune.knobs import Config
-from infertune.landscape import PLACES, pareto_front, point_on
+from infertune.knobs import Config, format_scalar
+from infertune.landscape import PLACES, point_on
 from infertune.ledger import Ledger
 from infertune.measurement import describe
+from infertune.report import pictures
+from infertune.report.findings import Findings
+from infertune.report.words import (
+    caveat_sentences,
+    cliff_sentence,
+    cliffs,
+    ending_sentence,
+    flattery_sentence,
+    headline,
+    importance_sentences,
+    interval_text,
+    method_sentences,
+    noise_sentence,
+    peak_sentence,
+    plateau_sentences,
+    step_sentence,
+    transfer_sentence,
+)
 from infertune.stats import Estimate
 from infertune.summary import Summary
 from infertune.trial import Trial
-from infertune.units import format_duration, format_percent, format_rate
+from infertune.units import format_duration, format_rate
+
+PICTURES = "pictures"
 
 _MOST_ROWS = 40
 
 
-def to_markdown(ledger: Ledger, summary: Summary) -> str:
-    """The report as GitHub-flavoured Markdown."""
+def to_markdown(found: Findings) -> str:
+    """The report as GitHub-flavoured Markdown; its pictures are `pictures/NAME.svg` beside it."""
+    ledger, summary = found.ledger, found.summary
     header = ledger.header
     model = header.model
     weights = f" ({model.weights} weights)" if model else ""
+    shown = {
+        name: f"![{_cell(caption)}]({PICTURES}/{name}.svg)" for name, (caption, _) in pictures.drawn(found).items()
+    }
+    tuned = summary.answer == "better" and found.searched
     lines = [
         f"# {header.engine} {_cell(model.name if model else 'simulated')} on {_cell(str(header.device))}",
         "",
-        f"**{answer_sentence(summary)}**",
+        f"**{headline(found)}**",
         "",
         f"| | {summary.unit} | 95% interval | launches |",
         "| --- | ---: | ---: | ---: |",
         _estimate_row("default", summary.default),
         *([_estimate_row("ported", summary.ported)] if summary.ported else []),
-        _estimate_row("tuned" if summary.answer == "better" else "best candidate", summary.candidate),
+        _estimate_row("tuned" if tuned else "best candidate", summary.candidate),
+        "",
+        *_shown(shown, "answer"),
+        _cell(flattery_sentence(found)),
         "",
         *([transfer_sentence(summary), ""] if summary.ported else []),
         *_settings(summary),
         *_economy(summary),
+        *_landscape(found, shown),
+        *(["## How the search went", "", *_shown(shown, "progress")] if found.searched and "progress" in shown else []),
+        *_front(found, shown),
         "## What was measured",
         "",
         f"- Engine: {header.engine} {header.engine_version or ''}; infertune {header.infertune_version}",
         f"- Model: `{_cell(model.spec)}`{weights}, {model.parameters / 1e9:.3g} B parameters, {model.dtype}"
         if model
         else "- Model: none",
-        f"- Workload: `{_cell(header.workload.spec)}`, {_requests(ledger)} requests a job, all submitted at once; "
-        "output tokens over the whole job's wall time",
-        f"- {summary.trials} trials on {summary.launches} launches: {format_duration(summary.launch_s)} launching, "
-        f"{format_duration(summary.run_s)} measuring; the search ended because "
-        f"{ledger.ending or 'the run was interrupted'}",
-        *(f"- {_cell(note)}" for note in _notes(ledger)),
+        f"- Workload: `{_cell(header.workload.spec)}`, {_requests(ledger)} requests a job",
+        f"- {_cell(ending_sentence(found))}",
+        *(f"- {_cell(line)}" for line in (*caveat_sentences(found), *method_sentences(found))),
         "",
-        "Search figures are single looks on one engine and flatter the best; only the table above is from fresh "
-        "launches on prompts that the search had not seen."
-        if summary.gain
-        else "These figures are the search's own and flatter the best: no final comparison was made.",
-        "",
-        *_front(ledger),
+        *_failures(summary),
         "## Trials",
         "",
         *_trial_table(ledger.trials),
@@ -59,49 +82,55 @@ def to_markdown(ledger: Ledger, summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def answer_sentence(summary: Summary) -> str:
-    """The answer in one sentence."""
-    gain = summary.gain
-    interval = ""
-    if gain is not None and gain.low is not None and gain.high is not None:
-        interval = (
-            f" ({format_percent(gain.mean)}, 95% interval {format_percent(gain.low)} to {format_percent(gain.high)})"
-        )
-    match summary.answer:
-        case "better":
-            return f"Tuned is better than the default{interval}."
-        case "unconfirmed":
-            return "Unconfirmed: the run ended before the final comparison."
-        case "nothing ran":
-            return "Nothing ran: no configuration could be measured."
-        case "the default cannot run here":
-            return "The default cannot run here; the configuration below can."
-        case answer:
-            return f"{answer[0].upper()}{answer[1:]}: keep the default{interval}."
+def _shown(shown: dict[str, str], name: str) -> list[str]:
+    return [shown[name], ""] if name in shown else []
 
 
-def transfer_sentence(summary: Summary) -> str:
-    """What the configuration brought from elsewhere is worth here, and what retuning added; empty if there was none."""
-    if summary.ported is None:
-        return ""
-    ported = f"Ported against default: {gain_text(summary.ported_gain)}."
-    if summary.retuned_gain is None:
-        return f"{ported} Retuning found nothing better than what was ported."
-    return f"{ported} Retuned against ported: {gain_text(summary.retuned_gain)}."
+def _landscape(found: Findings, shown: dict[str, str]) -> list[str]:
+    """The landscape in words, tables and pictures; nothing where no knob was varied."""
+    terrain = found.terrain
+    if len(terrain.measured) < 2 or not terrain.knobs:
+        return []
+    plateau = terrain.plateau
+    spans = [
+        f"| `{_cell(span.knob)}` | {_cell(', '.join(map(format_scalar, span.values)))} | "
+        f"{len(span.values)} of {span.tried} |"
+        for span in (plateau.spans if plateau else ())
+    ]
+    return [
+        "## The landscape",
+        "",
+        _cell(cliff_sentence(found)),
+        "",
+        *_shown(shown, "landscape"),
+        *(f"- {_cell(step_sentence(step))}" for step in cliffs(found)),
+        "",
+        *(_cell(line) for line in plateau_sentences(found)),
+        "",
+        "| knob | values within 2% of the best | of those tried |",
+        "| --- | --- | ---: |",
+        *spans,
+        "",
+        _cell(peak_sentence(found)),
+        "",
+        _cell(noise_sentence(found)),
+        "",
+        "## Which knobs matter",
+        "",
+        *(f"{_cell(line)}\n" for line in importance_sentences(found)),
+        *_shown(shown, "importance"),
+    ]
 
 
-def gain_text(gain: Estimate | None) -> str:
-    """A ratio as a percentage with its interval; empty without one."""
-    if gain is None or gain.low is None or gain.high is None:
-        return ""
-    return f"{format_percent(gain.mean)} ({format_percent(gain.low)} to {format_percent(gain.high)})"
-
-
-def interval_text(estimate: Estimate | None) -> str:
-    """An interval's two ends, or why there is none."""
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return "one sample"
-    return f"{format_rate(estimate.low)} – {format_rate(estimate.high)}"
+def _failures(summary: Summary) -> list[str]:
+    """How many failed, by class."""
+    if not summary.failures:
+        return []
+    kinds: dict[str, list[str]] = {}
+    for line in summary.failures:
+        kinds.setdefault(line.kind, []).append(line.what)
+    rows = [f"| {kind} | {len(what)} | {_cell(what[0])} |" for kind, what in sorted(kinds.items())]
+    return ["## What failed", "", "| class | trials | the first of them |", "| --- | ---: | --- |", *rows, ""]
 
 
 def _estimate_row(name: str, estimate: Estimate | None) -> str:
@@ -142,9 +171,9 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
-def _front(ledger: Ledger) -> list[str]:
+def _front(found: Findings, shown: dict[str, str]) -> list[str]:
     """Throughput against energy: the configurations that nothing beats in both; nothing where energy is unknown."""
-    front = pareto_front(ledger.trials)
+    front = found.front
     if len(front) < 2:
         return []
     places = {point_on(front, place).config: place for place in reversed(PLACES)}
@@ -159,6 +188,7 @@ def _front(ledger: Ledger) -> list[str]:
         "No other configuration of the search beats these in both; "
         "`infertune profile export RUN --point greenest` takes one.",
         "",
+        *_shown(shown, "energy"),
         "| | tok/s | J/token | configuration |",
         "| --- | ---: | ---: | --- |",
         *rows,
@@ -183,12 +213,6 @@ def _trial_table(trials: list[Trial]) -> list[str]:
     ]
     more = [f"… and {len(trials) - _MOST_ROWS} more in `landscape.csv`"] if len(trials) > _MOST_ROWS else []
     return ["| # | phase | configuration | outcome | cost |", "| ---: | --- | --- | --- | ---: |", *rows, *more]
-
-
-def _notes(ledger: Ledger) -> tuple[str, ...]:
-    """What was chosen, changed or cut on the way, each once: by us beforehand, then by the engine."""
-    seen = [note for t in ledger.trials if t.measurement for note in t.measurement.facts.notes]
-    return tuple(dict.fromkeys((*ledger.header.notes, *seen)))
 
 
 def _requests(ledger: Ledger) -> str:

@@ -7,8 +7,6 @@ import pandas as pd
 from infertune.figures import co2e_g_per_million_tokens, energy_basis, j_per_output_token, power_w
 from infertune.ledger import Ledger
 from infertune.measurement import describe
-from infertune.report.markdown import to_markdown
-from infertune.summary import Summary
 from infertune.trial import Trial
 
 COLUMNS = {
@@ -78,11 +76,3 @@ def write_table(ledger: Ledger) -> Path:
     path = ledger.folder / "landscape.csv"
     to_dataframe(ledger).to_csv(path, index=False)
     return path
-
-
-def write_report(ledger: Ledger, summary: Summary) -> Path:
-    """Write `landscape.csv` and `report.md` into the run's folder; the report's path."""
-    write_table(ledger)
-    report = ledger.folder / "report.md"
-    report.write_text(to_markdown(ledger, summary), encoding="utf-8")
-    return report

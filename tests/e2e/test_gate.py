@@ -287,7 +287,7 @@ def test_another_engine_or_workload_by_flag_is_a_mismatch(shell: Shell) -> None:
 
 
 BAD_PROFILES: dict[str, tuple[dict[str, object], str]] = {
-    "of the future": ({"schema_version": 2}, "no profile that this version of infertune reads"),
+    "of the future": ({"schema_version": 2}, "has schema version 2, this infertune reads 1: upgrade infertune"),
     "unknown field": ({"run_this": "rm"}, "run_this"),
     "unknown knob": ({"config__evil": 1, "changed__evil": 1}, "sets evil, which fake 1 does not have"),
     "word for a number": ({"config__max_num_seqs": "$(reboot)"}, "max_num_seqs=$(reboot) is not a number"),

@@ -8,8 +8,8 @@ from infertune.knobs import Choice, SearchSpace
 from infertune.ledger import Ledger
 from infertune.measurement import Crashed
 from infertune.objective import get_objective
-from infertune.report import to_markdown
-from infertune.report.markdown import answer_sentence, interval_text
+from infertune.report import find, to_markdown
+from infertune.report.words import answer_sentence, interval_text
 from infertune.stats import log_t_interval
 from infertune.summary import summarise
 from tests.builders import config, header, ledger_of, one_knob, oom
@@ -24,7 +24,7 @@ def run(*rows: object, ended: str | None = "done") -> Ledger:
 
 
 def report(ledger: Ledger) -> str:
-    return to_markdown(ledger, summarise(ledger, get_objective("throughput")))
+    return to_markdown(find(ledger, get_objective("throughput")))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Statistics of what a run measured: the front of throughput against energy."""
+"""The front of throughput against energy: what no other configuration beats in both."""
 
 import math
 from collections import defaultdict

@@ -1,0 +1,230 @@
+"""Several runs beside each other: GPU against GPU, engine against engine, model against model, dummy against real."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infertune.report.findings import Findings
+from infertune.report.page import render
+from infertune.report.pictures import intervals
+from infertune.report.words import answer_sentence, headline, interval_text, settings_text
+from infertune.stats import Estimate, unpaired_ratio
+from infertune.units import format_percent, format_rate
+
+_MUST_AGREE = ("workload", "objective")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run in the comparison.
+
+    Attributes:
+        label: Short and unlike the others'.
+        facts: What it was a run of: name → text, the same names in every row.
+        default: The default's figure.
+        tuned: The candidate's.
+        gain: The candidate over the default.
+        to_first: This run's best over the first run's; None for the first, and where the units differ.
+        figures: Name and text of the figures, for the table.
+        samples: One figure a launch, the default's and the candidate's.
+        headline: The run's own answer.
+    """
+
+    label: str
+    facts: dict[str, str]
+    default: Estimate | None
+    tuned: Estimate | None
+    gain: Estimate | None
+    to_first: Estimate | None
+    figures: dict[str, str]
+    samples: tuple[tuple[float, ...], tuple[float, ...]]
+    headline: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs.
+
+    Attributes:
+        rows: One a run, in the order given.
+        unit: Of the first run's figures.
+        differs: What is not the same in all runs.
+        same: What is, name → text.
+        warnings: Why the figures cannot be set against each other.
+    """
+
+    rows: tuple[Row, ...]
+    unit: str
+    differs: tuple[str, ...]
+    same: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def compare(runs: Sequence[Findings]) -> Comparison:
+    """Set runs beside each other, the first being the one that others are compared with."""
+    first = runs[0]
+    facts = [_facts(found) for found in runs]
+    differs = tuple(name for name in facts[0] if len({fact[name] for fact in facts}) > 1)
+    rows = []
+    for found, label, fact in zip(runs, _labels(runs), facts, strict=True):
+        summary = found.summary
+        ratio = None
+        if found is not first and found.objective.unit == first.objective.unit:
+            ratio = _ratio(summary.candidate_samples, first.summary.candidate_samples)
+        row = Row(
+            label=label,
+            facts=fact,
+            default=summary.default,
+            tuned=summary.candidate,
+            gain=summary.gain,
+            to_first=ratio,
+            figures=_figures(found, ratio, is_first=found is first),
+            samples=(summary.default_samples, summary.candidate_samples),
+            headline=answer_sentence(summary) if found.searched else headline(found),
+        )
+        rows.append(row)
+    warnings = [
+        f"The {name} differs, so the figures are not of the same thing and must not be set against each other."
+        for name in _MUST_AGREE
+        if name in differs
+    ]
+    if any(found.searched and found.summary.gain is None for found in runs):
+        warnings.append("Not every run came to its final comparison: figures without a gain are the search's own.")
+    if any(not found.searched for found in runs) and any(found.searched for found in runs):
+        warnings.append("A map's best looks better than it is; a tune's is from fresh launches on unseen prompts.")
+    return Comparison(
+        rows=tuple(rows),
+        unit=first.objective.unit,
+        differs=differs,
+        same={name: text for name, text in facts[0].items() if name not in differs and text},
+        warnings=tuple(warnings),
+    )
+
+
+def comparison_picture(compared: Comparison) -> str:
+    """Bars of every run's default and best, with intervals."""
+    bars: list[tuple[str, Estimate, tuple[float, ...], str]] = []
+    for row in compared.rows:
+        if row.default:
+            bars.append((f"{_cut(row.label)}: default", row.default, row.samples[0], "d"))
+        if row.tuned and row.tuned != row.default:
+            bars.append(
+                (
+                    f"{_cut(row.label)}: tuned" if row.gain else f"{_cut(row.label)}: best",
+                    row.tuned,
+                    row.samples[1],
+                    "a",
+                )
+            )
+    return intervals(bars, compared.unit, "Default and best of every run, with 95% intervals", width=760)
+
+
+def comparison_markdown(compared: Comparison) -> str:
+    """The comparison as GitHub-flavoured Markdown, its picture beside it."""
+    names = list(compared.rows[0].figures)
+    lines = [
+        f"# {len(compared.rows)} runs compared",
+        "",
+        *(f"> {_cell(warning)}\n" for warning in compared.warnings),
+        "![default and best of every run, with 95% intervals](comparison.svg)",
+        "",
+        f"| run | {' | '.join((*compared.differs, *names))} |",
+        f"| --- |{' --- |' * len(compared.differs)}{' ---: |' * (len(names) - 1)} --- |",
+        *(
+            f"| {_cell(row.label)} | "
+            + " | ".join(_cell(text) for text in (*(row.facts[n] for n in compared.differs), *row.figures.values()))
+            + " |"
+            for row in compared.rows
+        ),
+        "",
+        *(f"- {_cell(row.label)}: {_cell(row.headline)}" for row in compared.rows),
+        "",
+        f"What differs: {', '.join(compared.differs) or 'nothing but the occasion'}.",
+        "The same in all:",
+        "",
+        *(f"- {name}: {_cell(text)}" for name, text in compared.same.items()),
+        "",
+        _NOTE,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def comparison_html(compared: Comparison) -> str:
+    """The comparison as one page without a request and without a script."""
+    return render("comparison.html.j2", compared=compared, picture=comparison_picture(compared), note=_NOTE)
+
+
+_NOTE = (
+    "Ratios to the first run are Welch's t on the logarithms of launch means. They know the noise of launches, "
+    "not that of occasions: two runs of one and the same thing on two days may differ by more."
+)
+
+
+def _facts(found: Findings) -> dict[str, str]:
+    header = found.ledger.header
+    model = header.model
+    return {
+        "device": str(header.device),
+        "engine": header.engine,
+        "engine version": header.engine_version or "",
+        "model": model.spec if model else "none",
+        "weights": model.weights if model else "",
+        "workload": header.workload.spec,
+        "objective": " under ".join([found.objective.name, *(limit.text for limit in found.objective.limits)]),
+        "command": header.command,
+        "infertune": header.infertune_version,
+        "day": header.created_at[:10],
+    }
+
+
+def _figures(found: Findings, ratio: Estimate | None, *, is_first: bool) -> dict[str, str]:
+    summary = found.summary
+    joules = (summary.default_economy.j_per_output_token, summary.candidate_economy.j_per_output_token)
+    grams = (summary.default_economy.co2e_g_per_million_tokens, summary.candidate_economy.co2e_g_per_million_tokens)
+    return {
+        f"default {found.objective.unit}": _estimate(summary.default),
+        f"best {found.objective.unit}": _estimate(summary.candidate),
+        "gain": _change(summary.gain) if summary.gain else "not confirmed",
+        "best to the first run's": "–" if is_first or ratio is None else _change(ratio),
+        "J/token, default → best": _arrow(joules),
+        "g CO₂e per million tokens": _arrow(grams),
+        "settings": settings_text(found.changed(summary.candidate_config)),
+    }
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "–"
+    return f"{format_rate(estimate.mean)} ({interval_text(estimate)})"
+
+
+def _change(ratio: Estimate) -> str:
+    if ratio.low is None or ratio.high is None:
+        return format_percent(ratio.mean)
+    return f"{format_percent(ratio.mean)} ({format_percent(ratio.low)} to {format_percent(ratio.high)})"
+
+
+def _arrow(pair: tuple[float | None, float | None]) -> str:
+    return " → ".join("–" if value is None else f"{value:.3g}" for value in pair) if any(pair) else "–"
+
+
+def _ratio(new: Sequence[float], base: Sequence[float]) -> Estimate | None:
+    return unpaired_ratio(new, base) if new and base else None
+
+
+def _labels(runs: Sequence[Findings]) -> list[str]:
+    """The folders' names, with as much of their paths as tells them apart."""
+    parts = [found.ledger.folder.resolve().parts for found in runs]
+    for depth in range(1, max(map(len, parts)) + 1):
+        labels = ["/".join(part[-depth:]) for part in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [f"{number}: {part[-1]}" for number, part in enumerate(parts, start=1)]
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= 34 else f"{label[:16]}…{label[-17:]}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("`", "'").replace("<", "&lt;").replace("\n", " ")

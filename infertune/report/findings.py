@@ -1,0 +1,69 @@
+"""Everything that a report says about a run, computed once from its ledger."""
+
+from dataclasses import dataclass
+
+from infertune.knobs import Config
+from infertune.landscape import Effects, Point, Terrain, knob_effects, pareto_front, survey
+from infertune.ledger import Ledger
+from infertune.objective import Objective
+from infertune.search.importance import Importance, ped_anova
+from infertune.summary import Summary, summarise
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A run and what was found in it.
+
+    Attributes:
+        ledger: The run.
+        objective: What it was tuned for.
+        summary: The answer.
+        terrain: The landscape's shape.
+        effects: What each knob does, None with too few configurations.
+        importance: Which knobs decide being among the best, None with too few configurations.
+        front: Throughput against energy; empty without energy.
+    """
+
+    ledger: Ledger
+    objective: Objective
+    summary: Summary
+    terrain: Terrain
+    effects: Effects | None
+    importance: Importance | None
+    front: tuple[Point, ...]
+
+    @property
+    def searched(self) -> bool:
+        """Whether there was a search and a comparison: not in a landscape or a bench."""
+        return self.ledger.header.command == "tune"
+
+    @property
+    def knobs_that_matter(self) -> tuple[str, ...]:
+        """Names of the varied knobs: by their effect over the whole landscape, then in the space's order."""
+        known = [effect.knob for effect in self.effects.effects] if self.effects else []
+        known = known or list(self.importance.shares if self.importance else ())
+        return tuple(dict.fromkeys((*known, *(knob.name for knob in self.terrain.knobs))))
+
+    def figure_of(self, score: float) -> float:
+        """The objective's figure that a score stands for."""
+        return self.objective.figure_of(score)
+
+    def changed(self, config: Config) -> Config:
+        """What differs from the run's default."""
+        default = self.summary.default_config
+        return Config({name: value for name, value in config.root.items() if value != default.root.get(name)})
+
+
+def find(ledger: Ledger, objective: Objective) -> Findings:
+    """Compute everything that reports show."""
+    terrain = survey(ledger, objective)
+    results = [(spot.config, spot.score) for spot in terrain.measured]
+    return Findings(
+        ledger=ledger,
+        objective=objective,
+        summary=summarise(ledger, objective),
+        terrain=terrain,
+        effects=knob_effects(terrain.knobs, terrain.measured),
+        importance=ped_anova(terrain.knobs, results),
+        front=tuple(pareto_front(ledger.trials)),
+    )

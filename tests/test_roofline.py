@@ -1,0 +1,172 @@
+"""The roofline: what is known of devices, the shape of its curve, and how it follows what is measured."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infertune.device import Device
+from infertune.knobs import Int, SearchSpace, doubling
+from infertune.models import Model
+from infertune.roofline import Array, Demand, Roofline, demand_of, peaks_of
+from infertune.workload import Workload, parse_workload
+from tests.builders import CPU, config
+
+GIB = 1024**3
+SLOTS = doubling(1, 1024)
+OF = SearchSpace((Int("slots", SLOTS, 8, is_concurrency=True), Int("block", (16, 32), 16)))
+DEMAND = Demand(weights_s=0.005, cache_s=0.00002, compute_s=0.00003, prefill_s=0.0, overhead_s=0.002, room=math.inf)
+SEVEN_B = Model(
+    spec="builtin:qwen2.5-7b", name="qwen2.5-7b", path="nowhere", weights="dummy", config_hash="ab12",
+    parameters=7_600_000_000, active_parameters=7_600_000_000, parameter_bytes=15_200_000_000,
+    kv_bytes_per_token=57_344, context_tokens=32768, vocab_size=152064, dtype="bfloat16",
+)  # fmt: skip
+
+
+def gpu(name: str, count: int = 1, gib: int = 80) -> Device:
+    return Device(kind="gpu", name=name, count=count, memory_bytes=gib * GIB, cores=16)
+
+
+def rates(roofline: Roofline, slots: tuple[int, ...] = SLOTS) -> Array:
+    """Predicted tokens per second, up to a factor."""
+    return np.exp(roofline.predict([config(slots=s, block=16) for s in slots]))
+
+
+def demand(device: Device, workload: str | Workload = "synthetic:in=512,out=128", model: Model = SEVEN_B) -> Demand:
+    of = parse_workload(workload) if isinstance(workload, str) else workload
+    return demand_of(model, device, of, peaks_of(device))
+
+
+@pytest.mark.parametrize(
+    ("name", "gb_per_s", "tflop_per_s"),
+    [
+        ("NVIDIA H100 80GB HBM3", 3350, 989),
+        ("NVIDIA H100 PCIe", 2000, 756),
+        ("NVIDIA H100 NVL", 3900, 835),
+        ("NVIDIA H200", 4800, 989),
+        ("NVIDIA A100-SXM4-80GB", 2039, 312),
+        ("NVIDIA A100-SXM4-40GB", 1555, 312),
+        ("NVIDIA L4", 300, 121),
+        ("NVIDIA L40S", 864, 362),
+        ("NVIDIA L40", 864, 181),
+        ("NVIDIA A10G", 600, 70),
+        ("Tesla T4", 320, 65),
+        ("NVIDIA GeForce RTX 4090", 1008, 165),
+    ],
+)
+def test_peaks_are_those_of_the_board_of_that_name(name: str, gb_per_s: int, tflop_per_s: int) -> None:
+    peaks = peaks_of(gpu(name))
+    assert (peaks.bytes_per_s, peaks.flop_per_s) == (gb_per_s * 1e9, tflop_per_s * 1e12)
+
+
+def test_several_boards_have_their_peaks_together() -> None:
+    one, four = peaks_of(gpu("NVIDIA L4")), peaks_of(gpu("NVIDIA L4", count=4))
+    assert (four.bytes_per_s, four.flop_per_s) == (4 * one.bytes_per_s, 4 * one.flop_per_s)
+    assert four.overhead_s == one.overhead_s
+
+
+def test_an_unknown_board_gets_something_between_those_known() -> None:
+    unknown = peaks_of(gpu("NVIDIA X9000"))
+    assert peaks_of(gpu("Tesla T4")).bytes_per_s < unknown.bytes_per_s < peaks_of(gpu("NVIDIA H100")).bytes_per_s
+
+
+def test_a_processors_peaks_are_measured() -> None:
+    peaks = peaks_of(CPU)
+    assert 1e8 < peaks.bytes_per_s < 1e13
+    assert 1e8 < peaks.flop_per_s < 1e15
+
+
+def test_what_a_token_needs_follows_from_the_sizes() -> None:
+    need = demand(gpu("NVIDIA H100 80GB HBM3"))
+    assert need.weights_s == pytest.approx(15.2e9 / 3.35e12)
+    assert need.compute_s == pytest.approx(2 * 7.6e9 / 989e12)
+    assert need.cache_s == pytest.approx(57_344 * (512 + 64) / 3.35e12)
+    assert need.prefill_s == pytest.approx(need.compute_s * 512 / 128)
+
+
+def test_room_is_the_requests_whose_cache_fits_beside_the_weights() -> None:
+    need = demand(gpu("NVIDIA H100 80GB HBM3"))
+    assert need.room == pytest.approx((0.9 * 80 * GIB - 15.2e9) / (57_344 * (512 + 128)))
+    assert demand(gpu("NVIDIA H100 80GB HBM3", count=2)).room > 2 * need.room
+    assert demand(gpu("NVIDIA L4", gib=8)).room == 1.0, "a model that does not fit at all still has one request"
+
+
+def test_a_text_that_is_not_tokenized_yet_counts_by_its_length(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(f'{{"prompt": "{n:0400d}", "output_tokens": 50}}\n' for n in range(40)))
+    texts = demand(gpu("NVIDIA L4"), parse_workload(f"jsonl:{path}"))
+    lengths = demand(gpu("NVIDIA L4"), "synthetic:in=100,out=50")
+    assert texts == lengths
+
+
+def test_more_requests_together_never_bring_less_and_saturate() -> None:
+    curve = rates(Roofline(OF, DEMAND))
+    gains = curve[1:] / curve[:-1]
+    assert (gains >= 1).all() and (gains < 2).all()
+    assert gains[0] > 1.8 and gains[-1] < 1.1
+    assert (np.diff(gains) <= 1e-9).all()
+
+
+def test_requests_that_have_no_room_bring_nothing() -> None:
+    curve = dict(zip(SLOTS, rates(Roofline(OF, replace(DEMAND, room=100.0))), strict=True))
+    assert curve[64] < curve[128] == curve[256] == curve[1024]
+
+
+def test_long_prompts_make_concurrency_matter_less() -> None:
+    short, long = (rates(Roofline(OF, replace(DEMAND, prefill_s=prefill_s))) for prefill_s in (0.0, 0.01))
+    assert long[-1] / long[0] < short[-1] / short[0]
+
+
+def test_of_two_knobs_for_concurrency_the_lower_one_holds() -> None:
+    of = SearchSpace(tuple(Int(name, SLOTS, 8, is_concurrency=True) for name in ("slots", "batch")))
+    low, high, lopsided = Roofline(of, DEMAND).predict(
+        [config(slots=4, batch=4), config(slots=256, batch=256), config(slots=4, batch=256)]
+    )
+    assert lopsided == low < high
+
+
+def test_without_a_knob_for_concurrency_it_predicts_nothing() -> None:
+    of = SearchSpace((Int("block", (16, 32, 64), 16),))
+    roofline = Roofline(of, DEMAND)
+    points = list(of.grid())
+    roofline.fit(points, np.array([1.0, 2.0, 3.0]))
+    assert len(set(roofline.predict(points))) == 1
+
+
+@pytest.mark.parametrize(("share", "overhead"), [(0.4, 1.0), (0.8, 6.0), (0.9, 0.3)])
+def test_the_knee_of_what_is_measured_is_recovered(share: float, overhead: float) -> None:
+    """Another device than was guessed: five measurements put the curve right, between them and beyond."""
+
+    def true_rate(slots: float) -> float:
+        memory_s = (DEMAND.weights_s + slots * DEMAND.cache_s) / share
+        return slots / (max(memory_s, slots * DEMAND.compute_s / 0.5) + DEMAND.overhead_s * overhead)
+
+    measured = (1, 8, 32, 128, 512)
+    roofline = Roofline(OF, DEMAND)
+    truth = np.log([true_rate(s) for s in SLOTS])
+
+    def misfit() -> float:
+        wrong = np.log(rates(roofline)) - truth
+        return float(np.abs(wrong - wrong.mean()).max())
+
+    guessed = misfit()
+    roofline.fit([config(slots=s, block=16) for s in measured], np.log([true_rate(s) for s in measured]) + 3.0)
+    assert misfit() < 0.2
+    assert misfit() < 0.6 * guessed
+
+
+def test_one_number_of_requests_tells_nothing_of_the_curve() -> None:
+    roofline = Roofline(OF, DEMAND)
+    before = rates(roofline)
+    roofline.fit([config(slots=8, block=16), config(slots=8, block=32)], np.array([2.0, 3.0]))
+    assert rates(roofline).tolist() == before.tolist()
+
+
+def test_strange_measurements_leave_a_curve_that_still_rises() -> None:
+    roofline = Roofline(OF, DEMAND)
+    points = [config(slots=s, block=16) for s in (1, 16, 256)]
+    roofline.fit(points, np.array([9.0, 1.0, -9.0]))
+    assert np.isfinite(rates(roofline)).all()
+    assert (np.diff(rates(roofline)) >= 0).all()
