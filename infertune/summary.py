@@ -48,6 +48,7 @@ class Summary(Frozen):
         candidate_samples: One figure a launch, paired with the default's.
         ported_config: What was best elsewhere, for a run that started from there.
         ported: It over the final comparison's launches; None where it was not in it.
+        ported_samples: One figure a launch, paired with the default's.
         ported_gain: Ratio ported / default.
         retuned_gain: Ratio candidate / ported; None where they are the same.
         trials: How many trials there were in all.
@@ -71,6 +72,7 @@ class Summary(Frozen):
     candidate_samples: tuple[float, ...] = ()
     ported_config: Config | None = None
     ported: Estimate | None = None
+    ported_samples: tuple[float, ...] = ()
     ported_gain: Estimate | None = None
     retuned_gain: Estimate | None = None
     trials: int
@@ -109,6 +111,7 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         candidate_samples=tuple(new),
         ported_config=ledger.header.ported,
         ported=log_t_interval(ported) if ported else None,
+        ported_samples=ported,
         ported_gain=paired_ratio(ported, base) if ported else None,
         retuned_gain=paired_ratio(new, ported) if ported and candidate != ledger.header.ported else None,
         trials=len(trials),
@@ -199,7 +202,7 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
     candidates = compared - {ported} or compared
     if len(candidates) != 1:
         return None
-    candidate = candidates.pop()
+    candidate = next(iter(candidates))
     whole = [found for _, found in sorted(by_round.items()) if {default, *compared} <= found.keys()]
     if len(whole) < 2:
         return None

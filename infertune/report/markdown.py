@@ -43,6 +43,7 @@ def to_markdown(found: Findings) -> str:
         name: f"![{_cell(caption)}]({PICTURES}/{name}.svg)" for name, (caption, _) in pictures.drawn(found).items()
     }
     tuned = summary.answer == "better" and found.searched
+    ported_apart = summary.ported is not None and summary.ported_config != summary.candidate_config
     lines = [
         f"# {header.engine} {_cell(model.name if model else 'simulated')} on {_cell(str(header.device))}",
         "",
@@ -51,7 +52,7 @@ def to_markdown(found: Findings) -> str:
         f"| | {summary.unit} | 95% interval | launches |",
         "| --- | ---: | ---: | ---: |",
         _estimate_row("default", summary.default),
-        *([_estimate_row("ported", summary.ported)] if summary.ported else []),
+        *([_estimate_row("ported", summary.ported)] if ported_apart else []),
         _estimate_row("tuned" if tuned else "best candidate", summary.candidate),
         "",
         *_shown(shown, "answer"),

@@ -119,7 +119,7 @@ def answer_rows(found: Findings) -> list[tuple[str, str, str, str]]:
     """Name, figure, interval and launches of the default and the candidate."""
     summary = found.summary
     rows = [("default", summary.default)]
-    if summary.ported:
+    if summary.ported and summary.ported_config != summary.candidate_config:
         rows.append(("ported", summary.ported))
     if summary.candidate_config != summary.default_config or summary.default is None:
         rows.append(("tuned" if summary.answer == "better" and summary.gain else "best candidate", summary.candidate))

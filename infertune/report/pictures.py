@@ -32,8 +32,8 @@ def answer(found: Findings) -> str:
     rows: list[tuple[str, Estimate, tuple[float, ...], str]] = []
     if summary.default:
         rows.append(("default", summary.default, summary.default_samples, "d"))
-    if summary.ported:
-        rows.append(("ported", summary.ported, (), "o"))
+    if summary.ported and summary.ported_config != summary.candidate_config:
+        rows.append(("ported", summary.ported, summary.ported_samples, "o"))
     if summary.candidate and (summary.candidate_config != summary.default_config or not rows):
         name = "tuned" if summary.answer == "better" and summary.gain else "best"
         rows.append((name, summary.candidate, summary.candidate_samples, "g" if name == "tuned" else "a"))
@@ -47,7 +47,7 @@ def intervals(rows: list[tuple[str, Estimate, tuple[float, ...], str]], unit: st
     if not rows:
         drawing.text(20, 60, "nothing was measured", "quiet")
         return str(drawing)
-    top = 1.04 * max(max(e.high or e.mean, *samples) for _, e, samples, _ in rows)
+    top = 1.04 * max(max((e.high or e.mean, *samples)) for _, e, samples, _ in rows)
     bottom = 12 + 52 * len(rows)
 
     def x(value: float) -> float:
