@@ -22,7 +22,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint docker/*.Dockerfile
-	$(BIN)/pytest -q -m "$(NO_ENGINES)"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "$(NO_ENGINES)"
 
 test: $(VENV)/.test
 	$(BIN)/pytest -q

@@ -1,4 +1,4 @@
-"""`tune --from`: what was best elsewhere is tried first, launched in turn at the end, and reported with its interval."""
+"""`tune --from`: what was best elsewhere is tried first, launched in turn at the end, and reported with intervals."""
 
 import json
 import shutil
