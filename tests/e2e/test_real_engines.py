@@ -30,7 +30,9 @@ def _check(found: dict[str, object], folder: Path, engine: str) -> None:
     if found["answer"] == "better":
         assert len(profile.samples) == len(profile.default_samples) == 2
         assert profile.gain is not None and profile.gain[1] > 1
-    assert Path(str(found["report"])).read_text().startswith(f"# {engine} tiny")
+    report = Path(str(found["report"]))
+    assert report.name == "report.html" and report.read_text().startswith("<!doctype html>")
+    assert report.with_suffix(".md").read_text().startswith(f"# {engine} tiny")
     lines = (folder / "run" / "trials.jsonl").read_text().splitlines()
     trials = [json.loads(line) for line in lines[1:-1]]
     searched = [trial for trial in trials if trial["phase"] == "search"]

@@ -75,11 +75,18 @@ def of_table(table: Path) -> Problem:
         rows[config].append((int(row["round"]), Run(rate, float(row["launch_s"]), float(row["run_s"]))))
     runs = _without_drift(rows)
     rates = {config: [run.rate for run in found if run.rate] for config, found in runs.items()}
+    true = _shrunk({config: found for config, found in rates.items() if found})
+    noise = _residuals(rates)
+
+    def run(config: Config, rng: random.Random) -> Run:
+        drawn = rng.choice(runs[config])
+        return drawn if drawn.rate is None else replace(drawn, rate=true[config] * math.exp(rng.choice(noise)))
+
     return Problem(
         name=table.name.removesuffix(".csv.gz"),
         space=SearchSpace(knobs, constraints=_rules(knobs)),
-        true=_shrunk({config: found for config, found in rates.items() if found}),
-        run=lambda config, rng: rng.choice(runs[config]),
+        true=true,
+        run=run,
         once={config: found[0] for config, found in runs.items()},
         header=header,
     )
@@ -98,6 +105,16 @@ def _without_drift(rows: dict[Config, list[tuple[int, Run]]]) -> dict[Config, li
         config: [replace(run, rate=run.rate and run.rate / math.exp(drift[number])) for number, run in found]
         for config, found in rows.items()
     }
+
+
+def _residuals(rates: dict[Config, list[float]]) -> list[float]:
+    """How far the logarithms of repeats lie from their own mean, widened for the degree of freedom that it took."""
+    found = []
+    for repeats in rates.values():
+        if len(repeats) > 1:
+            wider = math.sqrt(len(repeats) / (len(repeats) - 1))
+            found += [wider * (math.log(rate) - _log_mean(repeats)) for rate in repeats]
+    return found
 
 
 def _shrunk(rates: dict[Config, list[float]]) -> dict[Config, float]:

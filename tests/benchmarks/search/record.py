@@ -49,6 +49,8 @@ def main() -> None:
     with gzip.GzipFile(RECORDED / f"{arguments.name}.csv.gz", "wb", mtime=0) as file:
         file.write(text.encode())
     header = ledger.header.model_dump(mode="json", include=_KEPT)
+    header["request"].pop("out", None)  # folders of the machine that recorded it mean nothing elsewhere
+    header["model"]["path"] = header["model"]["name"]
     (RECORDED / f"{arguments.name}.json").write_text(json.dumps(header, indent=1) + "\n")
 
 
