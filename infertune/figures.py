@@ -131,7 +131,7 @@ def economy(launches: Sequence[Measurement], prices: Prices) -> Economy:
     """What a configuration costs, from its launches."""
     if not launches:
         return Economy(basis="not measured")
-    carbon = launches[0].windows[0].energy.co2e_factor
+    energy = launches[0].windows[0].energy
     return Economy(
         j_per_output_token=_mean(map(j_per_output_token, launches)),
         net_j_per_output_token=_mean(map(net_j_per_output_token, launches)),
@@ -139,7 +139,7 @@ def economy(launches: Sequence[Measurement], prices: Prices) -> Economy:
         co2e_g_per_million_tokens=_mean(map(co2e_g_per_million_tokens, launches)),
         cost_per_million_tokens=_mean(cost_per_million_tokens(launch, prices) for launch in launches),
         basis=energy_basis(launches[0]),
-        carbon=carbon or "no --country or --carbon-intensity given",
+        carbon=energy.co2e_factor or energy.reason.rpartition("CO₂ unknown: ")[2] or "unknown",
     )
 
 

@@ -42,6 +42,7 @@ _FAULTS = (
     "no fault", "oom at load", "oom in run", "rejected", "exception", "segfault", "exit", "hang at load",
     "hang at warmup", "hang in run", "short answer", "nan",
 )  # fmt: skip
+_NO_CO2 = "simulated; CO₂ unknown: the energy is simulated"
 
 
 class FakeOutOfMemoryError(Exception):
@@ -236,7 +237,7 @@ class _SimulatedMeter:
 
     def end(self) -> Reading:
         """As simulated; labelled modelled, for nothing was measured."""
-        return Reading(Energy(gpu_j=self.gpu_j, gpu_idle_w=120.0, gpu_source="modelled", reason="simulated"))
+        return Reading(Energy(gpu_j=self.gpu_j, gpu_idle_w=120.0, gpu_source="modelled", reason=_NO_CO2))
 
     def close(self) -> None:
         """Nothing to close."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.benchmarks.delayed_worker import delayed_python
 
 _BATCH_SIZE = 16
+_SETTINGS = {"batch_size": _BATCH_SIZE, "dtype": "float32", "threads": 1}  # fast and steady on every processor
 _OUTPUT_TOKENS = 32
 _WORKLOAD = f"synthetic:in=32-128,out={_OUTPUT_TOKENS}"
 _DELAY_WORTH = 0.15
@@ -59,16 +60,20 @@ def main() -> None:
 def make_profile(folder: Path, window: str) -> Path:
     """A profile of one configuration, from the shortest tune that there is."""
     places = ["--out", str(folder / "tune"), "--profiles", str(folder / "profiles"), "--window", window]
-    knobs = ["--set", f"batch_size={_BATCH_SIZE}", "--trials", "1", "--workload", _WORKLOAD]
-    return Path(str(run("tune", "builtin:tiny", "--engine", "hf", *knobs, *places, "--json")["profile"]))
+    return Path(str(run("tune", *job_of(), "--trials", "1", *places, "--json")["profile"]))
 
 
 def delay_of(folder: Path, window: str, worth: float) -> float:
     """Seconds that make every batch so much longer that a share of the throughput is lost, from three launches."""
-    job = ["builtin:tiny", "--engine", "hf", "--set", f"batch_size={_BATCH_SIZE}", "--workload", _WORKLOAD]
-    found = run("bench", *job, "--launches", "3", "3", "--window", window, "--out", str(folder / "bench"), "--json")
+    found = run("bench", *job_of(), "--launches", "3", "3", "--window", window, "--out", str(folder / "bench"), "--json")
     batch_s = _BATCH_SIZE * _OUTPUT_TOKENS / found["output_tokens_per_s"]["mean"]  # type: ignore[index]
     return batch_s * (1 / (1 - worth) - 1)
+
+
+def job_of() -> list[str]:
+    """What is measured, as arguments."""
+    settings = [word for name, value in _SETTINGS.items() for word in ("--set", f"{name}={value}")]
+    return ["builtin:tiny", "--engine", "hf", *settings, "--workload", _WORKLOAD]
 
 
 def run(*arguments: str) -> dict[str, object]:

@@ -1,0 +1,39 @@
+"""The search on the recorded landscapes, guarded: what README promises of it, over fewer seeds."""
+
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import pytest
+
+from tests.benchmarks.search.__main__ import problems_here, run_one
+
+_SEEDS = range(12)
+_RECORDED = [name for name, problem in problems_here().items() if problem.header]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _RECORDED)
+def test_a_recorded_landscape_is_within_a_percent_of_its_best_after_12_trials(name: str) -> None:
+    with ProcessPoolExecutor(2) as pool:
+        runs = {
+            strategy: list(pool.map(partial(run_one, problem=name, strategy=strategy, trials=12), _SEEDS))
+            for strategy in ("ours", "Optuna TPE", "random")
+        }
+    regrets = {
+        strategy: {n: statistics.mean(run[n - 1].regret for run in found) for n in (8, 12)}
+        for strategy, found in runs.items()
+    }
+    print(f"{name}: mean regret " + str(regrets))
+    assert regrets["ours"][8] < 0.04 and regrets["ours"][12] < 0.015
+    for other in ("Optuna TPE", "random"):
+        assert all(regrets["ours"][n] < regrets[other][n] + 0.005 for n in (8, 12))
+
+
+def test_the_landscapes_are_whole() -> None:
+    """At least 150 configurations, each measured three times or known to fail."""
+    assert len(_RECORDED) >= 2
+    for name in _RECORDED:
+        problem = problems_here()[name]
+        assert len(problem.once) >= 150 and len(problem.true) >= 0.5 * len(problem.once)
+        assert all(run.launch_s >= 0 and run.run_s > 0 for run in problem.once.values() if run.rate)
