@@ -65,7 +65,9 @@ def make_profile(folder: Path, window: str) -> Path:
 
 def delay_of(folder: Path, window: str, worth: float) -> float:
     """Seconds that make every batch so much longer that a share of the throughput is lost, from three launches."""
-    found = run("bench", *job_of(), "--launches", "3", "3", "--window", window, "--out", str(folder / "bench"), "--json")
+    found = run(
+        "bench", *job_of(), "--launches", "3", "3", "--window", window, "--out", str(folder / "bench"), "--json"
+    )
     batch_s = _BATCH_SIZE * _OUTPUT_TOKENS / found["output_tokens_per_s"]["mean"]  # type: ignore[index]
     return batch_s * (1 / (1 - worth) - 1)
 
