@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("table")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--model", help="where the model is now, if it was a folder")
+    parser.add_argument("--out", type=Path, help="keep the run in this folder")
     arguments = parser.parse_args()
     problem = of_table(RECORDED / f"{arguments.table}.csv.gz")
     asked = json.loads((RECORDED / f"{arguments.table}.json").read_text())["request"]
@@ -32,7 +33,7 @@ def main() -> None:
     if arguments.model:
         flags["model"] = arguments.model
     with tempfile.TemporaryDirectory() as folder:
-        flags.update(out=Path(folder) / "run", profiles=Path(folder) / "profiles")
+        flags.update(out=arguments.out or Path(folder) / "run", profiles=Path(folder) / "profiles")
         started = time.perf_counter()
         study = tune_request(make_request(TuneRequest, flags))
         took_s = time.perf_counter() - started
