@@ -6,7 +6,7 @@ from pathlib import Path
 from infertune.engines import export_served
 from infertune.engines.base import Served
 from infertune.errors import UsageError
-from infertune.landscape import EXPLORING, PLACES, pareto_front, point_on
+from infertune.landscape import PLACES, pareto_front, point_on
 from infertune.ledger import Ledger
 from infertune.measurement import describe
 from infertune.objective import Objective, objective_of
@@ -15,6 +15,7 @@ from infertune.report import Findings, find, write_comparison, write_found
 from infertune.request import JobRequest, TuneRequest, make_request
 from infertune.search.export import Result, export_study
 from infertune.summary import summarise
+from infertune.trial import EXPLORING
 
 
 def report_again(folder: Path) -> tuple[Findings, Path]:
@@ -112,7 +113,7 @@ def profile_from(source: Path, place: str | None = None) -> Profile:
     objective = _objective(ledger)
     if chosen is None:
         return profile_of(ledger, summarise(ledger, objective), objective.name)
-    return profile_at(ledger, point_on(pareto_front(ledger.trials), chosen).config, objective)
+    return profile_at(ledger, point_on(pareto_front(ledger.trials, objective), chosen).config, objective)
 
 
 def export_profile(profile: Profile, form: str | None = None) -> str:

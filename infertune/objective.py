@@ -127,9 +127,9 @@ def objective_of(request: JobRequest) -> Objective:
     Raises:
         UsageError: As `get_objective`.
     """
-    if not isinstance(request, TuneRequest):
-        return get_objective("throughput")
     prices = Prices(per_hour=request.price_per_hour, per_kwh=request.price_per_kwh)
+    if not isinstance(request, TuneRequest):
+        return get_objective("throughput", (), prices)
     return get_objective(request.objective, request.slo, prices)
 
 

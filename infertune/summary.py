@@ -12,7 +12,7 @@ from infertune.ledger import Ledger
 from infertune.measurement import Frozen, describe
 from infertune.objective import Objective
 from infertune.stats import Estimate, geometric_mean, log_t_interval, paired_ratio
-from infertune.trial import Trial
+from infertune.trial import EXPLORING, Trial
 
 Answer = Literal[
     "better",
@@ -36,12 +36,13 @@ class Summary(Frozen):
     """The answer of a tune.
 
     Attributes:
-        answer: In one phrase; `unconfirmed` where the run ended before the final comparison.
+        answer: In one phrase; `unconfirmed` where there was no final comparison.
         unit: Of the figures.
-        default_config: The engine's default.
+        default_config: The engine's default, with what the request set.
         best_config: The recommended configuration: the default's unless another was shown to be better.
         candidate_config: The fastest found, whether or not it was shown to be better.
-        default: The default over launches on unseen prompts; the search's own samples while unconfirmed.
+        default: The default over launches on unseen prompts; without a final comparison those of the confirmation, and
+            without that the search's own.
         candidate: The same of the candidate.
         gain: Ratio candidate / default over pairs of launches; None while unconfirmed.
         default_samples: One figure a launch.
@@ -89,12 +90,14 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
     trials = ledger.trials
     default = default_config(ledger)
     final = final_rounds(ledger, objective)
-    candidate = final.candidate if final else best_searched(trials, objective) or default
+    candidate = final.candidate if final else _best_without_final(ledger, objective)
+    phases: Sequence[str] = ("final",)
     if final:
         new, base = list(final.candidate_samples), list(final.default_samples)
         gain = paired_ratio(new, base)
     else:
-        new, base = figures(trials, candidate, objective), figures(trials, default, objective)
+        phases = _best_known(trials, candidate, default)
+        new, base = (figures(trials, config, objective, phases) for config in (candidate, default))
         gain = None
     ported = final.ported_samples if final else ()
     answer = _answer(ledger, gain, objective, have_default=bool(base))
@@ -116,8 +119,8 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         retuned_gain=paired_ratio(new, ported) if ported and candidate != ledger.header.ported else None,
         trials=len(trials),
         failures=tuple(_failure_line(trial) for trial in trials if trial.measurement is None),
-        default_economy=_economy(trials, default, objective, final=final is not None),
-        candidate_economy=_economy(trials, candidate, objective, final=final is not None),
+        default_economy=_economy(trials, default, objective, phases),
+        candidate_economy=_economy(trials, candidate, objective, phases),
         launches=len({trial.launch_number for trial in trials}),
         launch_s=sum(trial.launch_s for trial in trials),
         run_s=sum(trial.run_s for trial in trials),
@@ -125,21 +128,21 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
 
 
 def default_config(ledger: Ledger) -> Config:
-    """The engine's default configuration, which is also the first trial."""
+    """The engine's default configuration with what the request set, which is also the first trial."""
     return Config({knob.name: knob.default for knob in ledger.header.space.knobs})
 
 
 def figures(
-    trials: Sequence[Trial], config: Config, objective: Objective, phases: Sequence[str] = ("search", "grid", "bench")
+    trials: Sequence[Trial], config: Config, objective: Objective, phases: Sequence[str] = EXPLORING
 ) -> list[float]:
-    """One figure for every trial of a configuration that was measured in some phases."""
-    found = []
+    """One figure for every launch on which a configuration was measured in some phases, in order."""
+    found: dict[int, list[float]] = defaultdict(list)
     for trial in trials:
         if trial.phase in phases and trial.config == config and trial.measurement is not None:
             figure = objective.figure(trial.measurement)
             if figure is not None:
-                found.append(figure)
-    return found
+                found[trial.launch_number].append(figure)
+    return [geometric_mean(values) if len(values) > 1 else values[0] for values in found.values()]
 
 
 def ranked(trials: Sequence[Trial], objective: Objective) -> list[tuple[Config, float]]:
@@ -210,8 +213,24 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
     return FinalRounds(candidate, samples[candidate], samples[default], samples.get(ported, ()) if ported else ())
 
 
-def _economy(trials: Sequence[Trial], config: Config, objective: Objective, *, final: bool) -> Economy:
-    phases = ("final",) if final else ("search", "grid", "bench")
+def _best_without_final(ledger: Ledger, objective: Objective) -> Config:
+    """The best so far; where a whole tune ended because the default won, what came nearest to it."""
+    default = default_config(ledger)
+    beaten = ledger.header.command == "tune" and ledger.ending is not None
+    for order in (confirmed(ledger.trials, objective), ranked(ledger.trials, objective)):
+        for config, _ in order:
+            if not beaten or config != default:
+                return config
+    return default
+
+
+def _best_known(trials: Sequence[Trial], *configs: Config) -> Sequence[str]:
+    """The confirmation, if all configurations were measured in it, else what explored."""
+    there = {trial.config for trial in trials if trial.phase == "confirm" and trial.measurement}
+    return ("confirm",) if there.issuperset(configs) else EXPLORING
+
+
+def _economy(trials: Sequence[Trial], config: Config, objective: Objective, phases: Sequence[str]) -> Economy:
     launches = [t.measurement for t in trials if t.config == config and t.phase in phases and t.measurement]
     return economy(launches, objective.prices)
 
@@ -227,7 +246,7 @@ def _answer(ledger: Ledger, gain: Estimate | None, objective: Objective, *, have
     if gain is not None and gain.low is not None and gain.high is not None:
         worst_end = gain.high if objective.lower_is_better else gain.low
         return "better" if objective.better(worst_end, 1.0) else "no better than the default"
-    if ledger.ending is None:
+    if ledger.ending is None or ledger.header.command != "tune":
         return "unconfirmed"
     return "no better than the default" if have_default else "the default cannot run here"
 

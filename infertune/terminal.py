@@ -135,7 +135,7 @@ def print_study(console: Console, study: Study) -> None:
 
 def print_findings(console: Console, found: Findings) -> None:
     """A report's numbers: the answer, and the landscape in words."""
-    _print_answer(console, found.summary, headline(found), found.changed(found.summary.candidate_config))
+    _print_answer(console, found.summary, headline(found), found.to_set(found.advised))
     lines = [*importance_sentences(found), cliff_sentence(found), *plateau_sentences(found), peak_sentence(found)]
     for line in lines if found.terrain.knobs else ():
         console.print(f"- {escape(line)}", highlight=False)

@@ -9,6 +9,7 @@ from infertune.knobs import Config
 from infertune.measurement import Frozen, Measurement, Outcome
 
 Phase = Literal["search", "confirm", "final", "grid", "bench", "base", "new"]
+EXPLORING: tuple[Phase, ...] = ("search", "grid", "bench")
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,16 @@ def test_no_better_where_the_search_itself_found_nothing() -> None:
     assert found.default is not None and (found.default.mean, found.default.n) == (pytest.approx(100), 1)
 
 
+def test_where_the_default_won_the_confirmation_its_figures_are_told_and_not_the_searchs() -> None:
+    rows: list[Row] = [
+        ("confirm", n, config, rate + n) for n in range(3) for config, rate in ((DEFAULT, 110.0), (FOUR, 100.0))
+    ]
+    found = summary(*SEARCH, *rows)
+    assert (found.answer, found.gain) == ("no better than the default", None)
+    assert (found.best_config, found.candidate_config) == (DEFAULT, FOUR)
+    assert found.default_samples == (110, 111, 112) and found.candidate_samples == (100, 101, 102)
+
+
 def test_unconfirmed_while_the_run_has_not_ended() -> None:
     found = summary(*SEARCH, ended=None)
     assert (found.answer, found.best_config, found.gain) == ("unconfirmed", FOUR, None)

@@ -50,6 +50,16 @@ def installed_version(name: str, python: Path | None = None) -> str | None:
         return None
 
 
+def forms_of(name: str) -> tuple[str, ...]:
+    """What `profile export --as` takes for an engine.
+
+    Raises:
+        UsageError: There is no such engine.
+    """
+    forms: tuple[str, ...] = getattr(_factory(name), "forms", ())
+    return forms
+
+
 def export_served(name: str, served: Served | None, form: str) -> str:
     """A configuration in one of an engine's own forms.
 
@@ -63,7 +73,7 @@ def export_served(name: str, served: Served | None, form: str) -> str:
     """
     factory = _factory(name)
     # Of the class, since making a replay engine takes a table; engines older than `export` have none.
-    forms: tuple[str, ...] = getattr(factory, "forms", ())
+    forms = forms_of(name)
     if form not in forms or served is None:
         there = f"there are {', '.join(forms)}" if forms else "leave --as out: it has no other form than the profile"
         raise UsageError(f"--as {form}: no such form for the engine {name}; {there}")

@@ -2,10 +2,10 @@
 
 from infertune.landscape.effects import Effect, Effects, Interaction, knob_effects
 from infertune.landscape.front import PLACES, Place, Point, pareto_front, point_on
-from infertune.landscape.shape import EXPLORING, survey
+from infertune.landscape.shape import survey
 from infertune.landscape.terrain import Noise, Peak, Plateau, Span, Spot, Step, Terrain
 
 __all__ = [
-    "EXPLORING", "PLACES", "Effect", "Effects", "Interaction", "Noise", "Peak", "Place", "Plateau", "Point", "Span",
+    "PLACES", "Effect", "Effects", "Interaction", "Noise", "Peak", "Place", "Plateau", "Point", "Span",
     "Spot", "Step", "Terrain", "knob_effects", "pareto_front", "point_on", "survey",
 ]  # fmt: skip

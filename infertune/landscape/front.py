@@ -9,6 +9,7 @@ from infertune.errors import UsageError
 from infertune.figures import j_per_output_token
 from infertune.knobs import Config
 from infertune.measurement import Frozen
+from infertune.objective import Objective
 from infertune.stats import geometric_mean
 from infertune.trial import Trial
 
@@ -30,12 +31,16 @@ class Point(Frozen):
     j_per_output_token: float
 
 
-def pareto_front(trials: Sequence[Trial]) -> list[Point]:
-    """The configurations that no other beats in both throughput and energy, fastest first; empty without energy."""
+def pareto_front(trials: Sequence[Trial], objective: Objective) -> list[Point]:
+    """The configurations that no other beats in both throughput and energy, fastest first; empty without energy.
+
+    Configurations that broke a limit of the objective are left out.
+    """
+    broke = {trial.config for trial in trials if trial.measurement and not objective.keeps_limits(trial.measurement)}
     rates: dict[Config, list[float]] = defaultdict(list)
     joules: dict[Config, list[float]] = defaultdict(list)
     for trial in trials:
-        if trial.phase not in ("search", "grid") or trial.measurement is None:
+        if trial.phase not in ("search", "grid") or trial.measurement is None or trial.config in broke:
             continue
         energy = j_per_output_token(trial.measurement)
         if energy is not None:

@@ -15,13 +15,13 @@ from infertune.knobs import Config, Knob, Scalar
 from infertune.landscape.terrain import Noise, Peak, Plateau, Span, Spot, Step, Terrain
 from infertune.ledger import Ledger
 from infertune.objective import Objective
-from infertune.trial import Trial
+from infertune.trial import EXPLORING, Trial
 
-EXPLORING = ("search", "grid", "bench")
 LEVEL = 0.95
 PLATEAU = 0.02
 _JUMP = math.log(1.05)  # smaller steps are no cliff, however surely they are there
 _ENOUGH_DEGREES = 3
+_ON_ONE_LAUNCH = " on one and the same launch, which understates it: nothing was launched twice"
 Neighbours = list[tuple[int, int, Knob]]
 
 
@@ -31,6 +31,8 @@ def survey(ledger: Ledger, objective: Objective) -> Terrain:
     values = {knob.name: {repr(spot.config[knob.name]) for spot in spots} for knob in ledger.header.space.knobs}
     knobs = tuple(knob for knob in ledger.header.space.knobs if len(values[knob.name]) > 1)
     grid = math.prod(len(knob.values) for knob in ledger.header.space.knobs)
+    if ledger.header.command == "landscape" and ledger.ending is not None:
+        grid = len(spots)  # all that the rules between knobs allow
     noise = _noise(ledger.trials, objective)
     neighbours = _neighbours(spots, knobs)
     bare = Terrain(knobs=knobs, spots=spots, grid=grid, noise=noise, steps=(), plateau=None, peaks=())
@@ -38,7 +40,7 @@ def survey(ledger: Ledger, objective: Objective) -> Terrain:
         return bare
     return bare.model_copy(
         update={
-            "steps": _steps(spots, neighbours, noise),
+            "steps": _steps(spots, neighbours, noise, -1 if objective.lower_is_better else 1),
             "plateau": _plateau(bare, neighbours),
             "peaks": _peaks(bare, neighbours) if bare.mapped else (),
         }
@@ -51,11 +53,10 @@ def _spots(trials: Iterable[Trial], objective: Objective) -> tuple[Spot, ...]:
     for trial in trials:
         if trial.phase not in EXPLORING:
             continue
-        score = objective.score(trial.measurement) if trial.measurement else None
         scores.setdefault(trial.config, [])
-        if score is None:
+        if trial.measurement is None:
             failed[trial.config] += 1
-        else:
+        elif (score := objective.score(trial.measurement)) is not None:
             scores[trial.config].append(score)
     return tuple(Spot(config=c, scores=tuple(found), failed=failed[c]) for c, found in scores.items())
 
@@ -65,13 +66,17 @@ def _noise(trials: Sequence[Trial], objective: Objective) -> Noise | None:
     exploring: dict[object, list[float]] = defaultdict(list)
     confirming: dict[object, list[float]] = defaultdict(list)
     windows: dict[object, list[float]] = defaultdict(list)
+    launches: dict[object, set[int]] = defaultdict(set)
     for trial in trials:
         if trial.measurement and (figure := objective.figure(trial.measurement)):
             group = exploring if trial.phase in EXPLORING else confirming
             group[trial.phase, trial.config].append(objective.score_of(figure))
-            windows[trial.number] = [math.log(w.output_tokens_per_s) for w in trial.measurement.windows]
+            launches[trial.config].add(trial.launch_number)
+            if objective.name == "throughput":  # a window's other figures are not kept window by window
+                windows[trial.number] = [math.log(w.output_tokens_per_s) for w in trial.measurement.windows]
+    apart = any(len(numbers) > 1 for numbers in launches.values())
     for groups, source in (
-        (exploring, "repeats of one configuration"),
+        (exploring, "repeats of one configuration" + ("" if apart else _ON_ONE_LAUNCH)),
         (confirming, "repeats in the confirmation and the final comparison"),
         (windows, "windows of one launch, which understates it: nothing was launched twice"),
     ):
@@ -99,7 +104,7 @@ def _neighbours(spots: Sequence[Spot], knobs: Sequence[Knob]) -> Neighbours:
     return pairs
 
 
-def _steps(spots: Sequence[Spot], neighbours: Neighbours, noise: Noise | None) -> tuple[Step, ...]:
+def _steps(spots: Sequence[Spot], neighbours: Neighbours, noise: Noise | None, sign: int) -> tuple[Step, ...]:
     """Steps with a jump or a failure.
 
     A pair jumps if its two means differ beyond the pooled noise by Student's t, over all pairs at a false discovery
@@ -108,7 +113,7 @@ def _steps(spots: Sequence[Spot], neighbours: Neighbours, noise: Noise | None) -
     """
     neighbours = _without_leaps(spots, neighbours)
     both = [(a, b, knob) for a, b, knob in neighbours if spots[a].scores and spots[b].scores]
-    changes = [spots[b].score - spots[a].score for a, b, _ in both]
+    changes = [sign * (spots[b].score - spots[a].score) for a, b, _ in both]
     sure = [False] * len(both)
     if noise is not None:
         chances = []
@@ -124,16 +129,17 @@ def _steps(spots: Sequence[Spot], neighbours: Neighbours, noise: Noise | None) -
         key = _ends(spots, a, b, knob, ends)
         grouped[key].append((change, beyond and abs(change) >= _JUMP))
     for a, b, knob in neighbours:
-        if bool(spots[a].scores) != bool(spots[b].scores):
+        if (spots[a].failed and spots[b].scores) or (spots[b].failed and spots[a].scores):
             fails[_ends(spots, a, b, knob, ends)].append(bool(spots[a].scores))
     steps = []
     for key, (name, low, high) in ends.items():
         found = sorted(change for change, _ in grouped[key])
+        told = sorted(change for change, jump in grouped[key] if jump) or found
         step = Step(
             knob=name,
             low=low,
             high=high,
-            ratio=math.exp((found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2) if found else None,
+            ratio=math.exp((told[(len(told) - 1) // 2] + told[len(told) // 2]) / 2) if told else None,
             ratio_least=math.exp(found[0]) if found else None,
             ratio_most=math.exp(found[-1]) if found else None,
             pairs=len(found),

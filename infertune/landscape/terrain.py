@@ -19,7 +19,7 @@ class Spot(Frozen):
     Attributes:
         config: The configuration.
         scores: One for each trial that could be measured and kept the limits.
-        failed: How many trials failed or broke a limit.
+        failed: How many trials failed; one that broke a limit, or whose figure is unknown, counts nowhere.
     """
 
     config: Config
@@ -57,7 +57,7 @@ class Step(Frozen):
         knob: The knob.
         low: One value; of an ordinal knob the lower.
         high: The other.
-        ratio: Median over the pairs of the score's factor, going from low to high.
+        ratio: Median over the pairs that jump, else over all, of the figure's factor, going from low to high.
         ratio_least: The smallest factor of a pair.
         ratio_most: The largest.
         pairs: How many pairs were measured on both sides.

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infertune.measurement import Measurement
+from infertune.report.escaping import escaped
 from infertune.report.findings import Findings
 from infertune.report.page import render
 from infertune.report.pictures import intervals
@@ -10,7 +12,7 @@ from infertune.report.words import answer_sentence, headline, interval_text, set
 from infertune.stats import Estimate, unpaired_ratio
 from infertune.units import format_percent, format_rate
 
-_MUST_AGREE = ("workload", "objective")
+_MUST_AGREE = ("workload", "requests", "objective")
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Row:
 
     Attributes:
         label: Short and unlike the others'.
+        unit: Of its figures.
         facts: What it was a run of: name → text, the same names in every row.
         default: The default's figure.
         tuned: The candidate's.
@@ -30,6 +33,7 @@ class Row:
     """
 
     label: str
+    unit: str
     facts: dict[str, str]
     default: Estimate | None
     tuned: Estimate | None
@@ -72,6 +76,7 @@ def compare(runs: Sequence[Findings]) -> Comparison:
             ratio = _ratio(summary.candidate_samples, first.summary.candidate_samples)
         row = Row(
             label=label,
+            unit=found.objective.unit,
             facts=fact,
             default=summary.default,
             tuned=summary.candidate,
@@ -83,7 +88,7 @@ def compare(runs: Sequence[Findings]) -> Comparison:
         )
         rows.append(row)
     warnings = [
-        f"The {name} differs, so the figures are not of the same thing and must not be set against each other."
+        f"Not the same {name}: the figures are not of the same thing and must not be set against each other."
         for name in _MUST_AGREE
         if name in differs
     ]
@@ -101,9 +106,11 @@ def compare(runs: Sequence[Findings]) -> Comparison:
 
 
 def comparison_picture(compared: Comparison) -> str:
-    """Bars of every run's default and best, with intervals."""
+    """Bars of every run's default and best, with intervals; runs in another unit than the first's are left out."""
     bars: list[tuple[str, Estimate, tuple[float, ...], str]] = []
     for row in compared.rows:
+        if row.unit != compared.unit:
+            continue
         if row.default:
             bars.append((f"{_cut(row.label)}: default", row.default, row.samples[0], "d"))
         if row.tuned and row.tuned != row.default:
@@ -124,24 +131,24 @@ def comparison_markdown(compared: Comparison) -> str:
     lines = [
         f"# {len(compared.rows)} runs compared",
         "",
-        *(f"> {_cell(warning)}\n" for warning in compared.warnings),
+        *(f"> {escaped(warning)}\n" for warning in compared.warnings),
         "![default and best of every run, with 95% intervals](comparison.svg)",
         "",
         f"| run | {' | '.join((*compared.differs, *names))} |",
         f"| --- |{' --- |' * len(compared.differs)}{' ---: |' * (len(names) - 1)} --- |",
         *(
-            f"| {_cell(row.label)} | "
-            + " | ".join(_cell(text) for text in (*(row.facts[n] for n in compared.differs), *row.figures.values()))
+            f"| {escaped(row.label)} | "
+            + " | ".join(escaped(text) for text in (*(row.facts[n] for n in compared.differs), *row.figures.values()))
             + " |"
             for row in compared.rows
         ),
         "",
-        *(f"- {_cell(row.label)}: {_cell(row.headline)}" for row in compared.rows),
+        *(f"- {escaped(row.label)}: {escaped(row.headline)}" for row in compared.rows),
         "",
-        f"What differs: {', '.join(compared.differs) or 'nothing but the occasion'}.",
+        f"What differs: {', '.join(compared.differs) or 'nothing that a run records'}.",
         "The same in all:",
         "",
-        *(f"- {name}: {_cell(text)}" for name, text in compared.same.items()),
+        *(f"- {name}: {escaped(text)}" for name, text in compared.same.items()),
         "",
         _NOTE,
         "",
@@ -169,7 +176,12 @@ def _facts(found: Findings) -> dict[str, str]:
         "engine version": header.engine_version or "",
         "model": model.spec if model else "none",
         "weights": model.weights if model else "",
+        "dtype": model.dtype if model else "",
+        "config.json": model.config_hash if model else "",
         "workload": header.workload.spec,
+        "requests": f"{_requests(found)} a job, {header.workload.content_hash}",
+        "settings of the command": settings_text(found.to_set(found.summary.default_config)),
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(_versions(found).items())),
         "objective": " under ".join([found.objective.name, *(limit.text for limit in found.objective.limits)]),
         "command": header.command,
         "infertune": header.infertune_version,
@@ -177,13 +189,27 @@ def _facts(found: Findings) -> dict[str, str]:
     }
 
 
+def _first(found: Findings) -> Measurement | None:
+    return next((trial.measurement for trial in found.ledger.trials if trial.measurement), None)
+
+
+def _requests(found: Findings) -> str:
+    first = _first(found)
+    return str(first.windows[0].n_requests) if first else "no"
+
+
+def _versions(found: Findings) -> dict[str, str]:
+    first = _first(found)
+    return first.facts.versions if first else {}
+
+
 def _figures(found: Findings, ratio: Estimate | None, *, is_first: bool) -> dict[str, str]:
     summary = found.summary
     joules = (summary.default_economy.j_per_output_token, summary.candidate_economy.j_per_output_token)
     grams = (summary.default_economy.co2e_g_per_million_tokens, summary.candidate_economy.co2e_g_per_million_tokens)
     return {
-        f"default {found.objective.unit}": _estimate(summary.default),
-        f"best {found.objective.unit}": _estimate(summary.candidate),
+        "default": _estimate(summary.default, found.objective.unit),
+        "best": _estimate(summary.candidate, found.objective.unit),
         "gain": _change(summary.gain) if summary.gain else "not confirmed",
         "best to the first run's": "–" if is_first or ratio is None else _change(ratio),
         "J/token, default → best": _arrow(joules),
@@ -192,10 +218,10 @@ def _figures(found: Findings, ratio: Estimate | None, *, is_first: bool) -> dict
     }
 
 
-def _estimate(estimate: Estimate | None) -> str:
+def _estimate(estimate: Estimate | None, unit: str) -> str:
     if estimate is None:
         return "–"
-    return f"{format_rate(estimate.mean)} ({interval_text(estimate)})"
+    return f"{format_rate(estimate.mean)} {unit} ({interval_text(estimate)})"
 
 
 def _change(ratio: Estimate) -> str:
@@ -224,7 +250,3 @@ def _labels(runs: Sequence[Findings]) -> list[str]:
 
 def _cut(label: str) -> str:
     return label if len(label) <= 34 else f"{label[:16]}…{label[-17:]}"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("`", "'").replace("<", "&lt;").replace("\n", " ")

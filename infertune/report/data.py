@@ -8,11 +8,11 @@ from scipy.special import stdtrit
 
 from infertune.figures import j_per_output_token
 from infertune.knobs import Config, Knob, format_scalar
-from infertune.landscape import EXPLORING, PLACES, Noise, Spot, point_on
+from infertune.landscape import PLACES, Noise, Spot, point_on
 from infertune.measurement import Frozen, describe
 from infertune.report.findings import Findings
 from infertune.stats import geometric_mean
-from infertune.trial import Trial
+from infertune.trial import EXPLORING, Trial
 
 _LONGEST_GAP_S = 600.0  # between two trials; a longer one is a pause, not our work
 
@@ -205,6 +205,8 @@ def _trial(found: Findings, trial: Trial, end_s: float) -> TrialData:
     status = status_of(trial)
     if measurement and not found.objective.keeps_limits(measurement):
         status = "over a limit"
+    elif measurement and figure is None:
+        status = "unknown"
     return TrialData(
         n=trial.number,
         phase=trial.phase,

@@ -48,10 +48,22 @@ class Findings:
         """The objective's figure that a score stands for."""
         return self.objective.figure_of(score)
 
+    @property
+    def advised(self) -> Config:
+        """The configuration to use: a map's or a bench's best, a tune's recommendation."""
+        return self.summary.best_config if self.searched else self.summary.candidate_config
+
     def changed(self, config: Config) -> Config:
         """What differs from the run's default."""
-        default = self.summary.default_config
-        return Config({name: value for name, value in config.root.items() if value != default.root.get(name)})
+        return _unlike(config, self.summary.default_config)
+
+    def to_set(self, config: Config) -> Config:
+        """What the engine has to be told: what differs from its own default."""
+        return _unlike(config, self.ledger.header.engine_defaults)
+
+
+def _unlike(config: Config, default: Config) -> Config:
+    return Config({name: value for name, value in config.root.items() if value != default.root.get(name)})
 
 
 def find(ledger: Ledger, objective: Objective) -> Findings:
@@ -65,5 +77,5 @@ def find(ledger: Ledger, objective: Objective) -> Findings:
         terrain=terrain,
         effects=knob_effects(terrain.knobs, terrain.measured),
         importance=ped_anova(terrain.knobs, results),
-        front=tuple(pareto_front(ledger.trials)),
+        front=tuple(pareto_front(ledger.trials, objective)),
     )

@@ -1,10 +1,10 @@
 """A gate's result for people and for CI: sentences, rows, a Markdown summary, GitHub annotations, JUnit."""
 
-import html
 import re
 from xml.etree import ElementTree
 
 from infertune.gate_result import GateResult, MetricResult
+from infertune.report.escaping import escaped
 from infertune.sides import RATE
 from infertune.stats import geometric_mean
 from infertune.units import format_percent, format_rate
@@ -77,15 +77,15 @@ def step_summary(result: GateResult) -> str:
     lines = [
         f"### infertune gate: {_WORDS[result.answer]}",
         "",
-        _markdown(verdict_sentence(result)),
+        escaped(verdict_sentence(result)),
         "",
         "| " + " | ".join(HEADINGS) + " |",
         "| --- | ---: | ---: | ---: | ---: | --- |",
-        *("| " + " | ".join(map(_markdown, row)) + " |" for row in metric_rows(result)),
+        *("| " + " | ".join(map(escaped, row)) + " |" for row in metric_rows(result)),
         "",
-        *(f"- {_markdown(line)}" for line in remarks(result)),
-        f"- {_markdown(result.question)}",
-        f"- {_markdown(result.profile)}: {_markdown(str(result.fingerprint.device))}",
+        *(f"- {escaped(line)}" for line in remarks(result)),
+        f"- {escaped(result.question)}",
+        f"- {escaped(result.profile)}: {escaped(str(result.fingerprint.device))}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -100,8 +100,8 @@ def command(level: str, message: str) -> str:
 
     Source: actions/toolkit, packages/core/src/command.ts.
     """
-    escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return f"::{level} title=infertune gate::{escaped}"
+    safe = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return f"::{level} title=infertune gate::{safe}"
 
 
 def junit(result: GateResult) -> str:
@@ -176,12 +176,6 @@ def _interval(metric: MetricResult) -> str:
 
 def _mean(samples: tuple[float, ...]) -> str:
     return format_rate(geometric_mean(samples)) if samples else "–"
-
-
-def _markdown(text: str) -> str:
-    """Text that stays text in a Markdown table."""
-    flat = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_{}\[\]()#+!|~@])", r"\\\1", flat)
 
 
 def _xml(text: str) -> str:

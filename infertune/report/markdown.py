@@ -1,11 +1,12 @@
 """`report.md`: what a pull request shows."""
 
 from infertune.figures import Economy
-from infertune.knobs import Config, format_scalar
+from infertune.knobs import format_scalar
 from infertune.landscape import PLACES, point_on
 from infertune.ledger import Ledger
 from infertune.measurement import describe
 from infertune.report import pictures
+from infertune.report.escaping import code_span, escaped, sentence
 from infertune.report.findings import Findings
 from infertune.report.words import (
     caveat_sentences,
@@ -22,6 +23,7 @@ from infertune.report.words import (
     plateau_sentences,
     step_sentence,
     transfer_sentence,
+    use_sentence,
 )
 from infertune.stats import Estimate
 from infertune.summary import Summary
@@ -40,26 +42,27 @@ def to_markdown(found: Findings) -> str:
     model = header.model
     weights = f" ({model.weights} weights)" if model else ""
     shown = {
-        name: f"![{_cell(caption)}]({PICTURES}/{name}.svg)" for name, (caption, _) in pictures.drawn(found).items()
+        name: f"![{escaped(caption)}]({PICTURES}/{name}.svg)" for name, (caption, _) in pictures.drawn(found).items()
     }
     tuned = summary.answer == "better" and found.searched
     ported_apart = summary.ported is not None and summary.ported_config != summary.candidate_config
+    other = summary.candidate_config != summary.default_config or summary.default is None
     lines = [
-        f"# {header.engine} {_cell(model.name if model else 'simulated')} on {_cell(str(header.device))}",
+        f"# {header.engine} {escaped(model.name if model else 'simulated')} on {escaped(str(header.device))}",
         "",
-        f"**{headline(found)}**",
+        f"**{sentence(headline(found))}**",
         "",
         f"| | {summary.unit} | 95% interval | launches |",
         "| --- | ---: | ---: | ---: |",
-        _estimate_row("default", summary.default),
+        _estimate_row("measured" if header.command == "bench" else "default", summary.default),
         *([_estimate_row("ported", summary.ported)] if ported_apart else []),
-        _estimate_row("tuned" if tuned else "best candidate", summary.candidate),
+        *([_estimate_row("tuned" if tuned else "best candidate", summary.candidate)] if other else []),
         "",
         *_shown(shown, "answer"),
-        _cell(flattery_sentence(found)),
+        sentence(flattery_sentence(found)),
         "",
-        *([transfer_sentence(summary), ""] if summary.ported else []),
-        *_settings(summary),
+        *([sentence(transfer_sentence(summary)), ""] if summary.ported else []),
+        *_settings(found),
         *_economy(summary),
         *_landscape(found, shown),
         *(["## How the search went", "", *_shown(shown, "progress")] if found.searched and "progress" in shown else []),
@@ -67,12 +70,12 @@ def to_markdown(found: Findings) -> str:
         "## What was measured",
         "",
         f"- Engine: {header.engine} {header.engine_version or ''}; infertune {header.infertune_version}",
-        f"- Model: `{_cell(model.spec)}`{weights}, {model.parameters / 1e9:.3g} B parameters, {model.dtype}"
+        f"- Model: {code_span(model.spec)}{weights}, {model.parameters / 1e9:.3g} B parameters, {model.dtype}"
         if model
         else "- Model: none",
-        f"- Workload: `{_cell(header.workload.spec)}`, {_requests(ledger)} requests a job",
-        f"- {_cell(ending_sentence(found))}",
-        *(f"- {_cell(line)}" for line in (*caveat_sentences(found), *method_sentences(found))),
+        f"- Workload: {code_span(header.workload.spec)}, {_requests(ledger)} requests a job",
+        f"- {sentence(ending_sentence(found))}",
+        *(f"- {sentence(line)}" for line in (*caveat_sentences(found), *method_sentences(found))),
         "",
         *_failures(summary),
         "## Trials",
@@ -94,31 +97,31 @@ def _landscape(found: Findings, shown: dict[str, str]) -> list[str]:
         return []
     plateau = terrain.plateau
     spans = [
-        f"| `{_cell(span.knob)}` | {_cell(', '.join(map(format_scalar, span.values)))} | "
+        f"| {code_span(span.knob)} | {escaped(', '.join(map(format_scalar, span.values)))} | "
         f"{len(span.values)} of {span.tried} |"
         for span in (plateau.spans if plateau else ())
     ]
     return [
         "## The landscape",
         "",
-        _cell(cliff_sentence(found)),
+        sentence(cliff_sentence(found)),
         "",
         *_shown(shown, "landscape"),
-        *(f"- {_cell(step_sentence(step))}" for step in cliffs(found)),
+        *(f"- {sentence(step_sentence(step))}" for step in cliffs(found)),
         "",
-        *(_cell(line) for line in plateau_sentences(found)),
+        *(sentence(line) for line in plateau_sentences(found)),
         "",
         "| knob | values within 2% of the best | of those tried |",
         "| --- | --- | ---: |",
         *spans,
         "",
-        _cell(peak_sentence(found)),
+        sentence(peak_sentence(found)),
         "",
-        _cell(noise_sentence(found)),
+        sentence(noise_sentence(found)),
         "",
         "## Which knobs matter",
         "",
-        *(f"{_cell(line)}\n" for line in importance_sentences(found)),
+        *(f"{sentence(line)}\n" for line in importance_sentences(found)),
         *_shown(shown, "importance"),
     ]
 
@@ -130,7 +133,7 @@ def _failures(summary: Summary) -> list[str]:
     kinds: dict[str, list[str]] = {}
     for line in summary.failures:
         kinds.setdefault(line.kind, []).append(line.what)
-    rows = [f"| {kind} | {len(what)} | {_cell(what[0])} |" for kind, what in sorted(kinds.items())]
+    rows = [f"| {kind} | {len(what)} | {escaped(what[0])} |" for kind, what in sorted(kinds.items())]
     return ["## What failed", "", "| class | trials | the first of them |", "| --- | ---: | --- |", *rows, ""]
 
 
@@ -145,13 +148,13 @@ def _economy(summary: Summary) -> list[str]:
     default, candidate = summary.default_economy, summary.candidate_economy
     rows = [row for row in economy_rows(default, candidate) if row[1] != "–" or row[2] != "–"]
     if not rows:
-        return [f"Energy: not known ({_cell(default.basis)}).", ""]
+        return [f"Energy: not known ({escaped(default.basis)}).", ""]
     lines = ["| per configuration | default | candidate |", "| --- | ---: | ---: |"]
     lines += [f"| {name} | {a} | {b} |" for name, a, b in rows]
     return [
         *lines,
         "",
-        f"Energy: {_cell(candidate.basis)}; gross unless it says net. CO₂: {_cell(candidate.carbon)}.",
+        f"Energy: {escaped(candidate.basis)}; gross unless it says net. CO₂: {escaped(candidate.carbon)}.",
         "",
     ]
 
@@ -180,7 +183,7 @@ def _front(found: Findings, shown: dict[str, str]) -> list[str]:
     places = {point_on(front, place).config: place for place in reversed(PLACES)}
     rows = [
         f"| {places.get(point.config, '')} | {format_rate(point.output_tokens_per_s)} | "
-        f"{point.j_per_output_token:.3g} | `{_cell(str(point.config))}` |"
+        f"{point.j_per_output_token:.3g} | {code_span(str(point.config))} |"
         for point in front
     ]
     return [
@@ -197,18 +200,17 @@ def _front(found: Findings, shown: dict[str, str]) -> list[str]:
     ]
 
 
-def _settings(summary: Summary) -> list[str]:
-    config, default = summary.candidate_config, summary.default_config
-    changed = {name: value for name, value in config.root.items() if value != default[name]}
-    if not changed:
-        return []
-    title = "Settings that differ from the default" + ("" if summary.answer == "better" else " in the best candidate")
-    return [f"{title}: `{_cell(str(Config(changed)))}`", ""]
+def _settings(found: Findings) -> list[str]:
+    to_set = found.to_set(found.advised)
+    lines = [sentence(use_sentence(found))] if use_sentence(found) else []
+    if to_set.root:
+        lines.append(f"Settings to use: {code_span(str(to_set))}")
+    return [line for text in lines for line in (text, "")]
 
 
 def _trial_table(trials: list[Trial]) -> list[str]:
     rows = [
-        f"| {t.number} | {t.phase} | `{_cell(str(t.config))}` | {_cell(describe(t.outcome))} | "
+        f"| {t.number} | {t.phase} | {code_span(str(t.config))} | {escaped(describe(t.outcome))} | "
         f"{format_duration(t.cost_s)} |"
         for t in trials[:_MOST_ROWS]
     ]
@@ -218,8 +220,3 @@ def _trial_table(trials: list[Trial]) -> list[str]:
 
 def _requests(ledger: Ledger) -> str:
     return next((str(t.measurement.windows[0].n_requests) for t in ledger.trials if t.measurement), "no")
-
-
-def _cell(text: str) -> str:
-    """Text that cannot break out of a table cell or a code span."""
-    return text.replace("|", "\\|").replace("`", "'").replace("<", "&lt;").replace("\n", " ")

@@ -11,6 +11,7 @@
   const escape = (text) => String(text).replace(/[&<>"']/g, (c) => "&#" + c.charCodeAt(0) + ";");
   const same = (a, b, but) => a.every((v, k) => but.includes(k) || v === b[k]);
   const settings = (place) => data.knobs.map((knob, k) => place[k] === data.default_at[k] ? "" : knob.name + "=" + (knob.values[place[k]] ?? "?")).filter(Boolean).join(" ") || "default";
+  const failed = (trial) => !["measured", "over a limit", "unknown"].includes(trial.status);
   const narrow = () => innerWidth < 760;
 
   // ---- charts ----------------------------------------------------------------------------------------------------
@@ -25,7 +26,7 @@
   const config = { displayModeBar: false, responsive: true };
   const draw = (id, traces, shape) => (at(id).style.height = shape.height + "px", Plotly.react(id, traces, shape, config).then(() => at(id).setAttribute("data-drawn", "")));
   const named = (knob) => escape(knob.name + (knob.unit ? " (" + knob.unit + ")" : ""));
-  const about = (spot) => settings(spot.at).split(" ").map(escape).join("<br>") + "<br><b>" + (spot.figure === null ? "failed" : number(spot.figure) + " " + escape(data.unit)) + "</b>" +
+  const about = (spot) => settings(spot.at).split(" ").map(escape).join("<br>") + "<br><b>" + (spot.figure === null ? (spot.failed ? "failed" : "over a limit, or unknown") : number(spot.figure) + " " + escape(data.unit)) + "</b>" +
     (spot.low === null ? "" : " (" + number(spot.low) + " – " + number(spot.high) + ")") + (spot.j === null ? "" : "<br>" + number(spot.j) + " J/token") +
     (spot.n ? "<br>measured " + spot.n + "×" : "") + (spot.failed ? "<br>failed " + spot.failed + "×" : "");
   const cross = (color) => ({ symbol: "x-thin", size: 9, line: { width: 2, color } });
@@ -129,7 +130,7 @@
     if (last && best !== null) steps.push([place(last), best]);
     traces.unshift({ type: "scatter", mode: "lines", name: "best so far", x: steps.map((s) => s[0]), y: steps.map((s) => s[1]), line: { shape: "hv", color: css("--accent"), width: 2 }, hoverinfo: "skip" });
     const figures = kept.map((trial) => trial.figure), low = Math.min(...figures), floor = low - 0.06 * (Math.max(...figures) - low || low);
-    const bad = data.trials.filter((trial) => trial.figure === null);
+    const bad = data.trials.filter(failed);
     if (bad.length) traces.push({ type: "scatter", mode: "markers", name: "failed", x: bad.map(place), y: bad.map(() => floor), text: bad.map(text), hovertemplate: "%{text}<extra></extra>", marker: cross(css("--bad")) });
     const shapes = data.default_figure === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: data.default_figure, y1: data.default_figure, line: { color: css("--default"), width: 1.5, dash: "dash" } }];
     const notes = data.default_figure === null ? [] : [{ xref: "paper", x: 1, xanchor: "right", y: data.default_figure, yanchor: "bottom", text: "default", showarrow: false, font: { color: css("--quiet"), size: 12 } }];
@@ -174,7 +175,9 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     let wide = narrow();
     addEventListener("resize", () => { if (wide !== narrow()) { wide = narrow(); redraw(); } });
-    addEventListener("beforeprint", () => { Object.keys(charts).filter(at).forEach(drawOnce); });
+    const print = (on) => { document.documentElement.classList.toggle("printing", on); Object.keys(charts).filter(at).forEach(drawOnce); redraw(); };
+    addEventListener("beforeprint", () => print(true));  // on white paper, whatever the screen
+    addEventListener("afterprint", () => print(false));
     document.documentElement.setAttribute("data-charts", "ready");
   }
 
@@ -236,7 +239,7 @@
     const shown = all ? found : found.slice(0, few);
     body.replaceChildren(...shown.map((trial) => {
       const row = document.createElement("tr");
-      if (trial.figure === null) row.className = "failed";
+      if (failed(trial)) row.className = "failed";
       for (const column of columns) { const cell = row.insertCell(); cell.textContent = column.text(trial); if (column.n) cell.className = "n"; if (column.wide) cell.className = "setting"; }
       return row;
     }));

@@ -16,7 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from infertune.knobs import Config, Scalar, format_scalar
+from infertune.engines import forms_of
+from infertune.errors import UsageError
+from infertune.knobs import Config, format_scalar
 from infertune.measurement import Frozen
 from infertune.report import pictures
 from infertune.report.data import page_data, status_of
@@ -38,9 +40,11 @@ from infertune.report.words import (
     settings_text,
     step_sentence,
     transfer_sentence,
+    use_sentence,
 )
 from infertune.units import format_percent, format_rate
 
+_ASKED = ("requests", "seed", "window", "table", "engine-python")  # flags that a measurement is repeated with
 _MOST_TAILS = 5
 _TAIL_LINES = 25
 _TAIL_CHARACTERS = 4000
@@ -81,7 +85,9 @@ def to_html(found: Findings) -> str:
         transfer=transfer_sentence(summary),
         answer_rows=answer_rows(found),
         answer_picture=pictures.answer(found),
-        changed=found.changed(summary.candidate_config),
+        to_set=found.to_set(found.advised),
+        use=use_sentence(found),
+        engine_defaults=header.engine_defaults,
         knobs={knob.name: knob for knob in header.space.knobs},
         scalar=format_scalar,
         uses=uses(found),
@@ -118,7 +124,7 @@ def title_of(found: Findings) -> str:
 def answer_rows(found: Findings) -> list[tuple[str, str, str, str]]:
     """Name, figure, interval and launches of the default and the candidate."""
     summary = found.summary
-    rows = [("default", summary.default)]
+    rows = [("measured" if found.ledger.header.command == "bench" else "default", summary.default)]
     if summary.ported and summary.ported_config != summary.candidate_config:
         rows.append(("ported", summary.ported))
     if summary.candidate_config != summary.default_config or summary.default is None:
@@ -131,12 +137,9 @@ def answer_rows(found: Findings) -> list[tuple[str, str, str, str]]:
 
 def uses(found: Findings) -> list[tuple[str, str]]:
     """What to type to use the answer: a title and a text to copy, each."""
-    header, folder = found.ledger.header, found.ledger.folder
-    chosen = found.summary.candidate_config
-    changed = found.changed(chosen)
-    texts = []
-    if changed.root:
-        texts.append(("The settings", "\n".join(f"{k}={format_scalar(v)}" for k, v in changed.root.items())))
+    header, name = found.ledger.header, quote(found.ledger.folder.resolve().name)
+    settings = [f"{k}={format_scalar(v)}" for k, v in found.to_set(found.advised).root.items()]
+    texts = [("The settings", "\n".join(settings))] if settings else []
     words = ["infertune", "bench"]
     if header.model:
         words.append(quote(header.model.spec))
@@ -144,11 +147,22 @@ def uses(found: Findings) -> list[tuple[str, str]]:
             words.append("--weights dummy")
     words += ["--engine", quote(str(header.request.get("engine", header.engine)))]
     words += ["--workload", quote(header.workload.spec)]
-    words += [f"--set {quote(f'{k}={format_scalar(v)}')}" for k, v in _unlike(chosen, header.engine_defaults).items()]
+    asked = ((flag, header.request.get(flag.replace("-", "_"))) for flag in _ASKED)
+    words += [f"--{flag} {quote(str(value))}" for flag, value in asked if value is not None]
+    words += [f"--set {quote(setting)}" for setting in settings]
     texts.append(("Measure it again", " ".join(words)))
     if found.searched and found.ledger.ending is not None:
-        texts.append(("Its profile", f"infertune profile show {quote(f'{folder.name}/profile.yaml')}"))
+        texts.append(("Run the engine with it, from the folder that holds this run", _export(header.engine, name)))
     return texts
+
+
+def _export(engine: str, run: str) -> str:
+    """The command that writes what the engine's users run; of an engine without such a form, the profile."""
+    try:
+        forms = forms_of(engine)
+    except UsageError:  # a third party's engine that is not installed here
+        forms = ()
+    return f"infertune profile export {run}" + (f" --as {forms[0]}" if forms else "")
 
 
 def facts(found: Findings) -> list[tuple[str, str]]:
@@ -255,7 +269,3 @@ def _asset(name: str) -> str:
 def _plotly() -> str:
     """The chart library, deflated, as text."""
     return base64.b64encode(zlib.compress(get_plotlyjs().encode(), 9)).decode()
-
-
-def _unlike(config: Config, default: Config) -> dict[str, Scalar]:
-    return {name: value for name, value in config.root.items() if value != default.root.get(name)}

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from infertune.knobs import Knob, format_scalar
-from infertune.landscape import EXPLORING
 from infertune.report.data import page_data
 from infertune.report.findings import Findings
 from infertune.report.svg import Drawing, tick_text, ticks, viridis
 from infertune.stats import Estimate
+from infertune.trial import EXPLORING
 from infertune.units import format_rate
 
 _MARKS = {"search": "a", "grid": "a", "bench": "a", "confirm": "o", "final": "g"}

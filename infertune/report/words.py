@@ -36,6 +36,20 @@ def answer_sentence(summary: Summary) -> str:
             return f"{answer[0].upper()}{answer[1:]}: keep the default{interval}."
 
 
+def use_sentence(found: Findings) -> str:
+    """What to make of the answer's settings; empty where they speak for themselves."""
+    to_set = found.to_set(found.advised)
+    lines = []
+    if not to_set.root:
+        lines.append("Change nothing: the engine's default settings are the ones to use.")
+    elif found.searched and found.advised == found.summary.default_config:
+        lines.append("Change nothing besides what the command itself set.")
+    if found.searched and found.summary.candidate_config != found.advised:
+        tried = settings_text(found.changed(found.summary.candidate_config))
+        lines.append(f"The best candidate, `{tried}`, was not shown to be better.")
+    return " ".join(lines)
+
+
 def transfer_sentence(summary: Summary) -> str:
     """What the configuration brought from elsewhere is worth here, and what retuning added; empty if there was none."""
     if summary.ported is None:
@@ -182,12 +196,13 @@ def cliff_sentence(found: Findings) -> str:
     else:
         step = jumps[0]
         ends = f"{step.knob} {format_scalar(step.low)} → {format_scalar(step.high)}"
-        falls = [s for s in jumps if (s.ratio or 1) < 1]
+        worse = 1 if found.objective.lower_is_better else -1
+        falls = [s for s in jumps if worse * math.log(s.ratio or 1) > 0]
         start = f"The steepest step is {ends} ({format_percent(step.ratio or 1)})"
         if falls and falls[0] is not step:
             fall = falls[0]
             start += (
-                f"; the steepest fall is {fall.knob} {format_scalar(fall.low)} → {format_scalar(fall.high)} "
+                f"; the steepest for the worse is {fall.knob} {format_scalar(fall.low)} → {format_scalar(fall.high)} "
                 f"({format_percent(fall.ratio or 1)})"
             )
     if failing:
@@ -217,7 +232,8 @@ def importance_sentences(found: Findings) -> list[str]:
             told = ", ".join(f"{i.first} × {i.second} ({i.share:.1%} of the variance)" for i in pairs[:4])
             lines.append(f"These interact, so one must not be set without the other: {told}.")
         elif effects.interactions:
-            lines.append("No interaction was seen: on this landscape the knobs' effects simply multiply.")
+            tested = _count(len(effects.interactions), "pair")
+            lines.append(f"No interaction was seen in the {tested} of knobs that could be tested.")
         else:
             lines.append("There are too few configurations to see interactions.")
     if importance:
@@ -267,6 +283,9 @@ def caveat_sentences(found: Findings) -> list[str]:
     lines = []
     if header.model and header.model.weights == "dummy":
         lines.append("Dummy weights: speeds are those of the architecture; the text means nothing.")
+    settings = found.to_set(found.summary.default_config)
+    if settings.root and header.command != "bench":
+        lines.append(f"“Default” is the engine's default with what the command set: `{settings_text(settings)}`.")
     if found.ledger.ending is None:
         lines.append("The run was interrupted: these are the trials it had made.")
     if any(trial.live for trial in trials):

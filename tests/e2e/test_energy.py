@@ -9,6 +9,7 @@ import infertune
 from infertune.afterwards import profile_from, report_again
 from infertune.errors import UsageError
 from infertune.landscape import pareto_front
+from infertune.objective import get_objective
 from infertune.tune import Study
 
 
@@ -55,7 +56,7 @@ def test_a_figure_that_cannot_be_measured_is_refused_with_those_that_can(tmp_pat
 
 def test_the_front_stands_in_the_report_and_gives_profiles(tmp_path: Path) -> None:
     study = tune(tmp_path, trials=30)
-    front = pareto_front(study.ledger.trials)
+    front = pareto_front(study.ledger.trials, get_objective("throughput"))
     assert len(front) >= 2
     report = study.report_file.with_name("report.md").read_text()
     assert "## Throughput against energy" in report and "greenest" in report

@@ -3,8 +3,9 @@
 import pytest
 
 from infertune.errors import UsageError
-from infertune.landscape import pareto_front, point_on
+from infertune.landscape import Point, pareto_front, point_on
 from infertune.measurement import Energy, Measurement, Window
+from infertune.objective import get_objective
 from infertune.trial import Trial
 from tests.builders import config, oom, trial
 
@@ -17,8 +18,12 @@ def run(number: int, rate: float, joules: float | None) -> Trial:
     return trial(number, config(slots=number), measurement)
 
 
+def front_of(trials: list[Trial], limits: tuple[str, ...] = ()) -> list[Point]:
+    return pareto_front(trials, get_objective("throughput", limits))
+
+
 def slots(trials: list[Trial]) -> list[object]:
-    return [point.config["slots"] for point in pareto_front(trials)]
+    return [point.config["slots"] for point in front_of(trials)]
 
 
 def test_the_front_holds_what_nothing_beats_in_both() -> None:
@@ -37,20 +42,25 @@ def test_failures_and_launches_of_unknown_energy_are_not_on_it() -> None:
 
 def test_confirmation_does_not_count_twice() -> None:
     again = run(1, 900, 1).model_copy(update={"phase": "final"})
-    assert pareto_front([run(1, 100, 100), again])[0].output_tokens_per_s == pytest.approx(100)
+    assert front_of([run(1, 100, 100), again])[0].output_tokens_per_s == pytest.approx(100)
 
 
 def test_the_knee_is_the_best_bargain() -> None:
-    front = pareto_front([run(1, 100, 100), run(2, 200, 400), run(3, 190, 110), run(4, 110, 105)])
+    front = front_of([run(1, 100, 100), run(2, 200, 400), run(3, 190, 110), run(4, 110, 105)])
     assert [point_on(front, place).config["slots"] for place in ("fastest", "greenest", "knee")] == [2, 1, 3]
 
 
 def test_two_points_have_no_knee_but_the_fastest() -> None:
-    front = pareto_front([run(1, 100, 100), run(2, 200, 400)])
+    front = front_of([run(1, 100, 100), run(2, 200, 400)])
     assert point_on(front, "knee").config["slots"] == 2
 
 
 def test_without_energy_there_is_no_front() -> None:
-    assert pareto_front([run(1, 100, None)]) == []
+    assert front_of([run(1, 100, None)]) == []
     with pytest.raises(UsageError, match="no energy figures"):
         point_on([], "fastest")
+
+
+def test_what_breaks_a_limit_is_not_on_the_front() -> None:
+    trials = [run(1, 100, 100), run(2, 200, 400)]
+    assert [point.config["slots"] for point in front_of(trials, ("j_per_output_token<0.3",))] == [1]

@@ -154,6 +154,34 @@ def test_less_is_better_where_the_objective_says_so() -> None:
         rows.append(("search", 0, config(slots=slots, budget=64), base.model_copy(update={"windows": (window,)})))
     terrain = survey(ledger_of(*rows, of=SPACE), get_objective("energy"))  # type: ignore[arg-type]
     assert terrain.best is not None and terrain.best.config["slots"] == 8
+    assert terrain.noise is None, "the windows' rates say nothing of joules"
+
+
+def test_a_step_is_told_in_the_figure_even_where_less_is_better() -> None:
+    rows = []
+    for repeat in range(4):
+        for slots, joules in ((4, 4.0), (8, 2.0), (16, 3.0)):
+            base = measured(100.0)
+            energy = Energy(gpu_j=joules * (1 + 0.001 * repeat), gpu_source="measured")
+            windows = (base.windows[0].model_copy(update={"energy": energy}),)
+            rows.append(("grid", repeat, config(slots=slots, budget=64), base.model_copy(update={"windows": windows})))
+    terrain = survey(ledger_of(*rows, of=SPACE), get_objective("energy"))  # type: ignore[arg-type]
+    ratios = {(step.low, step.high): step.ratio for step in terrain.steps}
+    assert ratios == {(4, 8): pytest.approx(0.5), (8, 16): pytest.approx(1.5)}
+
+
+def test_a_cliff_in_a_part_of_the_pairs_is_told_as_steep_as_it_is_there() -> None:
+    terrain = mapped(lambda x, y: 400.0 if x >= 3 and y >= 4 else 1000.0)
+    step = next(step for step in terrain.steps if (step.knob, step.low, step.high) == ("slots", 16, 32))
+    assert step.jumps == 2 and step.pairs == 6 and step.ratio == pytest.approx(0.4, rel=0.05)
+
+
+def test_what_breaks_a_limit_or_has_no_figure_did_not_fail() -> None:
+    rows = [("grid", 0, config(slots=4, budget=64), 100.0), ("grid", 0, config(slots=8, budget=64), 300.0)]
+    terrain = survey(ledger_of(*rows, of=SPACE), get_objective("throughput", ("output_tokens_per_s<200",)))  # type: ignore[arg-type]
+    assert [spot.failed for spot in terrain.spots] == [0, 0] and len(terrain.measured) == 1 and terrain.steps == ()
+    terrain = survey(ledger_of(*rows, of=SPACE), get_objective("energy"))  # type: ignore[arg-type]
+    assert [spot.failed for spot in terrain.spots] == [0, 0] and not terrain.measured
 
 
 def test_every_two_values_of_a_choice_are_neighbours() -> None:

@@ -6,11 +6,14 @@ import pytest
 
 from infertune.afterwards import compare_runs
 from infertune.errors import UsageError
+from infertune.models import resolve_model
 from infertune.objective import get_objective
-from infertune.report import find
-from infertune.report.compare import compare
-from tests.report.runs import hostile, saved, tuned
+from infertune.report import Findings, find
+from infertune.report.compare import compare, comparison_markdown, comparison_picture
+from tests.builders import header
+from tests.report.runs import SPACE, hostile, saved, tuned
 
+MODEL = resolve_model("builtin:tiny", "dummy")
 THROUGHPUT = get_objective("throughput")
 
 
@@ -30,7 +33,43 @@ def test_different_workloads_are_not_set_against_each_other_in_silence(tmp_path:
     header = second.header
     second.header = header.model_copy(update={"workload": header.workload.model_copy(update={"spec": "other"})})
     compared = compare([find(run, THROUGHPUT) for run in (first, second)])
-    assert compared.warnings[0].startswith("The workload differs") and "final comparison" in compared.warnings[1]
+    assert compared.warnings[0].startswith("Not the same workload") and "final comparison" in compared.warnings[1]
+
+
+def test_another_sample_of_the_same_workload_is_another_workload(tmp_path: Path) -> None:
+    first, second = saved(tmp_path / "a", tuned()), saved(tmp_path / "b", tuned())
+    header = second.header
+    second.header = header.model_copy(
+        update={"workload": header.workload.model_copy(update={"content_hash": "f" * 16})}
+    )
+    compared = compare([find(run, THROUGHPUT) for run in (first, second)])
+    assert compared.differs == ("requests",) and compared.warnings[0].startswith("Not the same requests")
+
+
+def test_devices_models_engines_and_weights_are_set_beside_each_other(tmp_path: Path) -> None:
+    def run(name: str, **changes: object) -> Findings:
+        return find(saved(tmp_path / name, tuned(), **changes), THROUGHPUT)
+
+    base = header(SPACE, model=MODEL)
+    compared = compare([
+        run("a", model=MODEL),
+        run("b", model=MODEL.model_copy(update={"weights": "real"})),
+        run("c", model=MODEL, engine="vllm", device=base.device.model_copy(update={"name": "Other CPU"})),
+    ])  # fmt: skip
+    assert compared.differs == ("device", "engine", "weights") and compared.warnings == ()
+    text = comparison_markdown(compared)
+    assert "Other CPU" in text and "vllm" in text and "real" in text
+
+
+def test_figures_in_other_units_keep_their_unit(tmp_path: Path) -> None:
+    runs = [
+        find(saved(tmp_path / "a", tuned()), THROUGHPUT),
+        find(saved(tmp_path / "b", tuned()), get_objective("energy")),
+    ]
+    compared = compare(runs)
+    assert compared.warnings[0].startswith("Not the same objective")
+    assert "tok/s" in compared.rows[0].figures["default"] and "J/token" in compared.rows[1].figures["default"]
+    assert "a: default" in comparison_picture(compared) and "b: default" not in comparison_picture(compared)
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_the_table_shows_means_intervals_and_launches() -> None:
     assert f"| default | 101 | {interval_text(default)} | 3 |" in lines
     assert f"| tuned | 201 | {interval_text(tuned)} | 3 |" in lines
     assert interval_text(default) == "98.5 – 104"
-    assert "Settings that differ from the default: `slots=2`" in lines
+    assert "Settings to use: `slots=2`" in lines
 
 
 def test_a_single_sample_has_no_interval() -> None:
@@ -90,5 +90,8 @@ def test_hostile_text_stays_in_its_cell() -> None:
     text = report(ledger)
     assert "<script" not in text
     assert "b`c" not in text
+    for link in ("![x](https://evil/p.png)", "[click](http://evil)", "@team", "**bold**", "one\rtwo"):
+        shown = report(Ledger(plain.folder, header(of, notes=[link]), plain.trials))
+        assert link not in shown
     rows = [line for line in text.splitlines() if re.match(r"\| \d+ \| search", line)]
     assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [6, 6, 6]

@@ -1,5 +1,7 @@
 """`report.html` and its pictures, read as text: a browser's view of it is in `tests/browser`."""
 
+import html
+import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -8,16 +10,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from infertune.afterwards import report_again
 from infertune.ledger import Ledger
 from infertune.objective import get_objective
-from infertune.report import find, to_html, to_markdown
+from infertune.report import Findings, find, to_html, to_markdown
 from infertune.report.data import page_data
+from infertune.report.page import uses
 from infertune.report.pictures import drawn
+from infertune.report.words import caveat_sentences, importance_sentences, noise_sentence
+from infertune.terminal import print_findings
 from infertune.units import format_percent, format_rate
-from tests.builders import config, ledger_of, one_knob, oom
-from tests.report.runs import NASTY, hostile, saved, tuned
+from tests.builders import config, ledger_of, measured, one_knob, oom, trial
+from tests.report.runs import NASTY, SPACE, hostile, saved, tuned, with_energy
 
 THROUGHPUT = get_objective("throughput")
 
@@ -55,10 +61,88 @@ def test_page_terminal_and_markdown_tell_the_same_numbers(tmp_path: Path) -> Non
     found = find(saved(tmp_path / "run", tuned()), THROUGHPUT)
     gain, candidate = found.summary.gain, found.summary.candidate
     assert gain is not None and candidate is not None and found.summary.answer == "better"
-    page, markdown = to_html(found), to_markdown(found)
-    for text in (page, markdown):
+    page, markdown, terminal = to_html(found), to_markdown(found), printed(found)
+    for text in (page, markdown, terminal):
         assert format_percent(gain.mean) in text and format_rate(candidate.mean) in text
-        assert "381 g/kWh, DEU, codecarbon 3.3.2" in text and "J per output token" in text
+        assert "J per output token" in text and "max_num_seqs" in text
+        for line in importance_sentences(found):
+            assert plain(line) in plain(text)
+    for text in (page, markdown):
+        assert "381 g/kWh, DEU, codecarbon 3.3.2" in text
+
+
+def plain(text: str) -> str:
+    """Without the marks of HTML and Markdown, and without line ends."""
+    return re.sub(r"<wbr>|</?code>|[\\`\s]", "", html.unescape(text))
+
+
+def printed(found: Findings) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    print_findings(console, found)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_where_the_default_is_to_be_kept_nothing_else_is_offered(tmp_path: Path) -> None:
+    trials = [
+        one.model_copy(update={"outcome": with_energy(100.0 + one.number % 7)}) if one.phase == "final" else one
+        for one in tuned()
+    ]
+    found = find(saved(tmp_path / "run", trials), THROUGHPUT)
+    assert found.summary.answer == "no better than the default"
+    assert found.summary.candidate_config != found.summary.default_config
+    assert [name for name, _ in uses(found)] == [
+        "Measure it again",
+        "Run the engine with it, from the folder that holds this run",
+    ]
+    assert "--set" not in uses(found)[0][1]
+    for text in (to_html(found), to_markdown(found)):
+        assert "Change nothing" in text and "was not shown to be better" in text
+    assert "settings:" not in printed(found)
+
+
+def test_what_the_command_set_is_part_of_what_to_use(tmp_path: Path) -> None:
+    """The engine's own default is not the run's where the command set something."""
+    ledger = saved(tmp_path / "run", tuned(), engine_defaults=SPACE.default.updated({"share": 0.7}))
+    found = find(ledger, THROUGHPUT)
+    assert (
+        "share=0.8" in dict(uses(found))["The settings"] and "--set share=0.8" in dict(uses(found))["Measure it again"]
+    )
+    assert any(
+        "“Default” is the engine's default with what the command set" in line for line in caveat_sentences(found)
+    )
+
+
+def test_a_bench_says_what_was_measured_and_how_it_ended(tmp_path: Path) -> None:
+    trials = [trial(n, SPACE.default, measured(100.0 + n), "bench") for n in range(3)]
+    found = find(saved(tmp_path / "run", trials, command="bench", ended="all 3 launches were made"), THROUGHPUT)
+    assert found.summary.answer == "unconfirmed"
+    for text in (to_html(found), to_markdown(found)):
+        assert "ended because all 3 launches were made" in text and "interrupted" not in text
+        assert "measured on 3 launches" in text
+
+
+def test_repeats_on_one_launch_are_one_launch(tmp_path: Path) -> None:
+    trials = [
+        trial(n, SPACE.default, measured(100.0 + n), "grid", n).model_copy(update={"launch_number": 0})
+        for n in range(5)
+    ]
+    found = find(saved(tmp_path / "run", trials, command="landscape"), THROUGHPUT)
+    assert found.summary.default is not None and found.summary.default.n == 1 and found.summary.default.low is None
+    assert "on one and the same launch" in noise_sentence(found)
+
+
+def test_a_run_is_named_the_same_from_within_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = saved(tmp_path / "run", tuned()).folder
+    page = to_html(find(Ledger.open(run), THROUGHPUT))
+    monkeypatch.chdir(run)
+    assert to_html(find(Ledger.open(Path()), THROUGHPUT)) == page
+
+
+def test_a_map_recommends_its_best(tmp_path: Path) -> None:
+    trials = [one.model_copy(update={"phase": "grid"}) for one in tuned() if one.phase == "search"]
+    summary = find(saved(tmp_path / "run", trials, command="landscape"), THROUGHPUT).summary
+    assert summary.answer == "unconfirmed" and summary.best_config == summary.candidate_config != summary.default_config
 
 
 def test_a_page_of_two_thousand_trials_is_under_six_megabytes_and_holds_each(tmp_path: Path) -> None:
