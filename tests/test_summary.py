@@ -70,7 +70,8 @@ def test_where_the_default_won_the_confirmation_its_figures_are_told_and_not_the
     found = summary(*SEARCH, *rows)
     assert (found.answer, found.gain) == ("no better than the default", None)
     assert (found.best_config, found.candidate_config) == (DEFAULT, FOUR)
-    assert found.default_samples == (110, 111, 112) and found.candidate_samples == (100, 101, 102)
+    assert found.default_samples == pytest.approx((110, 111, 112))
+    assert found.candidate_samples == pytest.approx((100, 101, 102))
 
 
 def test_unconfirmed_while_the_run_has_not_ended() -> None:
