@@ -196,3 +196,27 @@ def test_a_comparison_is_legible_too(opened: Opened, run: Path, large: Path, tmp
     for width, scheme in ((1280, "light"), (390, "dark")):
         page = opened(compared, width=width, scheme=scheme, charts=False)
         assert page.evaluate(CONTRAST) == [] and page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_who_reads_in_the_dark_prints_on_white(opened: Opened, run: Path) -> None:
+    page = opened(run, scheme="dark")
+    ink = "() => getComputedStyle(document.querySelector('#chart-map .xtick text')).fill.match(/\\d+/g).map(Number)"
+    assert min(page.evaluate(ink)) > 150
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert max(page.evaluate(ink)) < 100
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert min(page.evaluate(ink)) > 150
+
+
+def test_pages_of_maps_and_benches_and_of_nothing_are_drawn_without_an_error(opened: Opened, tmp_path: Path) -> None:
+    """Every kind of run, down to one that measured nothing; `opened` fails on errors and requests."""
+    searched = [one for one in tuned() if one.phase == "search"]
+    kinds = {
+        "landscape": [one.model_copy(update={"phase": "grid"}) for one in searched],
+        "bench": [one.model_copy(update={"phase": "bench"}) for one in searched[:1]],
+        "tune": [one for one in searched if one.measurement is None][:1],
+    }
+    for command, trials in kinds.items():
+        file = report_again(saved(tmp_path / command, trials, command=command).folder)[1]
+        page = opened(file, charts=bool(trials[0].measurement))
+        assert page.locator("h1").inner_text() and page.locator("#table tbody tr").count() == min(100, len(trials))
