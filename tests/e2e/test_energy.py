@@ -29,6 +29,7 @@ def test_tuning_for_energy_uses_fewer_joules_than_the_default(tmp_path: Path) ->
     assert tuned.j_per_output_token < default.j_per_output_token
 
 
+@pytest.mark.slow
 def test_throughput_and_energy_want_different_configurations(tmp_path: Path) -> None:
     fast = tune(tmp_path / "fast", trials=30)
     green = tune(tmp_path / "green", trials=30, objective="tokens-per-joule")
@@ -36,6 +37,7 @@ def test_throughput_and_energy_want_different_configurations(tmp_path: Path) -> 
     assert (fast.profile.economy.power_w or 0) > (green.profile.economy.power_w or 0)
 
 
+@pytest.mark.slow
 def test_a_limit_is_kept_by_what_is_recommended(tmp_path: Path) -> None:
     free, limited = tune(tmp_path / "free", trials=30), tune(tmp_path / "limited", trials=30, slo=("power_w<400",))
     assert (free.profile.economy.power_w or 0) > 400

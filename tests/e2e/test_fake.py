@@ -91,6 +91,7 @@ def cut(ledger: Path, n_trials: int, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_cut_anywhere_keeps_its_trials_and_comes_to_a_complete_end(tmp_path: Path) -> None:
     whole = tuned(tmp_path, "fake-whole", trials=10, seed=2, finalists=2, confirm_launches=2, final_launches=(2, 3))
     file = tmp_path / "fake-whole" / "trials.jsonl"
@@ -123,6 +124,7 @@ def test_a_finished_run_that_is_resumed_measures_nothing_more(tmp_path: Path) ->
     assert again.summary == study.summary
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_a_trial_and_the_search_learns_to_avoid_it(tmp_path: Path) -> None:
     study = tuned(tmp_path, "fake-run", trials=60, seed=1, finalists=1, final_launches=(2, 2))
     failed = [trial for trial in study.ledger.trials if isinstance(trial.outcome, Infeasible)]

@@ -114,6 +114,7 @@ def test_several_origins_are_tried_in_their_order_and_the_first_is_the_ported_on
     assert answer.errors.count("starts from") == 2
 
 
+@pytest.mark.slow
 def test_a_run_with_an_origin_is_resumed_to_the_same_end(shell: Shell, origin: Path) -> None:  # noqa: F811
     assert shell(*HERE, "--from", str(origin), "--out", "whole").code == 0
     lines = Path("whole/trials.jsonl").read_bytes().splitlines(keepends=True)

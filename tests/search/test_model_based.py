@@ -37,6 +37,7 @@ def test_it_finds_more_than_chance_does_with_as_many_trials() -> None:
     assert statistics.mean(ours) > statistics.mean(chance)
 
 
+@pytest.mark.slow
 def test_who_learns_from_failures_fails_less_on_the_way_to_the_best() -> None:
     good = best_score(space(), score) - 0.01
 

@@ -60,6 +60,7 @@ def test_one_measurement_here_leaves_the_shape_as_it_was() -> None:
     assert transferred.predict(grid) == pytest.approx(before)
 
 
+@pytest.mark.slow
 def test_with_an_origin_the_best_is_found_in_fewer_trials() -> None:
     """A device that is half as fast and on which the effects are 20% smaller."""
     good = best_score(space(), roomy_score) - 0.02
