@@ -26,7 +26,7 @@ from infertune.origin import Origin, read_origin
 from infertune.profile import Profile, fingerprint, profile_of, profile_path
 from infertune.report import find, to_dataframe, write_found
 from infertune.request import TuneRequest, make_request
-from infertune.search import Predictor, Result, Searcher, Transferred, make_searcher
+from infertune.search import Predictor, Result, Searcher, Transferred, believed, make_searcher
 from infertune.shelf import earlier_answer
 from infertune.stats import geometric_mean, paired_ratio
 from infertune.summary import Summary, confirmed, default_config, figures, final_rounds, ranked
@@ -288,11 +288,12 @@ class _Run:
             self._bench.deadlines = self._bench.deadlines.model_copy(update=_deadlines_from(trial.measurement))
 
     def _finalists(self) -> list[Config]:
-        """The best of the search that look better than the default, best first."""
-        order = ranked(self._ledger.trials, self._objective)
-        default = dict(order).get(self._default)
-        better = [c for c, figure in order if default is None or self._objective.better(figure, default)]
-        return [config for config in better if config != self._default][: self._request.finalists]
+        """The best of the search that look better than the default, best first, by a model of all its trials."""
+        searched = [self._result(trial) for trial in self._ledger.trials if trial.phase == "search"]
+        order = believed(self._job.space, searched)
+        default = dict(order).get(self._default, -math.inf)
+        better = [config for config, score in order if score > default]
+        return better[: self._request.finalists]
 
     def _score(self, trial: Trial) -> float | None:
         return self._objective.score(trial.measurement) if trial.measurement else None

@@ -2,7 +2,7 @@
 
 from infertune.search.base import Result, Searcher
 from infertune.search.make import make_searcher
-from infertune.search.model_based import Predictor
+from infertune.search.model_based import Predictor, believed
 from infertune.search.transfer import Transferred
 
-__all__ = ["Predictor", "Result", "Searcher", "Transferred", "make_searcher"]
+__all__ = ["Predictor", "Result", "Searcher", "Transferred", "believed", "make_searcher"]

@@ -53,6 +53,17 @@ class Parts:
     prior: Prior = Prior()
 
 
+def believed(space: SearchSpace, results: Iterable[Result]) -> list[tuple[Config, float]]:
+    """Measured configurations, best first, with ln(objective) as a model of all results together sees it.
+
+    The best of many noisy figures is mostly luck; what its neighbours say of it is not. The same results give the same
+    answer, whichever strategy asked for them and however often the run was interrupted.
+    """
+    searcher = ModelSearcher(space)
+    searcher.recall(results)
+    return searcher.estimates()
+
+
 class ModelSearcher:
     """Ask and tell over a surrogate."""
 
@@ -107,6 +118,14 @@ class ModelSearcher:
     def exhausted(self) -> bool:
         """Whether, after a few trials, no candidate of the last question gained 1% with a probability over 5%."""
         return len(self._results) >= _FEWEST_TRIALS and self._likely_gain < _UNLIKELY
+
+    def estimates(self) -> list[tuple[Config, float]]:
+        """What was measured, best first, with ln(objective) as the model sees it: noise is averaged over neighbours."""
+        known = self._best_first()[:_MOST_MODELLED]
+        if not known:
+            return []
+        means, _, weights = self._predict(known, self._encoding.rows(known))
+        return sorted(zip(known, map(float, weights @ means), strict=True), key=lambda pair: -pair[1])
 
     def _best_first(self) -> list[Config]:
         known = [(result.score, config) for config, result in self._results.items() if result.score is not None]

@@ -45,7 +45,7 @@ class Prior:
     alone: tuple[float, float] = (math.log(0.25), 0.7)
     together: tuple[float, float] = (math.log(0.12), 0.7)
     slope: tuple[float, float] = (math.log(0.6), 0.6)
-    noise: tuple[float, float] = (math.log(0.015), 0.5)
+    noise: tuple[float, float] = (math.log(0.03), 1.0)
 
 
 class Encoding:

@@ -6,7 +6,9 @@ import zlib
 from dataclasses import dataclass
 
 from infertune.knobs import Config
-from infertune.search import Result
+from infertune.search import Result, Searcher, believed
+from infertune.search.model_based import ModelSearcher
+from infertune.search.tpe import OptunaSearcher
 from tests.benchmarks.search.problems import Problem
 from tests.benchmarks.search.strategies import Strategy
 
@@ -44,6 +46,7 @@ def replay(problem: Problem, strategy: Strategy, seed: int, trials: int, *, laun
     rng = random.Random(zlib.crc32(f"{problem.name}/{seed}".encode()))
     searcher = strategy(problem, seed)
     launched: Config | None = None
+    results: list[Result] = []
     scores: dict[Config, float] = {}
     confirmed: dict[Config, float] = {}
     clock_s = 0.0
@@ -53,18 +56,27 @@ def replay(problem: Problem, strategy: Strategy, seed: int, trials: int, *, laun
         same = launched is not None and problem.space.launch_key(launched) == problem.space.launch_key(config)
         launch_s = 0.0 if same and not launch_each else run.launch_s
         score = None if run.rate is None else math.log(run.rate)
-        searcher.tell(Result(config, score, launch_s, run.run_s))
+        results.append(Result(config, score, launch_s, run.run_s))
+        searcher.tell(results[-1])
         launched = None if run.rate is None else config
         clock_s += launch_s + run.run_s
         if score is not None:
             scores[config] = score
-        steps.append(Step(_regret(problem, scores, confirmed, rng), clock_s, score is None))
+        order = _order(problem, results, scores, searcher)
+        steps.append(Step(_regret(problem, order, confirmed, rng), clock_s, score is None))
     last = steps[-1]
     return steps + [Step(last.regret, last.clock_s, False)] * (trials - len(steps))
 
 
-def _regret(problem: Problem, scores: dict[Config, float], confirmed: dict[Config, float], rng: random.Random) -> float:
-    finalists = sorted(scores, key=lambda config: -scores[config])[:_FINALISTS]
+def _order(problem: Problem, results: list[Result], scores: dict[Config, float], searcher: Searcher) -> list[Config]:
+    """What was measured, best first: as the product sees it, and for others by figure."""
+    if isinstance(searcher, ModelSearcher | OptunaSearcher):
+        return [config for config, _ in believed(problem.space, results)]
+    return sorted(scores, key=lambda config: -scores[config])
+
+
+def _regret(problem: Problem, order: list[Config], confirmed: dict[Config, float], rng: random.Random) -> float:
+    finalists = order[:_FINALISTS]
     for config in finalists:
         if config not in confirmed:
             rates = [problem.run(config, rng).rate for _ in range(_CONFIRM_LAUNCHES)]
