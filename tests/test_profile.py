@@ -167,7 +167,7 @@ def test_a_strangers_names_lead_to_no_other_folder(model_name: str, workload: st
 
 def test_a_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="is not YAML"):
+    with pytest.raises(UsageError, match="is no profile: it is not UTF-8 text"):
         load_profile(tmp_path / "p.yaml")
 
 

@@ -44,6 +44,15 @@ def test_what_is_no_profile_is_skipped_with_a_note(tmp_path: Path) -> None:
     assert any("no profile that this version" in note for note in notes) and any("it is a pipe" in n for n in notes)
 
 
+def test_a_file_at_which_the_parser_stumbles_is_one_note(tmp_path: Path) -> None:
+    good = filed(tmp_path, of())
+    for number, text in enumerate(('x: !!int ""', 'x: "\\UFFFFFFFF"', "x: 190" + ":59" * 4000 + ".5")):
+        (tmp_path / f"{number}.yaml").write_text(text)
+    kept, notes = read_shelf(tmp_path)
+    assert [item.path for item in kept] == [good]
+    assert len(notes) == 3 and all("line 1: " in note for note in notes)
+
+
 def test_links_lead_nowhere_outside_the_folder(tmp_path: Path) -> None:
     shelf, outside = tmp_path / "profiles", tmp_path / "outside"
     secret = filed(outside, of())
