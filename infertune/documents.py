@@ -18,7 +18,7 @@ from infertune.errors import UsageError
 _MAX_FILE_BYTES = 64 * 1024  # a real profile has 5 KiB, and PyYAML takes up to 2 s for this much
 _MAX_SCALAR_CHARACTERS = 16 * 1024
 # What PyYAML raises by itself where a value does not fit its tag or its escape: `!!int ""`, `"\UFFFFFFFF"`.
-_WRONG_VALUE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
+WRONG_VALUE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read_document(path: Path, what: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
         raise UsageError(f"{path} is not YAML: {line}{_short(error.problem or str(error))}") from None
-    except (yaml.YAMLError, RecursionError, *_WRONG_VALUE) as error:  # the scanner's: it stands where it stopped
+    except (yaml.YAMLError, RecursionError, *WRONG_VALUE) as error:  # the scanner's: it stands where it stopped
         line = f"line {loader.line + 1}: " if loader else ""
         raise UsageError(f"{path} is not YAML: {line}{_short(str(error))}") from None
 
@@ -125,7 +125,7 @@ class _PlainLoader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
         try:
             return super().construct_object(node, deep)
-        except _WRONG_VALUE as error:
+        except WRONG_VALUE as error:
             kind = node.tag.rpartition(":")[2]
             raise yaml.MarkedYAMLError(
                 problem=f"a value is no {kind} ({_short(str(error))})", problem_mark=node.start_mark

@@ -11,13 +11,16 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
 
 from infertune.errors import UsageError
 from infertune.measurement import Frozen
 from infertune.units import slugify
 
 Weights = Literal["real", "dummy"]
+Size = Annotated[int, Field(ge=0, le=2**60)]
 _BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 _MAX_CONFIG_BYTES = 4 * 1024**2
 _SHAPE = (
@@ -51,12 +54,12 @@ class Model(Frozen):
     weights: Weights
     revision: str | None = None
     config_hash: str
-    parameters: int
-    active_parameters: int
-    parameter_bytes: int
-    kv_bytes_per_token: int
-    context_tokens: int
-    vocab_size: int
+    parameters: Size
+    active_parameters: Size
+    parameter_bytes: Size
+    kv_bytes_per_token: Size
+    context_tokens: Size
+    vocab_size: Size
     dtype: str
 
 
@@ -268,21 +271,26 @@ def _model(spec: str, name: str, path: str, weights: Weights, config: dict[str, 
         raise UsageError(f"config.json of {spec} does not describe a decoder: {error}") from None
     dtype = str(text.get("dtype") or text.get("torch_dtype") or config.get("torch_dtype") or "bfloat16")
     element_bytes = _BYTES_PER_ELEMENT.get(dtype, 2)
-    return Model(
-        spec=spec,
-        name=name,
-        path=path,
-        weights=weights,
-        revision=revision,
-        config_hash=_config_hash(config),
-        parameters=total,
-        active_parameters=active,
-        parameter_bytes=total * element_bytes,
-        kv_bytes_per_token=kv_elements * element_bytes,
-        context_tokens=context,
-        vocab_size=vocab,
-        dtype=dtype,
-    )
+    try:
+        return Model(
+            spec=spec,
+            name=name,
+            path=path,
+            weights=weights,
+            revision=revision,
+            config_hash=_config_hash(config),
+            parameters=total,
+            active_parameters=active,
+            parameter_bytes=total * element_bytes,
+            kv_bytes_per_token=kv_elements * element_bytes,
+            context_tokens=context,
+            vocab_size=vocab,
+            dtype=dtype,
+        )
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        what = f"{fault['loc'][0]}: {fault['msg']}"
+        raise UsageError(f"config.json of {spec} does not describe a decoder: {what}") from None
 
 
 def _check_whole(config: dict[str, Any], field: str) -> None:

@@ -4,14 +4,14 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from infertune.device import Device
 from infertune.documents import Document, plain_yaml, read_document, write_whole
 from infertune.engines.base import first_line
 from infertune.errors import UsageError
 from infertune.figures import Economy, economy
-from infertune.knobs import Config
+from infertune.knobs import Config, format_scalar
 from infertune.ledger import Header, Ledger
 from infertune.measurement import Frozen
 from infertune.models import Model
@@ -21,7 +21,8 @@ from infertune.units import format_percent, slugify
 from infertune.workload import WorkloadRecord
 
 SCHEMA_VERSION = 1
-Figure = Annotated[float, Field(gt=0)]
+Sample = Annotated[float, Field(ge=1e-12, le=1e12)]
+Ratio = Annotated[float, Field(gt=0)]
 
 
 class Fingerprint(Frozen):
@@ -71,9 +72,9 @@ class Profile(Frozen):
     answer: Answer
     config: Config
     changed: Config
-    samples: tuple[Figure, ...]
-    default_samples: tuple[Figure, ...]
-    gain: tuple[Figure, Figure, Figure] | None
+    samples: tuple[Sample, ...]
+    default_samples: tuple[Sample, ...]
+    gain: tuple[Ratio, Ratio, Ratio] | None
     economy: Economy
     default_economy: Economy
     run: str
@@ -81,10 +82,25 @@ class Profile(Frozen):
 
     @field_validator("config", "changed")
     @classmethod
-    def _finite(cls, given: Config) -> Config:
+    def _plain_numbers(cls, given: Config) -> Config:
         for name, value in given.root.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name[:40]!r} is no finite number")
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError(f"{name[:40]!r} is no number of 64 bits")
+        return given
+
+    @field_validator("changed")
+    @classmethod
+    def _as_in_config(cls, given: Config, info: ValidationInfo) -> Config:
+        """An export types what `changed` has, a gate launches `config`: they must not say two things."""
+        config = info.data.get("config")
+        if isinstance(config, Config):
+            for name, value in given.root.items():
+                if name not in config or Config({name: value}) != config.subset({name}):
+                    here = first_line(format_scalar(value), 40)
+                    there = first_line(format_scalar(config[name]), 40) if name in config else "nothing"
+                    raise ValueError(f"{name[:40]!r} is {here} here and {there} in config: make the two the same")
         return given
 
     def verdict(self) -> str:
@@ -135,7 +151,7 @@ def load_profile(path: str | Path) -> Profile:
 def _newer_schema(document: Document) -> int | None:
     """The schema version of a profile that a later infertune wrote; None for every other document."""
     version = document.value.get("schema_version") if isinstance(document.value, dict) else None
-    return version if type(version) is int and version > SCHEMA_VERSION else None
+    return version if type(version) is int and SCHEMA_VERSION < version < 1_000_000 else None
 
 
 def fingerprint(header: Header) -> Fingerprint:

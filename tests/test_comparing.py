@@ -71,6 +71,7 @@ def test_two_profiles_differ_in_machine_settings_and_figures() -> None:
     other = profile(
         fingerprint=one.fingerprint.model_copy(update={"engine_version": "2", "infertune_version": "9"}),
         config=config(slots=1, more=True),
+        changed=config(more=True),
         samples=[50.0],
     )
     found = {difference.field: (difference.before, difference.now) for difference in profile_differences(one, other)}

@@ -187,6 +187,7 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
         (json.dumps({**BUILTINS["tiny"].config, "vocab_size": "many"}), "does not describe a decoder"),
         (json.dumps({**BUILTINS["tiny"].config, "num_attention_heads": 0, "head_dim": None}), "does not describe"),
         ('{"text_config": [1]}', "does not describe a decoder"),
+        (json.dumps({**BUILTINS["tiny"].config, "vocab_size": 2**61}), "does not describe a decoder: parameters"),
         (json.dumps({**BUILTINS["tiny"].config, "max_position_embeddings": "2k"}), "'2k', not a whole number"),
         (json.dumps({**BUILTINS["tiny"].config, "hidden_size": 64.5}), "hidden_size is '64.5', not a whole number"),
         (json.dumps({**BUILTINS["tiny"].config, "num_hidden_layers": True}), "num_hidden_layers is 'True', not"),
