@@ -179,8 +179,8 @@ def resolve_model(spec: str, weights: Weights | None = None, revision: str | Non
         if weights == "real":
             raise UsageError(f"{spec} has no trained weights; leave out --weights real, or name a hub id or folder")
         return _dummy(spec, name, BUILTINS[name].config, revision=None)
-    folder = Path(spec).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(spec))  # Path's own raises for a user that is not here
+    if os.path.isdir(folder):
         config = _read_config(folder / "config.json")
         name = slugify(folder.resolve().name)
         if weights == "dummy":

@@ -1,6 +1,7 @@
 """A profile: a configuration, what it was measured on and what came out. YAML, safe to load from strangers."""
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -126,13 +127,19 @@ class Profile(Frozen):
         return write_whole(path, self.text(), "profile")
 
 
-def load_profile(path: str | Path) -> Profile:
+def load_profile(path: str | Path, within: Path | None = None) -> Profile:
     """A saved profile.
 
+    Args:
+        path: Its file.
+        within: No link may lead out of this folder; the `profiles` in which the file lies, else the file's own folder.
+
     Raises:
-        UsageError: The file is missing, or is no profile that this version reads; the message names the line.
+        UsageError: The file is missing, is a link that leads out, or is no profile that this version reads; the
+            message names the line.
     """
     path = Path(path)
+    _refuse_link_out(path, within or _own_folder(path))
     document = read_document(path, "profile")
     if newer := _newer_schema(document):
         raise UsageError(f"{path} has schema version {newer}, this infertune reads {SCHEMA_VERSION}: upgrade infertune")
@@ -146,6 +153,27 @@ def load_profile(path: str | Path) -> Profile:
             f"{path} is no profile that this version of infertune reads: {where}: {reason} "
             f"(line {document.line_of(fault['loc'])})"
         ) from None
+
+
+def _own_folder(path: Path) -> Path:
+    parents = Path(os.path.abspath(path)).parents
+    return next((folder for folder in parents if folder.name == "profiles"), parents[0])
+
+
+def _refuse_link_out(path: Path, folder: Path) -> None:
+    """Refuse a link planted among profiles: it shows, or gates on, a file that nobody meant to share.
+
+    Raises:
+        UsageError: The file lies outside of the folder once links are followed.
+    """
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        inside = False
+    except ValueError:  # a name with a NUL in it: reading says so
+        return
+    if not inside:
+        raise UsageError(f"{path} is a link out of {folder}: name the file itself that is meant")
 
 
 def _newer_schema(document: Document) -> int | None:

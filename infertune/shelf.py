@@ -39,7 +39,7 @@ def read_shelf(folder: Path) -> tuple[list[Kept], list[str]]:
     kept, notes = [], []
     for path in _yaml_files(folder):
         try:
-            kept.append(Kept(path, _load_within(folder, path)))
+            kept.append(Kept(path, load_profile(path, within=folder)))
         except UsageError as error:
             notes.append(f"skipped: {error}")
     return kept, notes
@@ -56,27 +56,12 @@ def earlier_answer(folder: Path, found: Fingerprint) -> str | None:
     if not os.path.lexists(path):
         return None
     try:
-        profile = _load_within(folder, path)
+        profile = load_profile(path, within=folder)
     except UsageError as error:
         return f"an earlier profile cannot be used and will be replaced: {error}"
     if changed := differences(profile.fingerprint, found):
         return f"{path} is of something else and will be replaced: {'; '.join(map(str, changed))}"
     return f"{path} has answered this: {profile.sentence()}; it is measured again and replaced at the end"
-
-
-def _load_within(folder: Path, path: Path) -> Profile:
-    """A profile, unless its file lies outside of the folder.
-
-    Raises:
-        UsageError: It does, or it is no profile.
-    """
-    try:
-        inside = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # links in a circle
-        inside = False
-    if not inside:
-        raise UsageError(f"{path} is a link out of {folder}")
-    return load_profile(path)
 
 
 def _yaml_files(folder: Path) -> list[Path]:

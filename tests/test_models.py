@@ -33,6 +33,13 @@ def folder_with(tmp_path: Path, text: str) -> Path:
     return folder
 
 
+def test_the_home_of_nobody_is_no_model() -> None:
+    with pytest.raises(UsageError, match="no model '~nobody-here/m': give a folder"):
+        resolve_model("~nobody-here/m")
+    with pytest.raises(UsageError, match="no model"):
+        resolve_model("x" * 5000)
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_built_in_has_the_published_number_of_parameters(name: str) -> None:
     assert resolve_model(f"builtin:{name}").parameters == PUBLISHED[name]

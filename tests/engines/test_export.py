@@ -154,6 +154,13 @@ def test_a_model_that_is_no_name_and_no_folder_is_refused(engine: str, form: str
 
 
 @pytest.mark.parametrize(("engine", "form"), ALL_FORMS)
+def test_the_home_of_nobody_is_refused(engine: str, form: str) -> None:
+    model = HUB.model_copy(update={"spec": "~nobody-here/m", "weights": "dummy"})
+    with pytest.raises(UsageError, match="'~nobody-here/m' is no hub id and no absolute folder"):
+        exported(engine, form, served(model) if engine == "vllm" else hf_served(model))
+
+
+@pytest.mark.parametrize(("engine", "form"), ALL_FORMS)
 @pytest.mark.parametrize(
     ("name", "value"),
     [("trust_remote_code", True), ("host", "0.0.0.0"), ("x); import os; (", 1), ("dtype", "--x"), ("dtype", "a b")],
