@@ -7,12 +7,13 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from infertune.documents import read_text, write_whole
 from infertune.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSION, UsageError
 from infertune.figures import FIGURES
 from infertune.fingerprint import differences
 from infertune.knobs import Config
 from infertune.measurement import Frozen
-from infertune.profile import Fingerprint
+from infertune.profile import Fingerprint, Sample
 from infertune.sides import RATE
 from infertune.stats import geometric_mean, paired_ratio
 from infertune.verdict import Answer, Calibration, Judgement
@@ -154,7 +155,7 @@ class StoredRun(Frozen):
     config: Config
     n_requests: int
     launches: int
-    samples: dict[str, float]
+    samples: dict[str, Sample]
     answer: Answer
     run: str
     created_at: str
@@ -275,16 +276,12 @@ def read_history(folder: Path) -> list[StoredRun]:
     """Every run of a history folder, oldest first; an absent folder has none.
 
     Raises:
-        UsageError: A file in it is no stored run that this version reads.
+        UsageError: A file in it is no stored run that this version reads, or no regular file.
     """
     runs = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
-            if path.stat().st_size > _MOST_RUN_BYTES:
-                raise UsageError(f"{path} is too large to be a stored run; take it away")
-            runs.append(StoredRun.model_validate_json(path.read_bytes()))
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from None
+            runs.append(StoredRun.model_validate_json(read_text(path, "stored run", _MOST_RUN_BYTES)))
         except ValidationError as error:
             what = error.errors()[0]["msg"]
             raise UsageError(f"{path} is no stored run that this version of infertune reads: {what}") from None
@@ -332,11 +329,4 @@ def save_json(path: Path, document: Frozen) -> Path:
     Raises:
         UsageError: The path cannot be written.
     """
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(document.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
-    return path
+    return write_whole(path, document.model_dump_json(indent=1) + "\n", "result")

@@ -1,6 +1,7 @@
 """A gate's document: directions, exit codes, and which earlier runs count."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,20 @@ def test_a_file_that_is_no_stored_run_is_refused_in_one_line(tmp_path: Path, tex
     with pytest.raises(UsageError) as refused:
         read_history(tmp_path)
     assert "x.json" in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("what", ["pipe", "link"])
+def test_a_pipe_and_a_link_to_a_device_are_refused_unread(tmp_path: Path, what: str) -> None:
+    if what == "pipe":
+        os.mkfifo(tmp_path / "x.json")
+    else:
+        (tmp_path / "x.json").symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match="cannot read stored run .*x.json: it is"):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize("sample", ["0", "-1", "1e300"])
+def test_a_stored_figure_has_a_logarithm(tmp_path: Path, sample: str) -> None:
+    (tmp_path / "x.json").write_text(stored().model_dump_json().replace("100.0", sample))
+    with pytest.raises(UsageError, match="x.json is no stored run"):
+        read_history(tmp_path)

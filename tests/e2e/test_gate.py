@@ -353,6 +353,20 @@ def test_a_bad_flag_is_one_line_with_the_cure(shell: Shell, case: str) -> None:
     assert answer.out == "" and words in last_line(answer.errors) and "Traceback" not in answer.errors
 
 
+def test_a_link_in_the_place_of_a_draft_or_a_junit_file_is_not_written_through(shell: Shell) -> None:
+    path = profile(shell.folder)
+    (shell.folder / "precious").write_text("kept")
+    (shell.folder / ".j.xml.draft").symlink_to("precious")
+    (shell.folder / "run").mkdir()
+    (shell.folder / "run" / ".gate.json.draft").symlink_to("../precious")
+    shell("gate", str(path), "--junit", "j.xml", "--out", "run", "--seed", "1")
+    assert (shell.folder / "precious").read_text() == "kept"
+    assert ElementTree.parse(shell.folder / "j.xml") and json.loads((shell.folder / "run" / "gate.json").read_text())
+    os.mkfifo(shell.folder / "pipe.xml")
+    answer = shell("gate", str(path), "--junit", "pipe.xml")
+    assert answer.code == 2 and "cannot write --junit pipe.xml: it is no regular file" in answer.errors
+
+
 def test_a_history_that_was_tampered_with_is_refused(shell: Shell) -> None:
     path = profile(shell.folder)
     (shell.folder / "p.gate").mkdir()
@@ -408,6 +422,8 @@ def test_hostile_names_stay_text_everywhere(shell: Shell, monkeypatch: pytest.Mo
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
     commands = [line for line in answer.errors.splitlines() if line.startswith("::")]
     assert len(commands) == 1 and commands[0].startswith("::notice ")
+    assert not [line for line in answer.out.splitlines() if line.startswith("::")]
+    assert answer.out.count("::error::n.yaml") == answer.out.count("[red]\ufffd::error::n.yaml") > 0
 
 
 def test_a_report_of_a_gate_is_refused_with_where_its_verdict_is(shell: Shell) -> None:
