@@ -114,7 +114,8 @@ def _settings(config: Config) -> dict[str, str]:
 def _figures(profile: Profile) -> dict[str, str]:
     samples = {profile.unit: profile.samples, f"default's {profile.unit}": profile.default_samples}
     means = {name: format_rate(geometric_mean(figures)) for name, figures in samples.items() if figures}
-    return {"objective": profile.objective, "answer": profile.answer, **means}
+    limits = " ".join(profile.slo) or "none"
+    return {"objective": profile.objective, "limits": limits, "answer": profile.answer, **means}
 
 
 def _differing(one: dict[str, str], other: dict[str, str]) -> list[Difference]:

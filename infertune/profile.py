@@ -53,6 +53,7 @@ class Profile(Frozen):
         schema_version: Of the file; a newer one is refused.
         fingerprint: What it holds for.
         objective: What was tuned for.
+        slo: The limits that it keeps, as `--slo` has them.
         unit: Of the samples.
         answer: What the final comparison said.
         config: Every knob's value.
@@ -69,6 +70,7 @@ class Profile(Frozen):
     schema_version: Literal[1] = 1
     fingerprint: Fingerprint
     objective: str
+    slo: tuple[str, ...] = ()
     unit: str
     answer: Answer
     config: Config
@@ -201,6 +203,7 @@ def profile_of(ledger: Ledger, summary: Summary, objective: str) -> Profile:
     return Profile(
         fingerprint=fingerprint(ledger.header),
         objective=objective,
+        slo=_limits(ledger),
         unit=summary.unit,
         answer=summary.answer,
         config=summary.best_config,
@@ -226,6 +229,7 @@ def profile_at(ledger: Ledger, config: Config, objective: Objective) -> Profile:
     return Profile(
         fingerprint=fingerprint(ledger.header),
         objective=objective.name,
+        slo=_limits(ledger),
         unit=objective.unit,
         answer="unconfirmed",
         config=config,
@@ -240,12 +244,22 @@ def profile_at(ledger: Ledger, config: Config, objective: Objective) -> Profile:
     )
 
 
+def _limits(ledger: Ledger) -> tuple[str, ...]:
+    """The `--slo` limits of a run."""
+    given = ledger.header.request.get("slo")
+    return tuple(map(str, given)) if isinstance(given, list) else ()
+
+
 def changed_settings(config: Config, default: Config) -> Config:
     """The settings in which a configuration differs from the default."""
     return Config({name: value for name, value in config.root.items() if value != default.root.get(name)})
 
 
-def profile_path(folder: Path, found: Fingerprint) -> Path:
-    """Where a profile is filed: `FOLDER/<gpu-slug>/<engine>/<model>--<workload>.yaml`."""
+def profile_path(folder: Path, found: Fingerprint, objective: str = "throughput") -> Path:
+    """Where a profile is filed: `FOLDER/<gpu-slug>/<engine>/<model>--<workload>.yaml`.
+
+    One that was tuned for something else than throughput has its objective in the name: `…--energy.yaml`.
+    """
     model = slugify(found.model.name) if found.model else "no-model"
-    return folder / found.device.slug / slugify(found.engine) / f"{model}--{slugify(found.workload.name)}.yaml"
+    tail = "" if objective == "throughput" else f"--{slugify(objective)}"
+    return folder / found.device.slug / slugify(found.engine) / f"{model}--{slugify(found.workload.name)}{tail}.yaml"

@@ -108,3 +108,27 @@ def test_a_planted_file_does_not_stop_a_tune(tmp_path: Path) -> None:
     os.mkfifo(path)
     said = earlier_answer(tmp_path / "p", of().fingerprint)
     assert said and "it is a pipe" in said
+
+
+def test_another_objective_is_another_question_with_a_file_of_its_own(tmp_path: Path) -> None:
+    kept = of()
+    path = filed(tmp_path, kept)
+    assert earlier_answer(tmp_path, kept.fingerprint, "energy") is None
+    energy = profile_path(tmp_path, kept.fingerprint, "energy")
+    assert energy.name == f"{path.stem}--energy.yaml"
+    kept.model_copy(update={"objective": "energy", "unit": "J/token"}).save(energy)
+    said = earlier_answer(tmp_path, kept.fingerprint, "energy")
+    assert said and str(energy) in said and "has answered this" in said
+    kept.save(energy)
+    said = earlier_answer(tmp_path, kept.fingerprint, "energy")
+    assert said and "something else and will be replaced: objective was throughput and is now energy" in said
+
+
+def test_other_limits_are_another_question(tmp_path: Path) -> None:
+    kept = of()
+    filed(tmp_path, kept)
+    said = earlier_answer(tmp_path, kept.fingerprint, "throughput", ("power_w<500",))
+    assert said and "something else and will be replaced: set of limits was none and is now power_w<500" in said
+    filed(tmp_path, kept.model_copy(update={"slo": ("power_w<500",)}))
+    said = earlier_answer(tmp_path, kept.fingerprint, "throughput", ("power_w<500",))
+    assert said and "has answered this" in said

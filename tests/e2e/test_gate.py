@@ -1,5 +1,6 @@
 """Whole gates from the command line: every exit code, every output, and what is refused before anything runs."""
 
+import io
 import json
 import os
 import re
@@ -15,10 +16,12 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 import yaml
+from rich.console import Console
 
 import infertune
 from infertune.ledger import Ledger
 from infertune.profile import Profile
+from infertune.terminal import TerminalObserver
 from tests.test_cli import CONTROL, Shell, contents
 
 _TUNED: dict[str, Profile] = {}
@@ -424,6 +427,12 @@ def test_hostile_names_stay_text_everywhere(shell: Shell, monkeypatch: pytest.Mo
     assert len(commands) == 1 and commands[0].startswith("::notice ")
     assert not [line for line in answer.out.splitlines() if line.startswith("::")]
     assert answer.out.count("::error::n.yaml") == answer.out.count("[red]\ufffd::error::n.yaml") > 0
+
+
+def test_a_note_is_one_line_that_is_no_workflow_command() -> None:
+    told = io.StringIO()
+    TerminalObserver(Console(file=told)).note("x\n::error::y")
+    assert told.getvalue() == "note: x\ufffd::error::y\n"
 
 
 def test_a_report_of_a_gate_is_refused_with_where_its_verdict_is(shell: Shell) -> None:
