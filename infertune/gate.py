@@ -99,7 +99,9 @@ class _History:
             every = read_history(self.folder)
             self.n_runs = len(every)
             today = fingerprint_of(new.job)
-            self.runs, self.notes = comparable(every, today, new.config, request.launches, comparison.metrics)
+            self.runs, self.notes = comparable(
+                every, today, new.config, request.launches, comparison.metrics, request.requests, request.window
+            )
             if len({run.created_at[:10] for run in self.runs}) == 1 and len(self.runs) >= FEWEST_RUNS:
                 self.notes.append("all earlier runs are of one day: how much days differ is not in them")
 
@@ -140,6 +142,7 @@ class _Run:
         self._ledger = ledger
         self._observer = observer
         self._job = comparison.new.job
+        self._size = ""  # where a job's size comes from, for people
         # A simulated engine's noise comes from the launch's number: runs that follow each other have others.
         self._next_launch = n_runs_before * (request.launches + 1)
         self._new_bench = benches.enter_context(self._bench(comparison.new))
@@ -193,6 +196,7 @@ class _Run:
                 fingerprint=result.fingerprint,
                 config=self._comparison.new.config,
                 n_requests=n_requests,
+                window_s=None if request.requests else request.window,
                 launches=request.launches,
                 samples=today,
                 answer=judgement.answer,
@@ -224,11 +228,18 @@ class _Run:
         given = "seed" in self._request.model_fields_set
         return str(self._request.seed) if given else self._ledger.header.created_at
 
-    def _job_size(self, known: int | None) -> int:
+    def _job_size(self, of_history: int | None) -> int:
         """Requests in every job: as asked for, or as many as fill a window of the base on one launch of its own."""
-        given = known or self._job.request.requests
-        if given is not None:
-            return given
+        sources = (
+            (self._request.requests, "--requests asks"),
+            (of_history, "the earlier runs have"),
+            (self._job.request.requests, "the profile has"),
+        )
+        for n_requests, whose in sources:
+            if n_requests is not None:
+                self._size = f"as {whose}"
+                return n_requests
+        self._size = f"fill {self._job.window_s:g} s of {self._comparison.base.label}"
         self._observer.phase("sizing the job", 1)
         trial = self._measure("search", self._job.plan("search", None), 0)
         assert trial.measurement
@@ -299,9 +310,7 @@ class _Run:
         answer = judgement.answer if judgement else None
         new, base = self._measurements("new"), self._measurements("base")
         n_requests = new[0].windows[0].n_requests
-        notes = [*comparison.notes, *notes]
-        if self._request.requests is None and self._job.request.requests is None and request.mode != "stored":
-            notes.append(f"{n_requests} requests in a job fill {self._job.window_s:g} s of {comparison.base.label}")
+        notes = [*comparison.notes, *notes, f"{n_requests} requests in a job {self._size}"]
         return GateResult(
             infertune_version=__version__,
             answer=answer,

@@ -143,6 +143,7 @@ class StoredRun(Frozen):
         fingerprint: What it holds for.
         config: What was launched.
         n_requests: Requests in every job.
+        window_s: The `--window` that the job's size comes from, in seconds; None where none was given.
         launches: Launches that its samples are means of.
         samples: Metric → geometric mean over its launches, of every figure that is known.
         answer: What the gate said of it; a regression is no part of what is normal.
@@ -154,6 +155,7 @@ class StoredRun(Frozen):
     fingerprint: Fingerprint
     config: Config
     n_requests: int
+    window_s: float | None = None
     launches: int
     samples: dict[str, Sample]
     answer: Answer
@@ -289,11 +291,26 @@ def read_history(folder: Path) -> list[StoredRun]:
 
 
 def comparable(
-    runs: Sequence[StoredRun], today: Fingerprint, config: Config, launches: int, metrics: Sequence[str]
+    runs: Sequence[StoredRun],
+    today: Fingerprint,
+    config: Config,
+    launches: int,
+    metrics: Sequence[str],
+    n_requests: int | None = None,
+    window_s: float | None = None,
 ) -> tuple[list[StoredRun], list[str]]:
     """The runs that a run of today can be held against, and why others cannot, in sentences.
 
     A run that was a regression is left out too: what went wrong is no part of what is normal.
+
+    Args:
+        runs: Every run of the history, oldest first.
+        today: What is here now.
+        config: What will be launched.
+        launches: How often.
+        metrics: What the verdict needs.
+        n_requests: The size of a job that was asked for; None takes that of the newest run that is left.
+        window_s: The window that was asked for instead.
     """
     kept: list[StoredRun] = []
     reasons: dict[str, int] = {}
@@ -303,7 +320,12 @@ def comparable(
             reasons[reason] = reasons.get(reason, 0) + 1
         else:
             kept.append(run)
-    sized = [run for run in kept if run.n_requests == kept[-1].n_requests]
+    if window_s and not n_requests:
+        asked = [run for run in kept if run.window_s == window_s]
+        if len(asked) < len(kept):
+            reasons["another --window"] = len(kept) - len(asked)
+        kept = asked
+    sized = [run for run in kept if run.n_requests == (n_requests or kept[-1].n_requests)]
     if len(sized) < len(kept):
         reasons["another number of requests"] = len(kept) - len(sized)
     notes = [f"{n} earlier run{'s' if n > 1 else ''} left out: {reason}" for reason, n in reasons.items()]

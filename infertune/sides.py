@@ -139,7 +139,7 @@ def _job_of(request: GateRequest, profile: Profile) -> Job:
         "model": request.model or (found.model and found.model.spec),
         "weights": found.model and found.model.weights,
         "workload": workload,
-        "requests": request.requests or found.workload.n_requests,
+        "requests": request.requests or (None if request.window else found.workload.n_requests),
         "seed": found.workload.seed,
     }
     return _prepared(request, changes)

@@ -80,6 +80,15 @@ def test_an_earlier_run_of_something_else_is_left_out_with_its_reason(changes: d
     assert notes == [f"1 earlier run left out: {reason}"]
 
 
+def test_only_earlier_runs_of_the_size_that_is_asked_for_count() -> None:
+    runs = [stored(n_requests=32), stored(), stored(n_requests=80, window_s=5.0), stored()]
+    kept, notes = comparable(runs, FOUND, CONFIG, 3, [RATE], n_requests=32)
+    assert kept == runs[:1] and notes == ["3 earlier runs left out: another number of requests"]
+    kept, notes = comparable(runs, FOUND, CONFIG, 3, [RATE], window_s=5.0)
+    assert kept == [runs[2]] and notes == ["3 earlier runs left out: another --window"]
+    assert comparable(runs, FOUND, CONFIG, 3, [RATE], window_s=9.0)[0] == []
+
+
 def test_a_history_is_read_as_it_was_written_oldest_first(tmp_path: Path) -> None:
     runs = [stored(created_at=f"2026-01-0{day}T00:00:00+00:00", run=str(day)) for day in (2, 1)]
     for number, run in enumerate(runs):

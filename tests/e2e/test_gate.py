@@ -233,6 +233,29 @@ def test_stored_runs_give_a_verdict_from_the_ninth_on(shell: Shell) -> None:
     assert any("all earlier runs are of one day" in note for note in found["notes"])
 
 
+def test_an_explicit_size_wins_over_the_history_and_the_profile(shell: Shell) -> None:
+    path = str(profile(shell.folder))
+
+    def stored(*flags: str) -> tuple[int, int, list[str]]:
+        run = f"run-{len(list(shell.folder.iterdir()))}"
+        found = json.loads(shell("gate", path, "--mode", "stored", "--json", "--out", run, *flags).out)
+        return found["n_requests"], len(found["metrics"][0]["base_samples"]), found["notes"]
+
+    n, earlier, notes = stored()
+    assert (n, earlier) == (16, 0) and "16 requests in a job as the profile has" in notes
+    n, earlier, notes = stored("--requests", "24")
+    assert (n, earlier) == (24, 0) and "24 requests in a job as --requests asks" in notes
+    assert "1 earlier run left out: another number of requests" in notes
+    n, earlier, notes = stored()
+    assert (n, earlier) == (24, 1) and "24 requests in a job as the earlier runs have" in notes
+    n, earlier, notes = stored("--window", "3s")
+    assert n > 24 and earlier == 0 and f"{n} requests in a job fill 3 s of profile" in notes
+    assert "3 earlier runs left out: another --window" in notes
+    assert stored("--window", "3s")[:2] == (n, 1), "a window given every time sizes the first run only"
+    answer = shell("gate", path, "--window", "3s", "--json", "--seed", "1")
+    assert json.loads(answer.out)["n_requests"] > 24
+
+
 def test_a_slow_stored_run_is_a_regression_and_no_part_of_what_is_normal(shell: Shell) -> None:
     path = str(profile(shell.folder))
     for number in range(8):
