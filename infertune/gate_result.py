@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from infertune.documents import read_text, write_whole
 from infertune.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSION, UsageError
-from infertune.figures import FIGURES
+from infertune.figures import ENERGY_FIGURES, FIGURES
 from infertune.fingerprint import differences
 from infertune.knobs import Config
 from infertune.measurement import Frozen
@@ -36,6 +36,7 @@ class SideRecord(Frozen):
         model: What was loaded, None for engines that need none.
         config: Every knob's value.
         changed: Only the settings that differ from this engine's defaults.
+        energy: What its energy is of, measured or modelled; several, if its launches differ.
     """
 
     label: str
@@ -44,6 +45,7 @@ class SideRecord(Frozen):
     model: str | None
     config: Config
     changed: Config
+    energy: tuple[str, ...] = ()
 
 
 class MetricResult(Frozen):
@@ -55,6 +57,7 @@ class MetricResult(Frozen):
         lower_is_better: Whether less is better.
         gated: Whether the verdict depends on it; otherwise it is only reported.
         answer: Of this metric alone; None where it is not gated.
+        withheld: Why the two sides are not compared in it; empty where they are.
         ratio: New over base, geometric mean; None where it is not known.
         ratio_low: Lower end of its two-sided 95% interval; pairs are sampled until the gate decides, so it is a guide.
         ratio_high: Upper end.
@@ -68,6 +71,7 @@ class MetricResult(Frozen):
     lower_is_better: bool
     gated: bool
     answer: Answer | None = None
+    withheld: str = ""
     ratio: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
@@ -146,6 +150,7 @@ class StoredRun(Frozen):
         window_s: The `--window` that the job's size comes from, in seconds; None where none was given.
         launches: Launches that its samples are means of.
         samples: Metric → geometric mean over its launches, of every figure that is known.
+        energy: What its energy is of; empty if not known, or if its launches differ.
         answer: What the gate said of it; a regression is no part of what is normal.
         run: The run's folder.
         created_at: ISO 8601 time in UTC.
@@ -158,9 +163,14 @@ class StoredRun(Frozen):
     window_s: float | None = None
     launches: int
     samples: dict[str, Sample]
+    energy: str = ""
     answer: Answer
     run: str
     created_at: str
+
+    def compares(self, metric: str, energy: str) -> bool:
+        """Whether it has a figure that today's can be held against: joules of the same, anything else always."""
+        return metric in self.samples and (metric not in ENERGY_FIGURES or (self.energy == energy != ""))
 
 
 def lower_is_better(metric: str) -> bool:
@@ -184,7 +194,11 @@ def exit_code(answer: Answer | None, on_inconclusive: Literal["pass", "fail"] | 
 
 
 def paired_metrics(
-    base: Mapping[str, Sequence[float]], new: Mapping[str, Sequence[float]], judgement: Judgement | None, margin: float
+    base: Mapping[str, Sequence[float]],
+    new: Mapping[str, Sequence[float]],
+    judgement: Judgement | None,
+    margin: float,
+    withheld: Mapping[str, str] | None = None,
 ) -> tuple[MetricResult, ...]:
     """Every metric that is known on both sides, pair by pair.
 
@@ -193,21 +207,25 @@ def paired_metrics(
         new: The same of the new side.
         judgement: What is said of those that are gated; None for a calibration.
         margin: The drop that must not pass, a share.
+        withheld: Metric → why its two sides are not compared.
     """
+    withheld = withheld or {}
     rulings = judgement.rulings if judgement else {}
     found = []
     for name in [*rulings, *(name for name in FIGURES if name not in rulings)]:
         if name not in base or name not in new:
             continue
-        ratio = paired_ratio(new[name], base[name])
+        reason = withheld.get(name, "")
+        ratio = None if reason else paired_ratio(new[name], base[name])
         limit = 1 / (1 - margin) if lower_is_better(name) else 1 - margin
         found.append(
             _metric(
                 name,
                 answer=rulings[name].answer if name in rulings else None,
-                ratio=ratio.mean,
-                ratio_low=ratio.low,
-                ratio_high=ratio.high,
+                withheld=reason,
+                ratio=ratio.mean if ratio else None,
+                ratio_low=ratio.low if ratio else None,
+                ratio_high=ratio.high if ratio else None,
                 limit=limit if name in rulings else None,
                 base_samples=tuple(base[name]),
                 new_samples=tuple(new[name]),
@@ -217,13 +235,13 @@ def paired_metrics(
 
 
 def stored_metrics(
-    history: Sequence[StoredRun], new: Mapping[str, Sequence[float]], judgement: Judgement
+    history: Sequence[StoredRun], new: Mapping[str, Sequence[float]], judgement: Judgement, energy: str = ""
 ) -> tuple[MetricResult, ...]:
-    """Every metric of a run beside its earlier runs."""
+    """Every metric of a run beside its earlier runs; energy beside those whose energy is of the same."""
     found = []
     for name in [*judgement.rulings, *(name for name in FIGURES if name in new and name not in judgement.rulings)]:
         ruling = judgement.rulings.get(name)
-        earlier = tuple(run.samples[name] for run in history if name in run.samples)
+        earlier = tuple(run.samples[name] for run in history if run.compares(name, energy))
         limit = None if ruling is None or ruling.low is None else ruling.low
         found.append(
             _metric(
@@ -245,6 +263,7 @@ def _metric(
     base_samples: tuple[float, ...],
     new_samples: tuple[float, ...],
     limit: float | None = None,
+    withheld: str = "",
     ratio_low: float | None = None,
     ratio_high: float | None = None,
 ) -> MetricResult:
@@ -254,6 +273,7 @@ def _metric(
         lower_is_better=lower_is_better(name),
         gated=answer is not None,
         answer=answer,
+        withheld=withheld,
         ratio=ratio,
         ratio_low=ratio_low,
         ratio_high=ratio_high,

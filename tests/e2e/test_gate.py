@@ -1,6 +1,7 @@
 """Whole gates from the command line: every exit code, every output, and what is refused before anything runs."""
 
 import io
+import itertools
 import json
 import os
 import re
@@ -19,8 +20,12 @@ import yaml
 from rich.console import Console
 
 import infertune
+import infertune.engines.fake
+from infertune.energy import Reading
 from infertune.ledger import Ledger
+from infertune.measurement import Energy
 from infertune.profile import Profile
+from infertune.sides import RATE
 from infertune.terminal import TerminalObserver
 from tests.test_cli import CONTROL, Shell, contents
 
@@ -231,6 +236,54 @@ def test_stored_runs_give_a_verdict_from_the_ninth_on(shell: Shell) -> None:
     found = json.loads(answer.out)
     assert answer.code == 0 and len(found["metrics"][0]["base_samples"]) == 8
     assert any("all earlier runs are of one day" in note for note in found["notes"])
+
+
+def energy_of_launches(monkeypatch: pytest.MonkeyPatch, *kinds: Energy) -> None:
+    """Let the simulated meter read these in turn, again and again."""
+    turn = itertools.cycle(kinds)
+    meter = infertune.engines.fake._SimulatedMeter
+    monkeypatch.setattr(meter, "end", lambda self: Reading(next(turn)))
+
+
+GPU_ENERGY = Energy(gpu_j=100.0, gpu_source="measured", gpu_method="counter")
+CPU_ENERGY = Energy(cpu_j=90.0, ram_j=10.0, cpu_source="modelled", ram_source="modelled")
+
+
+def test_joules_of_a_gpu_and_of_a_processor_are_not_compared(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(profile(shell.folder))
+    energy_of_launches(monkeypatch, GPU_ENERGY, CPU_ENERGY)
+    found = json.loads(shell("gate", path, "--json", "--seed", "1").out)
+    rate, joules, power = found["metrics"][:3]
+    reason = "energy is of GPU, measured by its counter here, of CPU, modelled and memory, modelled there"
+    assert found["answer"] == "pass" and rate["answer"] == "pass" and joules["name"] == "j_per_output_token"
+    for metric in (joules, power):
+        assert metric["ratio"] is None and sorted(metric["withheld"].split()) == sorted(reason.split())
+    assert any("j_per_output_token and power_w have no verdict: energy is of" in note for note in found["notes"])
+    answer = shell("gate", path, "--metric", "j_per_output_token", "--seed", "1")
+    assert answer.code == 3 and last_line(answer.out).startswith(
+        "INCONCLUSIVE: j_per_output_token is not compared: energy is of"
+    )
+    answer = shell("gate", path, "--metric", "j_per_output_token", "--metric", RATE, "--seed", "1", "--json")
+    assert answer.code == 3 and [m["answer"] for m in json.loads(answer.out)["metrics"][:2]] == ["pass", "inconclusive"]
+
+
+def test_a_gate_says_whether_energy_is_measured_or_modelled(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(profile(shell.folder))
+    answer = shell("gate", path, "--seed", "1")
+    assert "energy is of GPU, modelled\n" in answer.out
+    energy_of_launches(monkeypatch, GPU_ENERGY)
+    found = json.loads(shell("gate", path, "--seed", "1", "--json").out)
+    assert found["base"]["energy"] == found["new"]["energy"] == ["GPU, measured by its counter"]
+
+
+def test_a_stored_run_is_held_against_energy_of_the_same_only(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(profile(shell.folder))
+    shell("gate", path, "--mode", "stored", "--out", "run-0")
+    energy_of_launches(monkeypatch, CPU_ENERGY)
+    found = json.loads(shell("gate", path, "--mode", "stored", "--out", "run-1", "--json").out)
+    rate, joules = found["metrics"][:2]
+    assert len(rate["base_samples"]) == 1 and joules["base_samples"] == [] and joules["ratio"] is None
+    assert any("are not compared with 1 earlier runs" in note for note in found["notes"])
 
 
 def test_an_explicit_size_wins_over_the_history_and_the_profile(shell: Shell) -> None:
