@@ -258,6 +258,28 @@ def test_containers_run_the_version_that_was_measured(device: Device, image: str
     assert pod["containers"][0]["image"] == image
 
 
+@pytest.mark.parametrize("model", [HUB, TINY], ids=["hub", "builtin"])
+def test_every_form_tells_a_cpu_how_much_memory_to_take(model: Model) -> None:
+    def of(form: str, device: Device = CPU) -> str:
+        return exported("vllm", form, served(model, device=device))
+
+    assert command_of(of("vllm-args"))[:3] == ["VLLM_CPU_KVCACHE_SPACE=4", "vllm", "serve"]
+    assert "\n# export VLLM_CPU_KVCACHE_SPACE=4\n" in of("vllm-yaml")
+    script = of("python")
+    assert script.index("os.environ.setdefault('VLLM_CPU_KVCACHE_SPACE', '4')") < script.index("from vllm import")
+    service = yaml.safe_load(of("compose"))["services"]["vllm"]
+    assert service["environment"]["VLLM_CPU_KVCACHE_SPACE"] == "4"
+    [container] = yaml.safe_load(of("kubernetes"))["spec"]["template"]["spec"]["containers"]
+    assert {"name": "VLLM_CPU_KVCACHE_SPACE", "value": "4"} in container["env"]
+    assert not [form for form in VLLM_FORMS if "VLLM_CPU_KVCACHE_SPACE" in of(form, GPU)]
+    ast.parse(of("python", GPU))
+
+
+def test_a_long_context_gets_a_cache_for_one_sequence() -> None:
+    long = HUB.model_copy(update={"kv_bytes_per_token": 114_688, "context_tokens": 40_960})
+    assert command_of(exported("vllm", "vllm-args", served(long, device=CPU)))[0] == "VLLM_CPU_KVCACHE_SPACE=5"
+
+
 @pytest.mark.parametrize("model", [HUB, TINY, folder_model("/m/$x: 'y'")], ids=["hub", "builtin", "folder"])
 @pytest.mark.parametrize("device", [CPU, GPU], ids=["cpu", "gpu"])
 class TestReaders:
