@@ -37,7 +37,7 @@ class Model(Frozen):
         name: For people and folder names.
         path: What an engine is told to load: a folder or a hub id.
         weights: `real`, or `dummy` for random ones (same speed for dense models, meaningless text).
-        revision: The hub revision; None otherwise.
+        revision: The commit of a hub model; None for others, and where it is not known.
         config_hash: First 16 hex digits of SHA-256 over the canonical config.json.
         parameters: Number of parameters.
         active_parameters: Parameters that one token passes through: fewer in a mixture of experts.
@@ -192,28 +192,36 @@ def resolve_model(spec: str, weights: Weights | None = None, revision: str | Non
             f"or builtin:NAME ({', '.join(BUILTINS)})"
         )
     name = slugify(spec.partition("/")[2])
+    shape = next((a.config for a in BUILTINS.values() if spec in a.hub_ids), None)
+    if weights == "dummy" and shape:
+        return _dummy(spec, name, shape, revision)
+    path = _hub_config(spec, revision)
     if weights == "dummy":
-        shape = next((a.config for a in BUILTINS.values() if spec in a.hub_ids), None)
-        return _dummy(spec, name, shape or _read_config(_hub_config(spec, revision)), revision)
-    return _model(spec, name, spec, "real", _read_config(_hub_config(spec, revision)), revision)
+        return _dummy(spec, name, _read_config(path), revision)
+    return _model(spec, name, spec, "real", _read_config(path), revision or _commit_of(path))
 
 
-def known_config_hash(model: Model) -> str | None:
-    """The hash of a model's config.json as it is here now; None where that is not known without the network."""
+def known_here(model: Model) -> tuple[str | None, str | None]:
+    """A model's config.json by its hash and its hub revision, as they are here now; None without the network."""
     try:
         if model.spec.startswith("builtin:"):
-            return _config_hash(BUILTINS[model.spec.removeprefix("builtin:")].config)
-        folder = Path(model.spec).expanduser()
+            return _config_hash(BUILTINS[model.spec.removeprefix("builtin:")].config), None
+        folder = Path(os.path.expanduser(model.spec))
         if folder.is_dir():
-            return _config_hash(_read_config(folder / "config.json"))
+            return _config_hash(_read_config(folder / "config.json")), None
         shape = next((a.config for a in BUILTINS.values() if model.spec in a.hub_ids), None)
         if shape and model.weights == "dummy":
-            return _config_hash(shape)
+            return _config_hash(shape), None
         hub = importlib.import_module("huggingface_hub")
-        found = hub.hf_hub_download(model.spec, "config.json", revision=model.revision, local_files_only=True)
-        return _config_hash(_read_config(Path(found)))
+        path = Path(hub.hf_hub_download(model.spec, "config.json", local_files_only=True))
+        return _config_hash(_read_config(path)), _commit_of(path) if model.weights == "real" else None
     except Exception:  # no such model, no library, nothing cached: all the same here
-        return None
+        return None, None
+
+
+def _commit_of(path: Path) -> str | None:
+    """The commit of a file in the hub's cache, `…/snapshots/COMMIT/config.json`."""
+    return path.parent.name if path.parent.parent.name == "snapshots" else None
 
 
 def _hub_config(hub_id: str, revision: str | None) -> Path:

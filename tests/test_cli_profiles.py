@@ -110,7 +110,8 @@ def test_two_profiles_are_compared(shell: Shell, kept: Path) -> None:  # noqa: F
 def test_an_export_is_exactly_its_text_on_stdout_or_in_a_file(shell: Shell, kept: Path) -> None:  # noqa: F811
     answer = shell("profile", "export", str(kept), "--as", "vllm-args")
     assert answer.errors == "" and shlex.split(answer.out, comments=True) == [
-        "vllm", "serve", "Qwen/Qwen3-0.6B", "--max-num-seqs=64", "--max-num-batched-tokens=8192", "--enforce-eager",
+        "VLLM_CPU_KVCACHE_SPACE=5", "vllm", "serve", "Qwen/Qwen3-0.6B", "--max-num-seqs=64",
+        "--max-num-batched-tokens=8192", "--enforce-eager",
     ]  # fmt: skip
     assert answer.out.startswith("# Exported by infertune. The tune said: better (+99.0%)")
     for form in ("vllm-yaml", "python", "compose", "kubernetes"):
