@@ -177,6 +177,13 @@ def test_the_base_may_have_other_settings(shell: Shell) -> None:
     assert answer.code == 0 and "against default with max_num_seqs=4" in last_line(answer.out)
 
 
+def test_a_setting_that_is_measured_but_not_exported_is_said(shell: Shell) -> None:
+    path = edited(profile(shell.folder), config__compiled=True)
+    note = "compiled: measured as config has it, but changed does not name it: exports leave it out"
+    found = json.loads(shell("gate", str(path), "--json", "--seed", "1").out)
+    assert note in found["notes"] and found["new"]["changed"] == {"compiled": True}
+
+
 def test_a_setting_of_another_version_is_left_out_if_it_changed_nothing(shell: Shell) -> None:
     path = edited(profile(shell.folder), config__gone=None)
     found = json.loads(shell("gate", str(path), "--json", "--seed", "1").out)
