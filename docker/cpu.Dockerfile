@@ -25,7 +25,7 @@ COPY infertune /src/infertune
 COPY docker/run-profile.sh /usr/local/bin/run-profile
 RUN pip install --no-cache-dir --constraint /src/constraints.txt /src \
     && useradd --create-home --uid 10001 infertune \
-    && install --directory --owner infertune --group infertune /work /home/infertune/.cache
+    && install --directory --owner infertune --group infertune /work /cache /home/infertune/.cache
 
 USER 10001
 WORKDIR /work

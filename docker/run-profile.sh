@@ -7,6 +7,11 @@ case "${1:-}" in
 serve)
     shift
     infertune profile export "$PROFILE" --as vllm-yaml --out /tmp/serve.yaml >&2
+    # Told nothing, vLLM wants 92% of a CPU's memory: the export of a CPU's profile says how much to take instead.
+    space=$(sed -n 's/^# export VLLM_CPU_KVCACHE_SPACE=\([0-9]*\)$/\1/p' /tmp/serve.yaml)
+    if [ -n "$space" ]; then
+        export VLLM_CPU_KVCACHE_SPACE="${VLLM_CPU_KVCACHE_SPACE:-$space}"
+    fi
     exec vllm serve --config /tmp/serve.yaml --host 0.0.0.0 "$@"
     ;;
 answer)

@@ -8,7 +8,7 @@ from infertune.engines import installed_version
 from infertune.fingerprint import Difference, differences
 from infertune.knobs import Config, format_scalar
 from infertune.measurement import Frozen
-from infertune.models import known_config_hash
+from infertune.models import known_here
 from infertune.profile import Fingerprint, Profile
 from infertune.stats import geometric_mean
 from infertune.units import format_bytes, format_rate
@@ -53,12 +53,15 @@ def verify(of: Fingerprint, engine_python: Path | None = None) -> list[Check]:
         UsageError: There is no such engine.
     """
     version = installed_version(of.engine, engine_python)
-    known_hash = known_config_hash(of.model) if of.model else None
+    known_hash, known_revision = known_here(of.model) if of.model else (None, None)
     here = of.model_copy(
         update={
             "device": detect(),
             "engine_version": version,
-            "model": of.model and of.model.model_copy(update={"config_hash": known_hash or of.model.config_hash}),
+            "model": of.model
+            and of.model.model_copy(
+                update={"config_hash": known_hash or of.model.config_hash, "revision": known_revision}
+            ),
             "infertune_version": __version__,
         }
     )
@@ -66,6 +69,8 @@ def verify(of: Fingerprint, engine_python: Path | None = None) -> list[Check]:
     then, now = _table(of), _table(here)
     if of.model and known_hash is None:
         now["model"] = None
+    if "revision" in then and known_revision is None:
+        now["revision"] = None
     if version is None:
         now["engine version"] = "not installed"
     fields = [*then, *(field for field in now if field not in then)]
@@ -92,6 +97,7 @@ def _table(of: Fingerprint) -> dict[str, str | None]:
     table |= {"engine version": f"{of.engine} {of.engine_version}"}
     if model:
         table |= {"model": f"{model.spec} ({model.config_hash})"}
+        table |= {"revision": model.revision} if model.revision else {}
     table |= {_INFORMATIVE: of.infertune_version}
     return {field: str(value) for field, value in table.items()}
 
@@ -114,7 +120,8 @@ def _settings(config: Config) -> dict[str, str]:
 def _figures(profile: Profile) -> dict[str, str]:
     samples = {profile.unit: profile.samples, f"default's {profile.unit}": profile.default_samples}
     means = {name: format_rate(geometric_mean(figures)) for name, figures in samples.items() if figures}
-    return {"objective": profile.objective, "answer": profile.answer, **means}
+    limits = " ".join(profile.slo) or "none"
+    return {"objective": profile.objective, "limits": limits, "answer": profile.answer, **means}
 
 
 def _differing(one: dict[str, str], other: dict[str, str]) -> list[Difference]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from pydantic import Field
 
 from infertune.measurement import Frozen
 from infertune.units import format_bytes, slugify
@@ -33,10 +34,10 @@ class Device(Frozen):
 
     kind: Literal["gpu", "cpu"]
     name: str
-    count: int = 1
+    count: int = Field(default=1, ge=1, le=10_000)
     uuids: tuple[str, ...] = ()
-    memory_bytes: int
-    cores: int
+    memory_bytes: int = Field(ge=0, le=2**60)
+    cores: int = Field(ge=1, le=1_000_000)
     power_limit_w: float | None = None
     driver: str | None = None
 

@@ -17,6 +17,8 @@ from infertune.errors import UsageError
 
 _MAX_FILE_BYTES = 64 * 1024  # a real profile has 5 KiB, and PyYAML takes up to 2 s for this much
 _MAX_SCALAR_CHARACTERS = 16 * 1024
+# What PyYAML raises by itself where a value does not fit its tag or its escape: `!!int ""`, `"\UFFFFFFFF"`.
+WRONG_VALUE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def read_document(path: Path, what: str) -> Document:
     Raises:
         UsageError: It cannot be read, is no regular file, is too large, or is no plain YAML.
     """
-    text = _read_text(path, what)
+    text = read_text(path, what)
+    loader = None
     try:
         loader = _PlainLoader(text)
         root = loader.get_single_node()
@@ -67,8 +70,9 @@ def read_document(path: Path, what: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
         raise UsageError(f"{path} is not YAML: {line}{_short(error.problem or str(error))}") from None
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path} is not YAML: {_short(str(error))}") from None  # a tag that does not fit its value
+    except (yaml.YAMLError, RecursionError, *WRONG_VALUE) as error:  # the scanner's: it stands where it stopped
+        line = f"line {loader.line + 1}: " if loader else ""
+        raise UsageError(f"{path} is not YAML: {line}{_short(str(error))}") from None
 
 
 def write_whole(path: Path, text: str, what: str) -> Path:
@@ -112,9 +116,20 @@ class _PlainLoader(yaml.SafeLoader):
         problem = "aliases are not allowed here" if isinstance(event, yaml.AliasEvent) else ""
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MAX_SCALAR_CHARACTERS:
             problem = "a value is too long"
+        if isinstance(event, yaml.ScalarEvent) and any("\ud800" <= letter <= "\udfff" for letter in event.value):
+            problem = "a value holds half of a character"  # which no file and no terminal takes
         if problem:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
+        try:
+            return super().construct_object(node, deep)
+        except WRONG_VALUE as error:
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(
+                problem=f"a value is no {kind} ({_short(str(error))})", problem_mark=node.start_mark
+            ) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         seen: set[tuple[str, str]] = set()
@@ -127,8 +142,13 @@ class _PlainLoader(yaml.SafeLoader):
         return mapping
 
 
-def _read_text(path: Path, what: str) -> str:
+def read_text(path: Path, what: str, most_bytes: int = _MAX_FILE_BYTES) -> str:
     """A regular file's text; a pipe or a device is refused unread, so nothing waits for it.
+
+    Args:
+        path: The file.
+        what: What it should be, for the message: "profile".
+        most_bytes: A larger file is refused.
 
     Raises:
         UsageError: It cannot be read, is no regular file, is too large, or is no UTF-8.
@@ -140,19 +160,19 @@ def _read_text(path: Path, what: str) -> str:
             if not stat.S_ISREG(mode):
                 raise UsageError(f"cannot read {what} {path}: it is {_kind(mode)}")
             with open(descriptor, "rb", closefd=False) as file:
-                content = file.read(_MAX_FILE_BYTES + 1)
+                content = file.read(most_bytes + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise UsageError(f"cannot read {what} {path}: {error.strerror}") from None
     except ValueError as error:  # a name with a NUL in it
         raise UsageError(f"cannot read {what} {str(path)!r}: {error}") from None
-    if len(content) > _MAX_FILE_BYTES:
+    if len(content) > most_bytes:
         raise UsageError(f"{path} is too large to be a {what}")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise UsageError(f"{path} is not YAML: it is not UTF-8 text") from None
+        raise UsageError(f"{path} is no {what}: it is not UTF-8 text") from None
 
 
 def _kind(mode: int) -> str:

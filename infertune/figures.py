@@ -8,10 +8,11 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from infertune.measurement import Frozen, Measurement, Window
+from infertune.measurement import Energy, Frozen, Measurement, Window
 from infertune.stats import geometric_mean
 
 _J_PER_KWH = 3.6e6
+ENERGY_FIGURES = ("j_per_output_token", "power_w")  # comparable only where energy is of the same
 
 
 class Prices(Frozen):
@@ -61,6 +62,20 @@ def energy_basis(measurement: Measurement) -> str:
     if energy.total_j is not None:
         return f"CPU and memory, {energy.cpu_source}"
     return energy.reason or "no energy source"
+
+
+def energy_origins(launches: Iterable[Measurement]) -> tuple[str, ...]:
+    """What the energy of launches is of: `GPU, measured by its counter`; if there are several, they do not compare."""
+    found = [_origin(window.energy) for launch in launches for window in launch.windows]
+    return tuple(dict.fromkeys(found))
+
+
+def _origin(energy: Energy) -> str:
+    if energy.gpu_j is not None:
+        how = {"counter": " by its counter", "sampled": " by sampling", "": ""}[energy.gpu_method]
+        return f"GPU, {energy.gpu_source}{how}" + (", shared board" if energy.gpu_shared else "")
+    parts = (("CPU", energy.cpu_j, energy.cpu_source), ("memory", energy.ram_j, energy.ram_source))
+    return " and ".join(f"{name}, {source}" for name, joules, source in parts if joules is not None) or "nothing known"
 
 
 def j_per_output_token(measurement: Measurement) -> float | None:

@@ -125,7 +125,8 @@ def _model_differences(then: Model | None, now: Model | None) -> list[Difference
         found += _differing("model", f"{then.spec} ({then.config_hash})", f"{now.spec} ({now.config_hash})")
     found += _differing("weights", then.weights, now.weights)
     found += _differing("dtype", then.dtype, now.dtype)
-    found += _differing("revision", then.revision, now.revision)
+    if then.revision and now.revision:  # not known is no difference: nothing here could cure it
+        found += _differing("revision", then.revision, now.revision)
     return found
 
 

@@ -9,7 +9,7 @@ from infertune import __version__
 from infertune.bench import Bench
 from infertune.channel import Plan
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
-from infertune.figures import FIGURES
+from infertune.figures import ENERGY_FIGURES, FIGURES, energy_origins
 from infertune.fingerprint import fingerprint_of
 from infertune.gate_result import (
     GateResult,
@@ -34,9 +34,19 @@ from infertune.request import GateRequest
 from infertune.sides import RATE, Comparison, Side, compared
 from infertune.stats import geometric_mean
 from infertune.trial import Phase, Trial
-from infertune.verdict import FEWEST_RUNS, LOOKS, Judgement, calibrate, judge_pairs, judge_stored, pair_order
+from infertune.verdict import (
+    FEWEST_RUNS,
+    LOOKS,
+    Judgement,
+    calibrate,
+    judge_pairs,
+    judge_stored,
+    pair_order,
+    with_withheld,
+)
 
 RESULT_NAME = "gate.json"
+_ENERGY_NAMES = " and ".join(ENERGY_FIGURES)
 
 
 def gate_request(request: GateRequest, observer: Observer | None = None) -> GateResult:
@@ -99,7 +109,9 @@ class _History:
             every = read_history(self.folder)
             self.n_runs = len(every)
             today = fingerprint_of(new.job)
-            self.runs, self.notes = comparable(every, today, new.config, request.launches, comparison.metrics)
+            self.runs, self.notes = comparable(
+                every, today, new.config, request.launches, comparison.metrics, request.requests, request.window
+            )
             if len({run.created_at[:10] for run in self.runs}) == 1 and len(self.runs) >= FEWEST_RUNS:
                 self.notes.append("all earlier runs are of one day: how much days differ is not in them")
 
@@ -140,6 +152,7 @@ class _Run:
         self._ledger = ledger
         self._observer = observer
         self._job = comparison.new.job
+        self._size = ""  # where a job's size comes from, for people
         # A simulated engine's noise comes from the launch's number: runs that follow each other have others.
         self._next_launch = n_runs_before * (request.launches + 1)
         self._new_bench = benches.enter_context(self._bench(comparison.new))
@@ -151,7 +164,7 @@ class _Run:
         """Base and new in turn until a look decides, or the last one does not."""
         judgement = self._pairs(judge=True)
         base, new = self._figures("base"), self._figures("new")
-        metrics = paired_metrics(base, new, judgement, self._request.margin)
+        metrics = paired_metrics(base, new, judgement, self._request.margin, self._withheld())
         result = self._result(judgement, metrics=metrics, pairs=len(new[RATE]))
         promised = self._comparison.profile.gain
         if self._comparison.against_default and promised and self._comparison.profile.objective == "throughput":
@@ -163,7 +176,7 @@ class _Run:
         """The profile's configuration against itself, for every pair that a gate may have."""
         self._pairs(judge=False)
         base, new = self._figures("base"), self._figures("new")
-        metrics = paired_metrics(base, new, None, self._request.margin)
+        metrics = paired_metrics(base, new, None, self._request.margin, self._withheld())
         name = self._comparison.metrics[0]
         found = calibrate(self._gains(base, new)[name], self._request.margin)
         return self._result(None, metrics=metrics, pairs=len(new[RATE])).model_copy(update={"calibration": found})
@@ -178,14 +191,22 @@ class _Run:
         new = self._figures("new")
         self._check_known(new)
         today = {name: geometric_mean(samples) for name, samples in new.items()}
-        judgement = judge_stored(
-            {name: gain(name, today[name]) for name in self._comparison.metrics},
-            {name: [gain(name, run.samples[name]) for run in history.runs] for name in self._comparison.metrics},
-        )
-        metrics = stored_metrics(history.runs, new, judgement)
+        energy = self._one_energy()
+        earlier = {
+            name: [gain(name, run.samples[name]) for run in history.runs if run.compares(name, energy)]
+            for name in self._comparison.metrics
+        }
+        judgement = judge_stored({name: gain(name, today[name]) for name in self._comparison.metrics}, earlier)
+        metrics = stored_metrics(history.runs, new, judgement, energy)
         notes = list(history.notes)
         if judgement.answer == "inconclusive":
-            notes.append(f"{len(history.runs)} of the {FEWEST_RUNS} earlier runs that a verdict needs are there")
+            fewest = min(map(len, earlier.values()))
+            notes.append(f"{fewest} of the {FEWEST_RUNS} earlier runs that a verdict needs are there")
+        others = sum(run.energy != energy for run in history.runs)
+        if others and any(name in ENERGY_FIGURES for name in new):
+            notes.append(
+                f"{_ENERGY_NAMES} are not compared with {others} earlier runs, whose energy is of something else"
+            )
         label = f"{len(history.runs)} earlier runs"
         result = self._result(judgement, metrics=metrics, pairs=request.launches, notes=notes, base_label=label)
         history.add(
@@ -193,8 +214,10 @@ class _Run:
                 fingerprint=result.fingerprint,
                 config=self._comparison.new.config,
                 n_requests=n_requests,
+                window_s=None if request.requests else request.window,
                 launches=request.launches,
                 samples=today,
+                energy=energy,
                 answer=judgement.answer,
                 run=self._ledger.folder.name,
                 created_at=result.created_at,
@@ -214,8 +237,10 @@ class _Run:
             self._check_known(self._figures("new"), self._figures("base"))
             if judge and number + 1 in LOOKS:
                 gains = self._gains(self._figures("base"), self._figures("new"))
-                judgement = judge_pairs({name: gains[name] for name in self._comparison.metrics}, self._request.margin)
-                if judgement.answer != "inconclusive":
+                withheld = [name for name in self._comparison.metrics if name in self._withheld()]
+                judged = {name: gains[name] for name in self._comparison.metrics if name not in withheld}
+                judgement = with_withheld(judge_pairs(judged, self._request.margin), withheld)
+                if judgement.answer != "inconclusive" or not judged:
                     break
         return judgement
 
@@ -224,11 +249,18 @@ class _Run:
         given = "seed" in self._request.model_fields_set
         return str(self._request.seed) if given else self._ledger.header.created_at
 
-    def _job_size(self, known: int | None) -> int:
+    def _job_size(self, of_history: int | None) -> int:
         """Requests in every job: as asked for, or as many as fill a window of the base on one launch of its own."""
-        given = known or self._job.request.requests
-        if given is not None:
-            return given
+        sources = (
+            (self._request.requests, "--requests asks"),
+            (of_history, "the earlier runs have"),
+            (self._job.request.requests, "the profile has"),
+        )
+        for n_requests, whose in sources:
+            if n_requests is not None:
+                self._size = f"as {whose}"
+                return n_requests
+        self._size = f"fill {self._job.window_s:g} s of {self._comparison.base.label}"
         self._observer.phase("sizing the job", 1)
         trial = self._measure("search", self._job.plan("search", None), 0)
         assert trial.measurement
@@ -277,6 +309,18 @@ class _Run:
                     found[name].append(value)
         return {name: values for name, values in found.items() if len(values) == len(measurements)}
 
+    def _withheld(self) -> dict[str, str]:
+        """Metric → why its sides are not compared: joules of a GPU and of a processor are not of one thing."""
+        found = energy_origins([*self._measurements("base"), *self._measurements("new")])
+        if len(found) < 2:
+            return {}
+        return dict.fromkeys(ENERGY_FIGURES, f"energy is of {' here, of '.join(found)} there")
+
+    def _one_energy(self) -> str:
+        """What the energy of today's launches is of; empty if they differ."""
+        found = energy_origins(self._measurements("new"))
+        return found[0] if len(found) == 1 else ""
+
     def _check_known(self, *sides: dict[str, list[float]]) -> None:
         """Refuse to go on for a metric that this engine or machine does not give."""
         known = [name for name in FIGURES if all(name in side for side in sides)]
@@ -299,9 +343,9 @@ class _Run:
         answer = judgement.answer if judgement else None
         new, base = self._measurements("new"), self._measurements("base")
         n_requests = new[0].windows[0].n_requests
-        notes = [*comparison.notes, *notes]
-        if self._request.requests is None and self._job.request.requests is None and request.mode != "stored":
-            notes.append(f"{n_requests} requests in a job fill {self._job.window_s:g} s of {comparison.base.label}")
+        notes = [*comparison.notes, *notes, f"{n_requests} requests in a job {self._size}"]
+        if (withheld := {metric.withheld for metric in metrics} - {""}) and request.mode != "stored":
+            notes.append(f"{_ENERGY_NAMES} have no verdict: {withheld.pop()}")
         return GateResult(
             infertune_version=__version__,
             answer=answer,
@@ -331,4 +375,5 @@ def _record(side: Side, launches: Sequence[Measurement], label: str = "") -> Sid
         model=job.model.spec if job.model else None,
         config=side.config,
         changed=changed_settings(side.config, job.engine_defaults),
+        energy=energy_origins(launches),
     )

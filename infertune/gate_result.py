@@ -7,12 +7,13 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from infertune.documents import read_text, write_whole
 from infertune.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSION, UsageError
-from infertune.figures import FIGURES
+from infertune.figures import ENERGY_FIGURES, FIGURES
 from infertune.fingerprint import differences
 from infertune.knobs import Config
 from infertune.measurement import Frozen
-from infertune.profile import Fingerprint
+from infertune.profile import Fingerprint, Sample
 from infertune.sides import RATE
 from infertune.stats import geometric_mean, paired_ratio
 from infertune.verdict import Answer, Calibration, Judgement
@@ -35,6 +36,7 @@ class SideRecord(Frozen):
         model: What was loaded, None for engines that need none.
         config: Every knob's value.
         changed: Only the settings that differ from this engine's defaults.
+        energy: What its energy is of, measured or modelled; several, if its launches differ.
     """
 
     label: str
@@ -43,6 +45,7 @@ class SideRecord(Frozen):
     model: str | None
     config: Config
     changed: Config
+    energy: tuple[str, ...] = ()
 
 
 class MetricResult(Frozen):
@@ -54,6 +57,7 @@ class MetricResult(Frozen):
         lower_is_better: Whether less is better.
         gated: Whether the verdict depends on it; otherwise it is only reported.
         answer: Of this metric alone; None where it is not gated.
+        withheld: Why the two sides are not compared in it; empty where they are.
         ratio: New over base, geometric mean; None where it is not known.
         ratio_low: Lower end of its two-sided 95% interval; pairs are sampled until the gate decides, so it is a guide.
         ratio_high: Upper end.
@@ -67,6 +71,7 @@ class MetricResult(Frozen):
     lower_is_better: bool
     gated: bool
     answer: Answer | None = None
+    withheld: str = ""
     ratio: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
@@ -142,8 +147,10 @@ class StoredRun(Frozen):
         fingerprint: What it holds for.
         config: What was launched.
         n_requests: Requests in every job.
+        window_s: The `--window` that the job's size comes from, in seconds; None where none was given.
         launches: Launches that its samples are means of.
         samples: Metric → geometric mean over its launches, of every figure that is known.
+        energy: What its energy is of; empty if not known, or if its launches differ.
         answer: What the gate said of it; a regression is no part of what is normal.
         run: The run's folder.
         created_at: ISO 8601 time in UTC.
@@ -153,11 +160,17 @@ class StoredRun(Frozen):
     fingerprint: Fingerprint
     config: Config
     n_requests: int
+    window_s: float | None = None
     launches: int
-    samples: dict[str, float]
+    samples: dict[str, Sample]
+    energy: str = ""
     answer: Answer
     run: str
     created_at: str
+
+    def compares(self, metric: str, energy: str) -> bool:
+        """Whether it has a figure that today's can be held against: joules of the same, anything else always."""
+        return metric in self.samples and (metric not in ENERGY_FIGURES or (self.energy == energy != ""))
 
 
 def lower_is_better(metric: str) -> bool:
@@ -181,7 +194,11 @@ def exit_code(answer: Answer | None, on_inconclusive: Literal["pass", "fail"] | 
 
 
 def paired_metrics(
-    base: Mapping[str, Sequence[float]], new: Mapping[str, Sequence[float]], judgement: Judgement | None, margin: float
+    base: Mapping[str, Sequence[float]],
+    new: Mapping[str, Sequence[float]],
+    judgement: Judgement | None,
+    margin: float,
+    withheld: Mapping[str, str] | None = None,
 ) -> tuple[MetricResult, ...]:
     """Every metric that is known on both sides, pair by pair.
 
@@ -190,21 +207,25 @@ def paired_metrics(
         new: The same of the new side.
         judgement: What is said of those that are gated; None for a calibration.
         margin: The drop that must not pass, a share.
+        withheld: Metric → why its two sides are not compared.
     """
+    withheld = withheld or {}
     rulings = judgement.rulings if judgement else {}
     found = []
     for name in [*rulings, *(name for name in FIGURES if name not in rulings)]:
         if name not in base or name not in new:
             continue
-        ratio = paired_ratio(new[name], base[name])
+        reason = withheld.get(name, "")
+        ratio = None if reason else paired_ratio(new[name], base[name])
         limit = 1 / (1 - margin) if lower_is_better(name) else 1 - margin
         found.append(
             _metric(
                 name,
                 answer=rulings[name].answer if name in rulings else None,
-                ratio=ratio.mean,
-                ratio_low=ratio.low,
-                ratio_high=ratio.high,
+                withheld=reason,
+                ratio=ratio.mean if ratio else None,
+                ratio_low=ratio.low if ratio else None,
+                ratio_high=ratio.high if ratio else None,
                 limit=limit if name in rulings else None,
                 base_samples=tuple(base[name]),
                 new_samples=tuple(new[name]),
@@ -214,13 +235,13 @@ def paired_metrics(
 
 
 def stored_metrics(
-    history: Sequence[StoredRun], new: Mapping[str, Sequence[float]], judgement: Judgement
+    history: Sequence[StoredRun], new: Mapping[str, Sequence[float]], judgement: Judgement, energy: str = ""
 ) -> tuple[MetricResult, ...]:
-    """Every metric of a run beside its earlier runs."""
+    """Every metric of a run beside its earlier runs; energy beside those whose energy is of the same."""
     found = []
     for name in [*judgement.rulings, *(name for name in FIGURES if name in new and name not in judgement.rulings)]:
         ruling = judgement.rulings.get(name)
-        earlier = tuple(run.samples[name] for run in history if name in run.samples)
+        earlier = tuple(run.samples[name] for run in history if run.compares(name, energy))
         limit = None if ruling is None or ruling.low is None else ruling.low
         found.append(
             _metric(
@@ -242,6 +263,7 @@ def _metric(
     base_samples: tuple[float, ...],
     new_samples: tuple[float, ...],
     limit: float | None = None,
+    withheld: str = "",
     ratio_low: float | None = None,
     ratio_high: float | None = None,
 ) -> MetricResult:
@@ -251,6 +273,7 @@ def _metric(
         lower_is_better=lower_is_better(name),
         gated=answer is not None,
         answer=answer,
+        withheld=withheld,
         ratio=ratio,
         ratio_low=ratio_low,
         ratio_high=ratio_high,
@@ -275,16 +298,12 @@ def read_history(folder: Path) -> list[StoredRun]:
     """Every run of a history folder, oldest first; an absent folder has none.
 
     Raises:
-        UsageError: A file in it is no stored run that this version reads.
+        UsageError: A file in it is no stored run that this version reads, or no regular file.
     """
     runs = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
-            if path.stat().st_size > _MOST_RUN_BYTES:
-                raise UsageError(f"{path} is too large to be a stored run; take it away")
-            runs.append(StoredRun.model_validate_json(path.read_bytes()))
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from None
+            runs.append(StoredRun.model_validate_json(read_text(path, "stored run", _MOST_RUN_BYTES)))
         except ValidationError as error:
             what = error.errors()[0]["msg"]
             raise UsageError(f"{path} is no stored run that this version of infertune reads: {what}") from None
@@ -292,11 +311,26 @@ def read_history(folder: Path) -> list[StoredRun]:
 
 
 def comparable(
-    runs: Sequence[StoredRun], today: Fingerprint, config: Config, launches: int, metrics: Sequence[str]
+    runs: Sequence[StoredRun],
+    today: Fingerprint,
+    config: Config,
+    launches: int,
+    metrics: Sequence[str],
+    n_requests: int | None = None,
+    window_s: float | None = None,
 ) -> tuple[list[StoredRun], list[str]]:
     """The runs that a run of today can be held against, and why others cannot, in sentences.
 
     A run that was a regression is left out too: what went wrong is no part of what is normal.
+
+    Args:
+        runs: Every run of the history, oldest first.
+        today: What is here now.
+        config: What will be launched.
+        launches: How often.
+        metrics: What the verdict needs.
+        n_requests: The size of a job that was asked for; None takes that of the newest run that is left.
+        window_s: The window that was asked for instead.
     """
     kept: list[StoredRun] = []
     reasons: dict[str, int] = {}
@@ -306,7 +340,12 @@ def comparable(
             reasons[reason] = reasons.get(reason, 0) + 1
         else:
             kept.append(run)
-    sized = [run for run in kept if run.n_requests == kept[-1].n_requests]
+    if window_s and not n_requests:
+        asked = [run for run in kept if run.window_s == window_s]
+        if len(asked) < len(kept):
+            reasons["another --window"] = len(kept) - len(asked)
+        kept = asked
+    sized = [run for run in kept if run.n_requests == (n_requests or kept[-1].n_requests)]
     if len(sized) < len(kept):
         reasons["another number of requests"] = len(kept) - len(sized)
     notes = [f"{n} earlier run{'s' if n > 1 else ''} left out: {reason}" for reason, n in reasons.items()]
@@ -332,11 +371,4 @@ def save_json(path: Path, document: Frozen) -> Path:
     Raises:
         UsageError: The path cannot be written.
     """
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(document.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
-    return path
+    return write_whole(path, document.model_dump_json(indent=1) + "\n", "result")

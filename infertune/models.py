@@ -11,13 +11,16 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
 
 from infertune.errors import UsageError
 from infertune.measurement import Frozen
 from infertune.units import slugify
 
 Weights = Literal["real", "dummy"]
+Size = Annotated[int, Field(ge=0, le=2**60)]
 _BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 _MAX_CONFIG_BYTES = 4 * 1024**2
 _SHAPE = (
@@ -34,7 +37,7 @@ class Model(Frozen):
         name: For people and folder names.
         path: What an engine is told to load: a folder or a hub id.
         weights: `real`, or `dummy` for random ones (same speed for dense models, meaningless text).
-        revision: The hub revision; None otherwise.
+        revision: The commit of a hub model; None for others, and where it is not known.
         config_hash: First 16 hex digits of SHA-256 over the canonical config.json.
         parameters: Number of parameters.
         active_parameters: Parameters that one token passes through: fewer in a mixture of experts.
@@ -51,12 +54,12 @@ class Model(Frozen):
     weights: Weights
     revision: str | None = None
     config_hash: str
-    parameters: int
-    active_parameters: int
-    parameter_bytes: int
-    kv_bytes_per_token: int
-    context_tokens: int
-    vocab_size: int
+    parameters: Size
+    active_parameters: Size
+    parameter_bytes: Size
+    kv_bytes_per_token: Size
+    context_tokens: Size
+    vocab_size: Size
     dtype: str
 
 
@@ -176,8 +179,8 @@ def resolve_model(spec: str, weights: Weights | None = None, revision: str | Non
         if weights == "real":
             raise UsageError(f"{spec} has no trained weights; leave out --weights real, or name a hub id or folder")
         return _dummy(spec, name, BUILTINS[name].config, revision=None)
-    folder = Path(spec).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(spec))  # Path's own raises for a user that is not here
+    if os.path.isdir(folder):
         config = _read_config(folder / "config.json")
         name = slugify(folder.resolve().name)
         if weights == "dummy":
@@ -189,28 +192,36 @@ def resolve_model(spec: str, weights: Weights | None = None, revision: str | Non
             f"or builtin:NAME ({', '.join(BUILTINS)})"
         )
     name = slugify(spec.partition("/")[2])
+    shape = next((a.config for a in BUILTINS.values() if spec in a.hub_ids), None)
+    if weights == "dummy" and shape:
+        return _dummy(spec, name, shape, revision)
+    path = _hub_config(spec, revision)
     if weights == "dummy":
-        shape = next((a.config for a in BUILTINS.values() if spec in a.hub_ids), None)
-        return _dummy(spec, name, shape or _read_config(_hub_config(spec, revision)), revision)
-    return _model(spec, name, spec, "real", _read_config(_hub_config(spec, revision)), revision)
+        return _dummy(spec, name, _read_config(path), revision)
+    return _model(spec, name, spec, "real", _read_config(path), revision or _commit_of(path))
 
 
-def known_config_hash(model: Model) -> str | None:
-    """The hash of a model's config.json as it is here now; None where that is not known without the network."""
+def known_here(model: Model) -> tuple[str | None, str | None]:
+    """A model's config.json by its hash and its hub revision, as they are here now; None without the network."""
     try:
         if model.spec.startswith("builtin:"):
-            return _config_hash(BUILTINS[model.spec.removeprefix("builtin:")].config)
-        folder = Path(model.spec).expanduser()
+            return _config_hash(BUILTINS[model.spec.removeprefix("builtin:")].config), None
+        folder = Path(os.path.expanduser(model.spec))
         if folder.is_dir():
-            return _config_hash(_read_config(folder / "config.json"))
+            return _config_hash(_read_config(folder / "config.json")), None
         shape = next((a.config for a in BUILTINS.values() if model.spec in a.hub_ids), None)
         if shape and model.weights == "dummy":
-            return _config_hash(shape)
+            return _config_hash(shape), None
         hub = importlib.import_module("huggingface_hub")
-        found = hub.hf_hub_download(model.spec, "config.json", revision=model.revision, local_files_only=True)
-        return _config_hash(_read_config(Path(found)))
+        path = Path(hub.hf_hub_download(model.spec, "config.json", local_files_only=True))
+        return _config_hash(_read_config(path)), _commit_of(path) if model.weights == "real" else None
     except Exception:  # no such model, no library, nothing cached: all the same here
-        return None
+        return None, None
+
+
+def _commit_of(path: Path) -> str | None:
+    """The commit of a file in the hub's cache, `…/snapshots/COMMIT/config.json`."""
+    return path.parent.name if path.parent.parent.name == "snapshots" else None
 
 
 def _hub_config(hub_id: str, revision: str | None) -> Path:
@@ -268,21 +279,26 @@ def _model(spec: str, name: str, path: str, weights: Weights, config: dict[str, 
         raise UsageError(f"config.json of {spec} does not describe a decoder: {error}") from None
     dtype = str(text.get("dtype") or text.get("torch_dtype") or config.get("torch_dtype") or "bfloat16")
     element_bytes = _BYTES_PER_ELEMENT.get(dtype, 2)
-    return Model(
-        spec=spec,
-        name=name,
-        path=path,
-        weights=weights,
-        revision=revision,
-        config_hash=_config_hash(config),
-        parameters=total,
-        active_parameters=active,
-        parameter_bytes=total * element_bytes,
-        kv_bytes_per_token=kv_elements * element_bytes,
-        context_tokens=context,
-        vocab_size=vocab,
-        dtype=dtype,
-    )
+    try:
+        return Model(
+            spec=spec,
+            name=name,
+            path=path,
+            weights=weights,
+            revision=revision,
+            config_hash=_config_hash(config),
+            parameters=total,
+            active_parameters=active,
+            parameter_bytes=total * element_bytes,
+            kv_bytes_per_token=kv_elements * element_bytes,
+            context_tokens=context,
+            vocab_size=vocab,
+            dtype=dtype,
+        )
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        what = f"{fault['loc'][0]}: {fault['msg']}"
+        raise UsageError(f"config.json of {spec} does not describe a decoder: {what}") from None
 
 
 def _check_whole(config: dict[str, Any], field: str) -> None:

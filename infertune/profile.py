@@ -1,17 +1,18 @@
 """A profile: a configuration, what it was measured on and what came out. YAML, safe to load from strangers."""
 
 import math
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from infertune.device import Device
 from infertune.documents import Document, plain_yaml, read_document, write_whole
 from infertune.engines.base import first_line
 from infertune.errors import UsageError
 from infertune.figures import Economy, economy
-from infertune.knobs import Config
+from infertune.knobs import Config, format_scalar
 from infertune.ledger import Header, Ledger
 from infertune.measurement import Frozen
 from infertune.models import Model
@@ -21,7 +22,8 @@ from infertune.units import format_percent, slugify
 from infertune.workload import WorkloadRecord
 
 SCHEMA_VERSION = 1
-Figure = Annotated[float, Field(gt=0)]
+Sample = Annotated[float, Field(ge=1e-12, le=1e12)]
+Ratio = Annotated[float, Field(gt=0)]
 
 
 class Fingerprint(Frozen):
@@ -51,6 +53,7 @@ class Profile(Frozen):
         schema_version: Of the file; a newer one is refused.
         fingerprint: What it holds for.
         objective: What was tuned for.
+        slo: The limits that it keeps, as `--slo` has them.
         unit: Of the samples.
         answer: What the final comparison said.
         config: Every knob's value.
@@ -67,13 +70,14 @@ class Profile(Frozen):
     schema_version: Literal[1] = 1
     fingerprint: Fingerprint
     objective: str
+    slo: tuple[str, ...] = ()
     unit: str
     answer: Answer
     config: Config
     changed: Config
-    samples: tuple[Figure, ...]
-    default_samples: tuple[Figure, ...]
-    gain: tuple[Figure, Figure, Figure] | None
+    samples: tuple[Sample, ...]
+    default_samples: tuple[Sample, ...]
+    gain: tuple[Ratio, Ratio, Ratio] | None
     economy: Economy
     default_economy: Economy
     run: str
@@ -81,10 +85,25 @@ class Profile(Frozen):
 
     @field_validator("config", "changed")
     @classmethod
-    def _finite(cls, given: Config) -> Config:
+    def _plain_numbers(cls, given: Config) -> Config:
         for name, value in given.root.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name[:40]!r} is no finite number")
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError(f"{name[:40]!r} is no number of 64 bits")
+        return given
+
+    @field_validator("changed")
+    @classmethod
+    def _as_in_config(cls, given: Config, info: ValidationInfo) -> Config:
+        """An export types what `changed` has, a gate launches `config`: they must not say two things."""
+        config = info.data.get("config")
+        if isinstance(config, Config):
+            for name, value in given.root.items():
+                if name not in config or Config({name: value}) != config.subset({name}):
+                    here = first_line(format_scalar(value), 40)
+                    there = first_line(format_scalar(config[name]), 40) if name in config else "nothing"
+                    raise ValueError(f"{name[:40]!r} is {here} here and {there} in config: make the two the same")
         return given
 
     def verdict(self) -> str:
@@ -110,13 +129,19 @@ class Profile(Frozen):
         return write_whole(path, self.text(), "profile")
 
 
-def load_profile(path: str | Path) -> Profile:
+def load_profile(path: str | Path, within: Path | None = None) -> Profile:
     """A saved profile.
 
+    Args:
+        path: Its file.
+        within: No link may lead out of this folder; the `profiles` in which the file lies, else the file's own folder.
+
     Raises:
-        UsageError: The file is missing, or is no profile that this version reads; the message names the line.
+        UsageError: The file is missing, is a link that leads out, or is no profile that this version reads; the
+            message names the line.
     """
     path = Path(path)
+    _refuse_link_out(path, within or _own_folder(path))
     document = read_document(path, "profile")
     if newer := _newer_schema(document):
         raise UsageError(f"{path} has schema version {newer}, this infertune reads {SCHEMA_VERSION}: upgrade infertune")
@@ -132,10 +157,31 @@ def load_profile(path: str | Path) -> Profile:
         ) from None
 
 
+def _own_folder(path: Path) -> Path:
+    parents = Path(os.path.abspath(path)).parents
+    return next((folder for folder in parents if folder.name == "profiles"), parents[0])
+
+
+def _refuse_link_out(path: Path, folder: Path) -> None:
+    """Refuse a link planted among profiles: it shows, or gates on, a file that nobody meant to share.
+
+    Raises:
+        UsageError: The file lies outside of the folder once links are followed.
+    """
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        inside = False
+    except ValueError:  # a name with a NUL in it: reading says so
+        return
+    if not inside:
+        raise UsageError(f"{path} is a link out of {folder}: name the file itself that is meant")
+
+
 def _newer_schema(document: Document) -> int | None:
     """The schema version of a profile that a later infertune wrote; None for every other document."""
     version = document.value.get("schema_version") if isinstance(document.value, dict) else None
-    return version if type(version) is int and version > SCHEMA_VERSION else None
+    return version if type(version) is int and SCHEMA_VERSION < version < 1_000_000 else None
 
 
 def fingerprint(header: Header) -> Fingerprint:
@@ -157,6 +203,7 @@ def profile_of(ledger: Ledger, summary: Summary, objective: str) -> Profile:
     return Profile(
         fingerprint=fingerprint(ledger.header),
         objective=objective,
+        slo=_limits(ledger),
         unit=summary.unit,
         answer=summary.answer,
         config=summary.best_config,
@@ -182,6 +229,7 @@ def profile_at(ledger: Ledger, config: Config, objective: Objective) -> Profile:
     return Profile(
         fingerprint=fingerprint(ledger.header),
         objective=objective.name,
+        slo=_limits(ledger),
         unit=objective.unit,
         answer="unconfirmed",
         config=config,
@@ -196,12 +244,22 @@ def profile_at(ledger: Ledger, config: Config, objective: Objective) -> Profile:
     )
 
 
+def _limits(ledger: Ledger) -> tuple[str, ...]:
+    """The `--slo` limits of a run."""
+    given = ledger.header.request.get("slo")
+    return tuple(map(str, given)) if isinstance(given, list) else ()
+
+
 def changed_settings(config: Config, default: Config) -> Config:
     """The settings in which a configuration differs from the default."""
     return Config({name: value for name, value in config.root.items() if value != default.root.get(name)})
 
 
-def profile_path(folder: Path, found: Fingerprint) -> Path:
-    """Where a profile is filed: `FOLDER/<gpu-slug>/<engine>/<model>--<workload>.yaml`."""
+def profile_path(folder: Path, found: Fingerprint, objective: str = "throughput") -> Path:
+    """Where a profile is filed: `FOLDER/<gpu-slug>/<engine>/<model>--<workload>.yaml`.
+
+    One that was tuned for something else than throughput has its objective in the name: `…--energy.yaml`.
+    """
     model = slugify(found.model.name) if found.model else "no-model"
-    return folder / found.device.slug / slugify(found.engine) / f"{model}--{slugify(found.workload.name)}.yaml"
+    tail = "" if objective == "throughput" else f"--{slugify(objective)}"
+    return folder / found.device.slug / slugify(found.engine) / f"{model}--{slugify(found.workload.name)}{tail}.yaml"

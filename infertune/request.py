@@ -6,9 +6,11 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from infertune.documents import WRONG_VALUE
 from infertune.errors import UsageError
 from infertune.knobs import Scalar, parse_scalar
 from infertune.units import parse_duration_s, parse_share
+from infertune.workload import MOST_REQUESTS
 
 
 class JobRequest(BaseModel):
@@ -43,9 +45,9 @@ class JobRequest(BaseModel):
     model: str | None = None
     engine: str | None = None
     workload: str | None = None
-    requests: int | None = Field(default=None, ge=1)
+    requests: int | None = Field(default=None, ge=1, le=MOST_REQUESTS)
     weights: Literal["real", "dummy"] | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
     set: dict[str, Scalar] = {}
     knob: dict[str, tuple[Scalar, ...]] = {}
     window: float | None = Field(default=None, gt=0)
@@ -218,7 +220,7 @@ def _read_config_file(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read --config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, *WRONG_VALUE) as error:
         raise UsageError(f"--config {path} is not YAML: {' '.join(str(error).split())[:200]}") from None
     if document is None:
         return {}
@@ -240,4 +242,4 @@ def _name_and_text(given: object) -> tuple[str, str]:
 
 
 def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, str | int | float) else ""
+    return str(value) if isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**64) else ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infertune.errors import UsageError
-from infertune.fingerprint import differences
+from infertune.fingerprint import Difference, differences
 from infertune.profile import Fingerprint, Profile, load_profile, profile_path
 
 _MOST_FILES = 10_000
@@ -39,44 +39,39 @@ def read_shelf(folder: Path) -> tuple[list[Kept], list[str]]:
     kept, notes = [], []
     for path in _yaml_files(folder):
         try:
-            kept.append(Kept(path, _load_within(folder, path)))
+            kept.append(Kept(path, load_profile(path, within=folder)))
         except UsageError as error:
             notes.append(f"skipped: {error}")
     return kept, notes
 
 
-def earlier_answer(folder: Path, found: Fingerprint) -> str | None:
+def earlier_answer(
+    folder: Path, found: Fingerprint, objective: str = "throughput", slo: tuple[str, ...] = ()
+) -> str | None:
     """What the profiles kept say about a question before it is measured; None if they say nothing.
 
     Args:
         folder: The folder of profiles; it need not exist.
         found: What is about to be tuned.
+        objective: What for.
+        slo: Within which limits.
     """
-    path = profile_path(folder, found)
+    path = profile_path(folder, found, objective)
     if not os.path.lexists(path):
         return None
     try:
-        profile = _load_within(folder, path)
+        profile = load_profile(path, within=folder)
     except UsageError as error:
         return f"an earlier profile cannot be used and will be replaced: {error}"
-    if changed := differences(profile.fingerprint, found):
+    changed = differences(profile.fingerprint, found)
+    if profile.objective != objective:
+        changed.append(Difference(field="objective", before=profile.objective, now=objective))
+    if sorted(profile.slo) != sorted(slo):
+        before, now = (" ".join(limits) or "none" for limits in (profile.slo, slo))
+        changed.append(Difference(field="set of limits", before=before, now=now))
+    if changed:
         return f"{path} is of something else and will be replaced: {'; '.join(map(str, changed))}"
     return f"{path} has answered this: {profile.sentence()}; it is measured again and replaced at the end"
-
-
-def _load_within(folder: Path, path: Path) -> Profile:
-    """A profile, unless its file lies outside of the folder.
-
-    Raises:
-        UsageError: It does, or it is no profile.
-    """
-    try:
-        inside = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # links in a circle
-        inside = False
-    if not inside:
-        raise UsageError(f"{path} is a link out of {folder}")
-    return load_profile(path)
 
 
 def _yaml_files(folder: Path) -> list[Path]:

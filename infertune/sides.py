@@ -11,7 +11,7 @@ from infertune.figures import FIGURES
 from infertune.fingerprint import check_device, check_fingerprint, fingerprint_of
 from infertune.job import Job, prepare, restrict
 from infertune.knobs import Config, SearchSpace
-from infertune.profile import Profile, load_profile
+from infertune.profile import Profile, changed_settings, load_profile
 from infertune.request import GateRequest
 
 DEFAULT = "default"
@@ -78,6 +78,9 @@ def compared(request: GateRequest) -> Comparison:
     versions = frozenset({"engine version"}) if request.baseline_python else frozenset()
     check_fingerprint(profile.fingerprint, fingerprint_of(job), str(request.profile), versions)
     config, notes = _applied(job, profile.config, profile.changed, str(request.profile))
+    unnamed = [name for name in changed_settings(config, job.engine_defaults).root if name not in profile.changed]
+    unlike = "measured as config has it, but changed does not name it: exports leave it out"
+    notes += [f"{name}: {unlike}" for name in unnamed]
     new = Side("profile", job, config)
     base, more_notes = _base(request, profile, new)
     job = replace(job, space=_spanning(job, base.config, new.config))
@@ -139,7 +142,7 @@ def _job_of(request: GateRequest, profile: Profile) -> Job:
         "model": request.model or (found.model and found.model.spec),
         "weights": found.model and found.model.weights,
         "workload": workload,
-        "requests": request.requests or found.workload.n_requests,
+        "requests": request.requests or (None if request.window else found.workload.n_requests),
         "seed": found.workload.seed,
     }
     return _prepared(request, changes)

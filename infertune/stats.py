@@ -62,7 +62,12 @@ def log_t_interval(samples: Sequence[float], level: float = 0.95) -> Estimate:
         return Estimate(mean=math.exp(mean), low=None, high=None, n=1, level=level)
     deviation = math.sqrt(sum((value - mean) ** 2 for value in logs) / (n - 1))
     margin = float(stdtrit(n - 1, (1 + level) / 2)) * deviation / math.sqrt(n)
-    return Estimate(mean=math.exp(mean), low=math.exp(mean - margin), high=math.exp(mean + margin), n=n, level=level)
+    return Estimate(mean=math.exp(mean), low=math.exp(mean - margin), high=_finite_exp(mean + margin), n=n, level=level)
+
+
+def _finite_exp(logarithm: float) -> float:
+    """exp, or the largest that a float can hold: two samples far apart have an interval beyond it."""
+    return math.exp(min(logarithm, 709.0))
 
 
 def unpaired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0.95) -> Estimate:
@@ -92,7 +97,7 @@ def unpaired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0
     weights = sum(share**2 / (len(logs) - 1) for share, (_, logs) in zip(shares, parts, strict=True))
     degrees = spread**2 / weights if weights > 0 else float(n - 1)
     margin = float(stdtrit(degrees, (1 + level) / 2)) * math.sqrt(spread)
-    return Estimate(mean=ratio, low=ratio * math.exp(-margin), high=ratio * math.exp(margin), n=n, level=level)
+    return Estimate(mean=ratio, low=ratio * math.exp(-margin), high=ratio * _finite_exp(margin), n=n, level=level)
 
 
 def paired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0.95) -> Estimate:

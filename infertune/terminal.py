@@ -29,7 +29,7 @@ from infertune.stats import Estimate
 from infertune.summary import Summary
 from infertune.trial import Trial
 from infertune.tune import Study
-from infertune.units import format_duration, format_percent, format_rate
+from infertune.units import format_duration, format_percent, format_rate, printable
 
 _MOST_FAILURES = 8
 
@@ -50,7 +50,7 @@ class TerminalObserver(Observer):
     def run_starts(self, folder: Path, default: Config) -> None:
         """Say where everything goes."""
         self._default = default
-        self._console.print(f"run: {folder}", highlight=False, soft_wrap=True)
+        self._console.print(f"run: {escape(printable(str(folder)))}", highlight=False, soft_wrap=True)
 
     def phase(self, name: str, steps: int | None, budget_s: float | None = None) -> None:
         """Start a new bar."""
@@ -100,7 +100,7 @@ class TerminalObserver(Observer):
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        self._console.print(f"note: {escape(text)}", style="dim", highlight=False, soft_wrap=True)
+        self._console.print(f"note: {escape(printable(text))}", style="dim", highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -29,6 +29,7 @@ def print_profile(console: Console, profile: Profile) -> None:
         f"by infertune {found.infertune_version} at {profile.created_at}, run {profile.run}",
         f"settings: {profile.changed if profile.changed.root else 'the default'}",
         f"{profile.answer}; {profile.objective} in {profile.unit}: {_samples(profile.samples)}",
+        *([f"within the limits {' '.join(profile.slo)}"] if profile.slo else []),
         f"default: {_samples(profile.default_samples)}",
         *(f"{name}: {candidate} (default {default})" for name, default, candidate in energy if candidate != "–"),
     ]

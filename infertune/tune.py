@@ -101,7 +101,8 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         observer.run_starts(ledger.folder, default_config(ledger))
         for note in (*job.notes, *(origin.note for origin in origins), *ledger.warnings):
             observer.note(note)
-        if ledger.ending is None and (answer := earlier_answer(request.profiles, fingerprint(ledger.header))):
+        question = (fingerprint(ledger.header), request.objective, request.slo)
+        if ledger.ending is None and (answer := earlier_answer(request.profiles, *question)):
             observer.note(answer)
         first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
         try:
@@ -364,7 +365,7 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
         report_file = write_found(found)
         profile.save(profile_file)
         if ledger.ending is not None:
-            profile_file = profile.save(profile_path(request.profiles, profile.fingerprint))
+            profile_file = profile.save(profile_path(request.profiles, profile.fingerprint, profile.objective))
     except (OSError, UsageError) as error:
         raise BenchmarkError(
             f"{error}; the {len(ledger.trials)} trials are safe: make room or a way, then write profile and report "

@@ -7,7 +7,7 @@ checks it.
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -141,6 +141,13 @@ def judge_pairs(gains: Mapping[str, Sequence[float]], margin: float) -> Judgemen
         passed = float(ps[name].worse) < ALPHA_A_LOOK
         answer: Answer = "regression" if name in regressed else "pass" if passed else "inconclusive"
         rulings[name] = Ruling(answer=answer, low=math.exp(mean - half), high=math.exp(mean + half))
+    return Judgement(answer=_together(rulings), rulings=rulings)
+
+
+def with_withheld(judgement: Judgement, metrics: Iterable[str]) -> Judgement:
+    """The same with metrics that cannot be judged: no pass without them, and a regression of another stays one."""
+    withheld = {name: Ruling(answer="inconclusive", low=None, high=None) for name in metrics}
+    rulings = {**judgement.rulings, **withheld}
     return Judgement(answer=_together(rulings), rulings=rulings)
 
 

@@ -26,6 +26,9 @@ Part = Literal["warmup", "search", "confirm", "final"]
 _PART_ENDS: dict[Part, float] = {"warmup": 0.1, "search": 0.5, "confirm": 0.8, "final": 1.0}
 _FEWEST_REQUESTS = 20
 _DEFAULT_OUTPUT_TOKENS = 128
+_MOST_TOKENS = 10_000_000  # of one request; no model has a context of that
+_MOST_SIGMA = 5.0
+MOST_REQUESTS = 1_000_000
 _MAX_FILE_BYTES = 2 * 1024**3
 FORMS = (
     "synthetic:in=512,out=128 · synthetic:in=64-256,out=48,prefix=256 · synthetic:in=lognormal(512,0.6),out=128 · "
@@ -57,8 +60,8 @@ class WorkloadRecord(Frozen):
     name: str
     spec: str
     content_hash: str
-    n_requests: int | None
-    seed: int
+    n_requests: int | None = Field(ge=1, le=MOST_REQUESTS)
+    seed: int = Field(ge=-(2**63), lt=2**63)
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def parse_workload(spec: str, n_requests: int | None = None, seed: int = 0) -> W
     readers = {"trace": _read_trace, "jsonl": _read_jsonl, "humaneval": _read_jsonl}
     if kind not in readers:
         raise UsageError(f"unknown workload kind {kind!r}; the forms are {FORMS}")
-    option = re.fullmatch(r"(?P<path>.+?)(?:,out=(?P<out>\d+))?", rest)
+    option = re.fullmatch(r"(?P<path>.+?)(?:,out=(?P<out>\d{1,8}))?", rest)
     assert option
     path, output_tokens = Path(option["path"]), int(option["out"] or _DEFAULT_OUTPUT_TOKENS)
     if output_tokens < 1:
@@ -218,8 +221,8 @@ def _synthetic(spec: str, rest: str, n_requests: int | None, seed: int) -> Workl
             raise UsageError(f"workload {spec!r}: {option!r} is not in=…, out=… or prefix=…")
         given[name] = value
     prefix = given.get("prefix", "0")
-    if not re.fullmatch(r"\d+", prefix):
-        raise UsageError(f"workload {spec!r}: prefix={prefix} is not a number of tokens")
+    if not re.fullmatch(r"\d{1,8}", prefix) or int(prefix) > _MOST_TOKENS:
+        raise UsageError(f"workload {spec!r}: prefix={prefix} is not a number of tokens up to {_MOST_TOKENS:,}")
     if not {"in", "out"} <= given.keys():
         raise UsageError(f"workload {spec!r} needs in=… and out=…, such as synthetic:in=512,out=128")
     canonical = f"synthetic|{given['in']}|{given['out']}|{prefix}"
@@ -235,17 +238,21 @@ def _synthetic(spec: str, rest: str, n_requests: int | None, seed: int) -> Workl
 
 
 def _parse_lengths(spec: str, text: str) -> Lengths:
-    if match := re.fullmatch(r"(\d+)", text):
+    if match := re.fullmatch(r"(\d{1,8})", text):
         lengths = Lengths(int(match[1]), int(match[1]))
-    elif match := re.fullmatch(r"(\d+)-(\d+)", text):
+    elif match := re.fullmatch(r"(\d{1,8})-(\d{1,8})", text):
         lengths = Lengths(int(match[1]), int(match[2]))
-    elif match := re.fullmatch(r"lognormal\((\d+),(\d+(?:\.\d+)?)\)", text):
+    elif match := re.fullmatch(r"lognormal\((\d{1,8}),(\d{1,3}(?:\.\d{1,9})?)\)", text):
         sigma = float(match[2])
         lengths = Lengths(int(match[1]), int(match[1]) * (16 if sigma else 1), sigma)
     else:
         raise UsageError(f"workload {spec!r}: {text!r} is not 512, 64-256 or lognormal(MEDIAN,SIGMA)")
-    if not 1 <= lengths.low <= lengths.high:
-        raise UsageError(f"workload {spec!r}: lengths {text!r} must be at least 1 token and ascend")
+    if not 1 <= lengths.low <= lengths.high <= _MOST_TOKENS:
+        raise UsageError(
+            f"workload {spec!r}: lengths {text!r} must be at least 1 token, at most {_MOST_TOKENS:,}, and ascend"
+        )
+    if lengths.sigma > _MOST_SIGMA:
+        raise UsageError(f"workload {spec!r}: the sigma of {text!r} must be at most {_MOST_SIGMA:g}")
     return lengths
 
 

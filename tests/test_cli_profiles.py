@@ -54,10 +54,29 @@ def test_what_cannot_be_listed_is_noted_and_steers_no_terminal(shell: Shell, kep
     Path("profiles/out.yaml").symlink_to("/etc/passwd")
     answer = shell("profile", "list")
     assert answer.code == 0 and not CONTROL.search(answer.out + answer.errors) and "[red]x[/red]" in answer.out
-    assert answer.errors == "note: skipped: profiles/out.yaml is a link out of profiles\n"
+    assert (
+        answer.errors
+        == "note: skipped: profiles/out.yaml is a link out of profiles: name the file itself that is meant\n"
+    )
     for arguments in (["show", "profiles/a.yaml"], ["diff", "profiles/a.yaml", str(kept)]):
         answer = shell("profile", *arguments)
         assert answer.code == 0 and not CONTROL.search(answer.out)
+
+
+def test_a_link_out_of_the_folder_is_followed_by_no_command(shell: Shell, kept: Path) -> None:  # noqa: F811
+    Path("outside").mkdir()
+    secret = a_profile().save(Path("outside/secret.yaml"))
+    Path("profiles/out.yaml").symlink_to(secret.absolute())
+    Path("profiles/folder").symlink_to(secret.parent.absolute(), target_is_directory=True)
+    Path("beside.yaml").symlink_to("/etc/passwd")
+    Path("circle.yaml").symlink_to("circle.yaml")
+    for path in ("profiles/out.yaml", "profiles/folder/secret.yaml", "beside.yaml", "circle.yaml"):
+        for command in (["profile", "show"], ["profile", "verify"], ["profile", "export"], ["gate"]):
+            refused(shell(*command, path), 2, f"{path} is a link out of ", "name the file itself")
+    Path("profiles/latest.yaml").symlink_to(kept.relative_to("profiles"))
+    kept.with_name("also.yaml").symlink_to("../../latest.yaml")
+    for path in ("profiles/latest.yaml", str(kept.with_name("also.yaml")), "profiles/../outside/secret.yaml"):
+        assert shell("profile", "show", path).code == 0
 
 
 def test_a_profile_of_here_verifies_and_a_foreign_one_ends_with_4(shell: Shell, kept: Path) -> None:  # noqa: F811
@@ -91,7 +110,8 @@ def test_two_profiles_are_compared(shell: Shell, kept: Path) -> None:  # noqa: F
 def test_an_export_is_exactly_its_text_on_stdout_or_in_a_file(shell: Shell, kept: Path) -> None:  # noqa: F811
     answer = shell("profile", "export", str(kept), "--as", "vllm-args")
     assert answer.errors == "" and shlex.split(answer.out, comments=True) == [
-        "vllm", "serve", "Qwen/Qwen3-0.6B", "--max-num-seqs=64", "--max-num-batched-tokens=8192", "--enforce-eager",
+        "VLLM_CPU_KVCACHE_SPACE=5", "vllm", "serve", "Qwen/Qwen3-0.6B", "--max-num-seqs=64",
+        "--max-num-batched-tokens=8192", "--enforce-eager",
     ]  # fmt: skip
     assert answer.out.startswith("# Exported by infertune. The tune said: better (+99.0%)")
     for form in ("vllm-yaml", "python", "compose", "kubernetes"):

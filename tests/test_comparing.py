@@ -1,5 +1,6 @@
 """A profile against this machine and against another: what breaks it, and what does not."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from infertune.device import Device, detect
 from infertune.models import resolve_model
 from infertune.profile import Fingerprint, fingerprint
 from tests.builders import config, header
+from tests.test_models import hub_cache
 from tests.test_profile import profile
 
 H100 = Device(kind="gpu", name="NVIDIA H100", memory_bytes=80 * 1024**3, cores=8, driver="570.1", power_limit_w=700.0)
@@ -61,6 +63,16 @@ def test_a_model_that_is_not_here_is_unknown_and_not_asked_for(spec: str, monkey
     assert "cannot be told here" in str(found["model"])
 
 
+def test_a_hub_model_at_another_commit_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_cache(tmp_path, monkeypatch)
+    model = resolve_model("org/name")
+    assert broken(here(model=model)) == []
+    assert broken(here(model=model.model_copy(update={"revision": "beef"}))) == ["revision"]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    found = {check.field: check for check in verify(here(model=model))}
+    assert found["revision"].here_value is None and not found["revision"].breaks
+
+
 def test_an_engine_that_is_not_installed_is_said(tmp_path: Path) -> None:
     found = {check.field: check for check in verify(here(engine="replay"))}
     assert found["engine version"].breaks and found["engine version"].here_value == "not installed"
@@ -71,6 +83,7 @@ def test_two_profiles_differ_in_machine_settings_and_figures() -> None:
     other = profile(
         fingerprint=one.fingerprint.model_copy(update={"engine_version": "2", "infertune_version": "9"}),
         config=config(slots=1, more=True),
+        changed=config(more=True),
         samples=[50.0],
     )
     found = {difference.field: (difference.before, difference.now) for difference in profile_differences(one, other)}

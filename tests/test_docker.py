@@ -83,3 +83,23 @@ def test_the_start_script_is_sound_shell() -> None:
     script = DOCKER / "run-profile.sh"
     assert script.stat().st_mode & 0o111
     subprocess.run(["sh", "-n", str(script)], check=True)
+
+
+@pytest.mark.parametrize(("own", "seen"), [("", "5"), ("7", "7")])
+def test_a_cpus_server_takes_the_memory_that_the_export_names(tmp_path: Path, own: str, seen: str) -> None:
+    said = "# Exported by …; export VLLM_CPU_KVCACHE_SPACE=9\\n# export VLLM_CPU_KVCACHE_SPACE=5\\nmodel: m\\n"
+    for name, text in (
+        ("infertune", f"printf '{said}' > \"$7\""),
+        ("vllm", 'echo "$1 $VLLM_CPU_KVCACHE_SPACE"'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    script = (DOCKER / "run-profile.sh").read_text().replace("/tmp/serve.yaml", str(tmp_path / "serve.yaml"))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PROFILE": "p.yaml", "VLLM_CPU_KVCACHE_SPACE": own}
+    answer = subprocess.run(["sh", "-c", script, "sh", "serve"], env=environment, capture_output=True, text=True)
+    assert answer.stdout == f"serve {seen}\n", answer.stderr
+
+
+def test_the_volume_of_an_exported_compose_file_belongs_to_the_images_user() -> None:
+    commands = [rest for name, rest in instructions(DOCKER / "cpu.Dockerfile") if name == "RUN"]
+    assert any(re.search(r"install --directory --owner infertune .*/cache(?=\s)", command) for command in commands)

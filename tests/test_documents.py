@@ -38,6 +38,16 @@ def complaint(path: Path) -> str:
         ("a: 1\nb: [\n", 3, "expected the node content"),
         ("a: 1\n\nb: " + "x" * 20_000, 3, "a value is too long"),
         ("a: 1\n? [x]\n: y\n", 2, "found unhashable key"),
+        ('a: 1\nb: !!int ""\n', 2, "a value is no int"),
+        ('a: 1\nb: [1,\n !!int "-"]\n', 3, "a value is no int"),
+        ('a: 1\n? !!float ""\n: y\n', 2, "a value is no float"),
+        ('a: 1\nb: !!float "-"\n', 2, "a value is no float"),
+        ("a: 1\nb: !!bool maybe\n", 2, "a value is no bool"),
+        ("a: 1\nb: !!timestamp soon\n", 2, "a value is no timestamp"),
+        ("a: 1\nb: 190" + ":59" * 4000 + ".5\n", 2, "a value is no float"),
+        ("a: 1\nb: " + "9" * 5000 + "\n", 2, "a value is no int"),
+        ('a: 1\nb: "\\UFFFFFFFF"\n', 2, "Python int too large"),
+        ('a: 1\nb: "\\uD800"\n', 2, "a value holds half of a character"),
     ],
 )
 def test_a_fault_is_named_with_its_line(tmp_path: Path, text: str, line: int, why: str) -> None:

@@ -9,6 +9,7 @@ from infertune.figures import (
     cost_per_million_tokens,
     economy,
     energy_basis,
+    energy_origins,
     j_per_output_token,
     net_j_per_output_token,
     percentile,
@@ -92,3 +93,11 @@ def test_figures_that_an_engine_does_not_give_are_unknown() -> None:
     assert FIGURES["ttft_p99_s"].of(launch(GPU)) is None
     assert FIGURES["latency_p99_s"].of(launch(GPU)) == 4
     assert FIGURES["peak_memory_gib"].of(launch(GPU)) is None
+
+
+def test_energy_of_different_things_is_told_apart() -> None:
+    counter = Energy(gpu_j=1, gpu_source="measured", gpu_method="counter")
+    assert energy_origins([launch(counter, counter), launch(counter)]) == ("GPU, measured by its counter",)
+    sampled = counter.model_copy(update={"gpu_method": "sampled"})
+    ram_only = CPU_ONLY.model_copy(update={"cpu_j": None})
+    assert len(energy_origins([launch(counter, sampled), launch(CPU_ONLY), launch(ram_only)])) == 4

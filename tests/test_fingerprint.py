@@ -78,6 +78,7 @@ def test_every_field_that_figures_depend_on_is_named_when_it_differs(now: Finger
         with_device(power_limit_w=700.4),
         with_device(cores=8),
         with_model(path="/elsewhere", spec="./elsewhere", name="elsewhere"),
+        with_model(revision=None),
         with_workload(spec="jsonl:/elsewhere/w.jsonl", name="elsewhere", n_requests=20),
         FOUND.model_copy(update={"infertune_version": "9.9"}),
     ],

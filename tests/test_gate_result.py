@@ -1,6 +1,7 @@
 """A gate's document: directions, exit codes, and which earlier runs count."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,15 @@ def test_an_earlier_run_of_something_else_is_left_out_with_its_reason(changes: d
     assert notes == [f"1 earlier run left out: {reason}"]
 
 
+def test_only_earlier_runs_of_the_size_that_is_asked_for_count() -> None:
+    runs = [stored(n_requests=32), stored(), stored(n_requests=80, window_s=5.0), stored()]
+    kept, notes = comparable(runs, FOUND, CONFIG, 3, [RATE], n_requests=32)
+    assert kept == runs[:1] and notes == ["3 earlier runs left out: another number of requests"]
+    kept, notes = comparable(runs, FOUND, CONFIG, 3, [RATE], window_s=5.0)
+    assert kept == [runs[2]] and notes == ["3 earlier runs left out: another --window"]
+    assert comparable(runs, FOUND, CONFIG, 3, [RATE], window_s=9.0)[0] == []
+
+
 def test_a_history_is_read_as_it_was_written_oldest_first(tmp_path: Path) -> None:
     runs = [stored(created_at=f"2026-01-0{day}T00:00:00+00:00", run=str(day)) for day in (2, 1)]
     for number, run in enumerate(runs):
@@ -93,3 +103,20 @@ def test_a_file_that_is_no_stored_run_is_refused_in_one_line(tmp_path: Path, tex
     with pytest.raises(UsageError) as refused:
         read_history(tmp_path)
     assert "x.json" in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("what", ["pipe", "link"])
+def test_a_pipe_and_a_link_to_a_device_are_refused_unread(tmp_path: Path, what: str) -> None:
+    if what == "pipe":
+        os.mkfifo(tmp_path / "x.json")
+    else:
+        (tmp_path / "x.json").symlink_to("/dev/zero")
+    with pytest.raises(UsageError, match="cannot read stored run .*x.json: it is"):
+        read_history(tmp_path)
+
+
+@pytest.mark.parametrize("sample", ["0", "-1", "1e300"])
+def test_a_stored_figure_has_a_logarithm(tmp_path: Path, sample: str) -> None:
+    (tmp_path / "x.json").write_text(stored().model_dump_json().replace("100.0", sample))
+    with pytest.raises(UsageError, match="x.json is no stored run"):
+        read_history(tmp_path)

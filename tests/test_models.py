@@ -2,12 +2,14 @@
 
 import json
 import os
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from infertune.errors import UsageError
-from infertune.models import BUILTINS, known_config_hash, resolve_model
+from infertune.models import BUILTINS, known_here, resolve_model
 
 PUBLISHED = {  # parameters, as the models' cards and safetensors indices give them
     "qwen2.5-0.5b": 494_032_768,
@@ -31,6 +33,13 @@ def folder_with(tmp_path: Path, text: str) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text(text)
     return folder
+
+
+def test_the_home_of_nobody_is_no_model() -> None:
+    with pytest.raises(UsageError, match="no model '~nobody-here/m': give a folder"):
+        resolve_model("~nobody-here/m")
+    with pytest.raises(UsageError, match="no model"):
+        resolve_model("x" * 5000)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -149,8 +158,26 @@ def test_a_hub_id_without_network_is_refused_in_one_line(monkeypatch: pytest.Mon
     assert "\n" not in str(refused.value)
 
 
+def hub_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub's cache with one model, found without the hub."""
+    snapshot = folder / "models--org--name" / "snapshots" / "0123abcd"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text(json.dumps(BUILTINS["tiny"].config))
+    hub = types.SimpleNamespace(hf_hub_download=lambda *_, **__: str(snapshot / "config.json"))
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    return snapshot
+
+
+def test_a_hub_model_is_pinned_to_the_commit_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_cache(tmp_path, monkeypatch)
+    model = resolve_model("org/name")
+    assert model.revision == "0123abcd" and known_here(model) == (model.config_hash, "0123abcd")
+    assert resolve_model("org/name", weights="dummy").revision is None, "its shape is all there is of it"
+    assert resolve_model(str(folder_with(tmp_path, json.dumps(BUILTINS["tiny"].config)))).revision is None
+
+
 def test_a_hub_id_without_an_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UsageError, match=r"pip install infertune\[vllm\]"):
         resolve_model("Qwen/Qwen2.5-0.5B")
 
@@ -165,10 +192,10 @@ def test_the_hash_of_a_config_is_known_again_without_the_network(tmp_path: Path)
     (tmp_path / "config.json").write_text(json.dumps(BUILTINS["tiny"].config))
     for spec, weights in (("builtin:tiny", None), (str(tmp_path), "real"), ("Qwen/Qwen3-0.6B", "dummy")):
         model = resolve_model(spec, weights)  # type: ignore[arg-type]
-        assert known_config_hash(model) == model.config_hash
+        assert known_here(model) == (model.config_hash, None)
     (tmp_path / "config.json").write_text(json.dumps({**BUILTINS["tiny"].config, "vocab_size": 5}))
     changed = resolve_model("builtin:tiny").model_copy(update={"spec": str(tmp_path)})
-    assert known_config_hash(changed) not in (None, changed.config_hash)
+    assert known_here(changed)[0] not in (None, changed.config_hash)
 
 
 def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
@@ -187,6 +214,7 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
         (json.dumps({**BUILTINS["tiny"].config, "vocab_size": "many"}), "does not describe a decoder"),
         (json.dumps({**BUILTINS["tiny"].config, "num_attention_heads": 0, "head_dim": None}), "does not describe"),
         ('{"text_config": [1]}', "does not describe a decoder"),
+        (json.dumps({**BUILTINS["tiny"].config, "vocab_size": 2**61}), "does not describe a decoder: parameters"),
         (json.dumps({**BUILTINS["tiny"].config, "max_position_embeddings": "2k"}), "'2k', not a whole number"),
         (json.dumps({**BUILTINS["tiny"].config, "hidden_size": 64.5}), "hidden_size is '64.5', not a whole number"),
         (json.dumps({**BUILTINS["tiny"].config, "num_hidden_layers": True}), "num_hidden_layers is 'True', not"),

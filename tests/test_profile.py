@@ -32,6 +32,7 @@ HOSTILE = st.sampled_from(
         "\n---\n",
     ]
 )
+scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(-1e9, 1e9) | text | HOSTILE | st.none()
 
 
 def model(name: str = "tiny") -> Model:
@@ -53,17 +54,15 @@ def profile(**changes: object) -> Profile:
 @settings(max_examples=60, deadline=None)
 @given(
     text | HOSTILE,
-    st.dictionaries(
-        text, st.booleans() | st.integers() | st.floats(-1e9, 1e9) | text | HOSTILE | st.none(), max_size=4
-    ),
+    st.dictionaries(text, scalars, max_size=4),
     st.lists(st.floats(1e-9, 1e9), max_size=4),
 )
 def test_a_profile_is_loaded_as_it_was_saved_whatever_its_names(
     name: str, settings_: dict[str, object], samples: list[float]
 ) -> None:
-    wanted = profile(
-        fingerprint=fingerprint(header(model=model(name))), config=Config.model_validate(settings_), samples=samples
-    )
+    chosen = Config.model_validate(settings_)
+    of = fingerprint(header(model=model(name)))
+    wanted = profile(fingerprint=of, config=chosen, changed=chosen, samples=samples)
     with tempfile.TemporaryDirectory() as folder:
         found = load_profile(wanted.save(Path(folder) / "deep" / "p.yaml"))
         assert [path.name for path in Path(folder, "deep").iterdir()] == ["p.yaml"]
@@ -115,8 +114,12 @@ def test_a_file_that_is_no_profile_is_refused_in_one_line(tmp_path: Path, text: 
         ("schema_version", 0),
         ("config", {"slots": [1, 2]}),
         ("config", {"share": float("inf")}),
+        ("config", {"slots": 2**63}),
+        ("schema_version", 16**3500),
         ("samples", [-1.0]),
         ("samples", [0.0]),
+        ("samples", [1.0, 1e50]),
+        ("default_samples", [1e-50]),
         ("script", "rm -rf"),
     ],
 )
@@ -134,6 +137,11 @@ def test_one_wrong_field_is_named(tmp_path: Path, field: str, value: object) -> 
         ("count: 1", "script: 1", "script: 1"),
         ("answer: better", "answer: superb", "answer: superb"),
         ("seed: 0", "", "  workload:"),
+        ("n_requests: null", "n_requests: 2000000000", "n_requests: 2000000000"),
+        ("memory_bytes: 8589934592", "memory_bytes: 1" + "0" * 309, "memory_bytes: 1000"),
+        ("cores: 4", "cores: 0", "cores: 0"),
+        ("parameters: 1", "parameters: 0x" + "f" * 3500, "parameters: 0xff"),
+        ("seed: 0", "seed: 0x" + "f" * 3500, "seed: 0xff"),
     ],
 )
 def test_a_fault_is_named_with_its_line(tmp_path: Path, old: str, new: str, line_of: str) -> None:
@@ -142,6 +150,24 @@ def test_a_fault_is_named_with_its_line(tmp_path: Path, old: str, new: str, line
     line = next(n for n, line in enumerate(text.splitlines(), start=1) if line_of in line)
     with pytest.raises(UsageError, match=rf"\(line {line}\)$"):
         load_profile(tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("config_", "changed", "fault"),
+    [
+        ({"slots": 2}, {"slots": 4}, "'slots' is 4 here and 2 in config"),
+        ({"slots": 1}, {"slots": True}, "'slots' is true here and 1 in config"),
+        ({"slots": 2}, {"slots": 2, "compiled": True}, "'compiled' is true here and nothing in config"),
+        ({}, {"slots": 2}, "'slots' is 2 here and nothing in config"),
+    ],
+)
+def test_what_is_exported_and_what_is_gated_must_be_the_same(
+    tmp_path: Path, config_: dict[str, object], changed: dict[str, object], fault: str
+) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump({**profile().model_dump(mode="json"), "config": config_, "changed": changed}))
+    with pytest.raises(UsageError, match=rf"changed: {fault}: make the two the same \(line \d+\)$"):
+        load_profile(path)
 
 
 def test_a_profile_of_a_later_infertune_asks_for_an_upgrade(tmp_path: Path) -> None:
@@ -167,7 +193,7 @@ def test_a_strangers_names_lead_to_no_other_folder(model_name: str, workload: st
 
 def test_a_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="is not YAML"):
+    with pytest.raises(UsageError, match="is no profile: it is not UTF-8 text"):
         load_profile(tmp_path / "p.yaml")
 
 

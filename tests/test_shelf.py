@@ -44,6 +44,15 @@ def test_what_is_no_profile_is_skipped_with_a_note(tmp_path: Path) -> None:
     assert any("no profile that this version" in note for note in notes) and any("it is a pipe" in n for n in notes)
 
 
+def test_a_file_at_which_the_parser_stumbles_is_one_note(tmp_path: Path) -> None:
+    good = filed(tmp_path, of())
+    for number, text in enumerate(('x: !!int ""', 'x: "\\UFFFFFFFF"', "x: 190" + ":59" * 4000 + ".5")):
+        (tmp_path / f"{number}.yaml").write_text(text)
+    kept, notes = read_shelf(tmp_path)
+    assert [item.path for item in kept] == [good]
+    assert len(notes) == 3 and all("line 1: " in note for note in notes)
+
+
 def test_links_lead_nowhere_outside_the_folder(tmp_path: Path) -> None:
     shelf, outside = tmp_path / "profiles", tmp_path / "outside"
     secret = filed(outside, of())
@@ -99,3 +108,27 @@ def test_a_planted_file_does_not_stop_a_tune(tmp_path: Path) -> None:
     os.mkfifo(path)
     said = earlier_answer(tmp_path / "p", of().fingerprint)
     assert said and "it is a pipe" in said
+
+
+def test_another_objective_is_another_question_with_a_file_of_its_own(tmp_path: Path) -> None:
+    kept = of()
+    path = filed(tmp_path, kept)
+    assert earlier_answer(tmp_path, kept.fingerprint, "energy") is None
+    energy = profile_path(tmp_path, kept.fingerprint, "energy")
+    assert energy.name == f"{path.stem}--energy.yaml"
+    kept.model_copy(update={"objective": "energy", "unit": "J/token"}).save(energy)
+    said = earlier_answer(tmp_path, kept.fingerprint, "energy")
+    assert said and str(energy) in said and "has answered this" in said
+    kept.save(energy)
+    said = earlier_answer(tmp_path, kept.fingerprint, "energy")
+    assert said and "something else and will be replaced: objective was throughput and is now energy" in said
+
+
+def test_other_limits_are_another_question(tmp_path: Path) -> None:
+    kept = of()
+    filed(tmp_path, kept)
+    said = earlier_answer(tmp_path, kept.fingerprint, "throughput", ("power_w<500",))
+    assert said and "something else and will be replaced: set of limits was none and is now power_w<500" in said
+    filed(tmp_path, kept.model_copy(update={"slo": ("power_w<500",)}))
+    said = earlier_answer(tmp_path, kept.fingerprint, "throughput", ("power_w<500",))
+    assert said and "has answered this" in said

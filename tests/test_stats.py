@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from scipy.stats import t as student
 
-from infertune.stats import geometric_mean, log_t_interval, paired_ratio
+from infertune.stats import geometric_mean, log_t_interval, paired_ratio, unpaired_ratio
 
 rates = st.floats(1e-3, 1e6)
 pairs = st.lists(st.tuples(rates, rates), min_size=2, max_size=12)
@@ -104,3 +104,10 @@ def test_the_95_percent_interval_misses_lognormal_truth_in_5_percent_of_cases(n:
         missed += not found.low <= 1000 <= found.high
     low, high = binom.ppf((0.001, 0.999), times, 0.05)
     assert low <= missed <= high
+
+
+def test_samples_far_apart_have_a_finite_interval() -> None:
+    found = log_t_interval([1.0, 1e50])
+    assert found.high is not None and 1e50 < found.high < math.inf
+    ratio = unpaired_ratio([1.0, 1e50], [1.0, 1e50])
+    assert ratio.high is not None and ratio.high > 1

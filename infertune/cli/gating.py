@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ from infertune.cli.options import (
     request_of,
 )
 from infertune.errors import EXIT_INTERRUPTED, InfertuneError, UsageError
+from infertune.units import printable
 
 
 def gate(
@@ -120,10 +122,10 @@ def _check_can_write(path: Path | None) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab"):
+        with tempfile.TemporaryFile(dir=path.parent):  # it is replaced, not written to: what lies there is not opened
             pass
-        if not path.stat().st_size:
-            path.unlink()
+        if path.exists() and not path.is_file():
+            raise UsageError(f"cannot write --junit {path}: it is no regular file; choose another")
     except OSError as error:
         raise UsageError(f"cannot write --junit {path}: {error.strerror}") from None
 
@@ -132,12 +134,12 @@ def _write(path: Path | None, text: str) -> None:
     """Write a file, whole or not at all; a disk that is full by now does not hide the verdict."""
     if path is None:
         return
-    draft = path.with_name(f".{path.name}.draft")
+    from infertune.documents import write_whole
+
     try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        print(f"infertune: cannot write --junit {path}: {error.strerror}", file=sys.stderr)
+        write_whole(path, text, "--junit")
+    except UsageError as error:
+        print(printable(f"infertune: {error}"), file=sys.stderr)
 
 
 def _append(path: Path, text: str) -> None:

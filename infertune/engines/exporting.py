@@ -1,5 +1,6 @@
 """What every engine's export shares: which weights are meant, and that nothing in a profile can be more than data."""
 
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ def source_of(model: Model) -> Source:
     remarks: tuple[str, ...] = ()
     if model.weights == "dummy":
         remarks = ("Tuned on dummy weights: speeds hold for the trained ones, which this loads.",)
-        name = model.spec if _is_hub_id(model.spec) else str(Path(model.spec).expanduser().absolute())
+        folder = os.path.expanduser(model.spec)  # leaves `~nobody` as it is, which is then refused below
+        name = folder if _is_hub_id(model.spec) or folder.startswith("~") else str(Path(folder).absolute())
     else:
         name = model.path
     if _is_hub_id(name):
@@ -61,7 +63,7 @@ def source_of(model: Model) -> Source:
 
 
 def _is_hub_id(name: str) -> bool:
-    return _HUB_ID.fullmatch(name) is not None and not Path(name).is_dir()
+    return _HUB_ID.fullmatch(name) is not None and not os.path.isdir(name)
 
 
 def _of_builtin(spec: str) -> Source:

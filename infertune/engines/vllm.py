@@ -8,7 +8,6 @@ By default vLLM splits into an API, an engine and a worker process, and nobody o
 how it is proven; for searching it runs in one process, where the scheduler's limits can be changed live.
 """
 
-import math
 import os
 import subprocess
 import time
@@ -34,7 +33,16 @@ from infertune.engines.base import (
 from infertune.engines.installed import installed_versions
 from infertune.engines.vllm_errors import infeasible
 from infertune.engines.vllm_probe import QUIET, ask_installed, vllm_version
-from infertune.engines.vllm_space import LIVE, check_fits, read_setting, read_settings, space_from_probe, spelled_out
+from infertune.engines.vllm_space import (
+    CPU_CACHE,
+    LIVE,
+    check_fits,
+    cpu_cache_gib,
+    read_setting,
+    read_settings,
+    space_from_probe,
+    spelled_out,
+)
 from infertune.errors import BenchmarkError, UsageError
 from infertune.knobs import Config, Scalar, SearchSpace
 from infertune.measurement import EngineFacts, Infeasible
@@ -256,14 +264,11 @@ def _prepare_environment(setup: Setup) -> list[str]:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if not setup.faithful:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    if setup.device.kind == "gpu" or os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
+    if setup.device.kind == "gpu" or os.environ.get(CPU_CACHE):
         return []
-    # Told nothing, vLLM takes 92% of a CPU's memory and refuses to start where less is free.
-    gib = 1024**3
-    one_sequence = math.ceil(setup.model.kv_bytes_per_token * setup.model.context_tokens / gib)
-    space_gib = max(one_sequence, min(4, setup.device.memory_bytes // (4 * gib)), 1)
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(space_gib)
-    return [f"VLLM_CPU_KVCACHE_SPACE was not set; {space_gib} GiB were used"]
+    space_gib = cpu_cache_gib(setup.model, setup.device)
+    os.environ[CPU_CACHE] = str(space_gib)
+    return [f"{CPU_CACHE} was not set; {space_gib} GiB were used"]
 
 
 def _take_threads_of_multiprocess(llm: Any, set_threads: Callable[[int], None]) -> None:

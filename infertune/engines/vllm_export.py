@@ -11,7 +11,7 @@ from dataclasses import replace
 from infertune.documents import plain_yaml
 from infertune.engines.base import Served
 from infertune.engines.exporting import Source, comment, known_settings, source_of
-from infertune.engines.vllm_space import KNOBS, spelled_out
+from infertune.engines.vllm_space import CPU_CACHE, KNOBS, cpu_cache_gib, spelled_out
 from infertune.errors import UsageError
 from infertune.knobs import Scalar
 from infertune.models import resolve_model
@@ -27,8 +27,7 @@ _START_SECONDS = 1200  # weights are fetched and compiled for on the first start
 _SCRIPT = '''{comment}
 """vLLM, tuned by infertune: python FILE < prompts.txt (one a line; a sample without any)."""
 
-import sys
-
+{environment}
 from vllm import LLM, SamplingParams
 {load}
 ARGUMENTS = {arguments}
@@ -54,11 +53,15 @@ def export(served: Served, form: str) -> str:
         UsageError: The profile names no model, a setting that is no knob, or a version without an image.
     """
     source = source_of(served.model)
+    environment = _environment(served)
     if served.device.kind == "cpu" and form in ("vllm-args", "vllm-yaml"):
         source = replace(source, remarks=(*source.remarks, _CPU_COMMAND))
+    if environment and form == "vllm-yaml":  # which has no place for it; docker/run-profile.sh reads this line
+        source = replace(source, remarks=(*source.remarks, *(f"export {n}={v}" for n, v in environment.items())))
     match form:
         case "vllm-args":
-            text = shlex.join(["vllm", "serve", _model_here(source), *_server_flags(served, source)])
+            words = ["vllm", "serve", _model_here(source), *_server_flags(served, source)]
+            text = " ".join([*(f"{name}={value}" for name, value in environment.items()), shlex.join(words)])
         case "vllm-yaml":
             text = plain_yaml({"model": _model_here(source), **_server_file(served, source)}).rstrip("\n")
         case "python":
@@ -68,6 +71,11 @@ def export(served: Served, form: str) -> str:
         case _:
             text = plain_yaml(_deployment(served, source)).rstrip("\n")
     return f"{comment(served, source)}\n{text}\n"
+
+
+def _environment(served: Served) -> dict[str, str]:
+    """What vLLM has to find in its environment: on a CPU the size of its KV cache, as for infertune's own launches."""
+    return {CPU_CACHE: str(cpu_cache_gib(served.model, served.device))} if served.device.kind == "cpu" else {}
 
 
 def _model_here(source: Source) -> str:
@@ -113,8 +121,17 @@ def _script(served: Served, source: Source) -> str:
     load = f"\nMODEL = {source.name!r}"
     if source.dummy:
         load = f"\nfrom infertune.models import resolve_model\n\nMODEL = resolve_model({source.name!r}).path"
+    environment = "import sys\n"
+    if given := _environment(served):
+        set_up = "".join(f"os.environ.setdefault({name!r}, {value!r})\n" for name, value in given.items())
+        environment = f"import os\nimport sys\n\n{set_up}"
     lines = "".join(f"    {name!r}: {value!r},\n" for name, value in arguments.items())
-    return _SCRIPT.format(comment=comment(served, source), load=load, arguments=f"{{\n{lines}}}" if lines else "{}")
+    return _SCRIPT.format(
+        comment=comment(served, source),
+        environment=environment,
+        load=load,
+        arguments=f"{{\n{lines}}}" if lines else "{}",
+    )
 
 
 def _gpus(served: Served) -> int:
@@ -166,13 +183,16 @@ def _compose(served: Served, source: Source) -> dict[str, object]:
         },
     }
     document: dict[str, object] = {"services": {"vllm": service}}
+    environment = _environment(served)
     if source.kind == "hub":
-        service["environment"] = {"HF_TOKEN": "${HF_TOKEN:-}", "HF_HOME": "/cache"}
+        environment |= {"HF_TOKEN": "${HF_TOKEN:-}", "HF_HOME": "/cache"}
         service["volumes"] = [{"type": "volume", "source": "huggingface", "target": "/cache"}]
         document["volumes"] = {"huggingface": {}}
     else:
         folder = _uninterpolated(_model_here(source))
         service["volumes"] = [{"type": "bind", "source": folder, "target": _MOUNT, "read_only": True}]
+    if environment:
+        service["environment"] = environment
     if gpus := _gpus(served):
         wanted = {"driver": "nvidia", "count": gpus, "capabilities": ["gpu"]}
         service["deploy"] = {"resources": {"reservations": {"devices": [wanted]}}}
@@ -200,6 +220,7 @@ def _deployment(served: Served, source: Source) -> dict[str, object]:
             {"name": "HOME", "value": "/cache"},  # caches of weights and kernels; the root file system is not ours
             {"name": "USER", "value": "vllm"},
             {"name": "HF_HOME", "value": "/cache/huggingface"},
+            *({"name": name, "value": value} for name, value in _environment(served).items()),
             *([{"name": "HF_TOKEN", "valueFrom": token}] if source.kind == "hub" else []),
         ],
         "resources": {"limits": {"nvidia.com/gpu": _gpus(served)}} if _gpus(served) else {},

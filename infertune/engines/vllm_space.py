@@ -1,5 +1,6 @@
 """vLLM's knobs: a curated table, cut to what the installed version has, around the defaults that it told a probe."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
@@ -13,6 +14,7 @@ from infertune.models import Model
 from infertune.units import format_bytes
 
 LIVE = ("max_num_seqs", "max_num_batched_tokens")
+CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"  # GiB; told nothing, vLLM takes 92% of a CPU's memory and wants that much free
 _WEIGHTS_SHARE = 0.95  # of a GPU's memory, at most; the rest is for the KV cache and activations
 
 
@@ -105,6 +107,13 @@ def spelled_out(config: Config, changed: Config, *, limits: bool) -> Config:
     if limits:
         spelled.update({name: config[name] for name in LIVE if name in config})
     return Config({**spelled, **changed.root})
+
+
+def cpu_cache_gib(model: Model, device: Device) -> int:
+    """A KV cache for a CPU: 4 GiB or a quarter of the memory, and enough for one sequence of full length."""
+    gib = 1024**3
+    one_sequence = math.ceil(model.kv_bytes_per_token * model.context_tokens / gib)
+    return max(one_sequence, min(4, device.memory_bytes // (4 * gib)), 1)
 
 
 def check_fits(model: Model, device: Device) -> None:

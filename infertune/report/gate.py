@@ -3,6 +3,7 @@
 import re
 from xml.etree import ElementTree
 
+from infertune.figures import ENERGY_FIGURES
 from infertune.gate_result import GateResult, MetricResult
 from infertune.report.escaping import escaped
 from infertune.sides import RATE
@@ -23,6 +24,8 @@ def verdict_sentence(result: GateResult) -> str:
         return f"{word}: launches here differ by {result.calibration.cv:.2%} ({result.pairs} pairs)"
     metric = _decisive(result)
     what = "throughput" if metric.name == RATE else metric.name
+    if metric.withheld:
+        return f"{word}: {what} is not compared: {metric.withheld}"
     if result.mode == "stored":
         return f"{word}: {what} {_against_history(result, metric)}"
     change = f"{format_percent(metric.ratio or 1)} against {result.base.label}"
@@ -52,6 +55,8 @@ def metric_rows(result: GateResult) -> list[tuple[str, ...]]:
 def remarks(result: GateResult) -> list[str]:
     """What stands below the table: the sides, the stored gain, the calibration, notes."""
     lines = [f"{name}: {_side(result, name)}" for name in ("base", "new")]
+    if any(metric.name in ENERGY_FIGURES for metric in result.metrics):
+        lines += _energy(result)
     if result.stored_gain:
         promised, measured = result.stored_gain.promised, result.stored_gain.measured
         lines.append(
@@ -166,6 +171,13 @@ def _side(result: GateResult, name: str) -> str:
     side = result.base if name == "base" else result.new
     parts = [side.label, side.engine, side.model or "", str(side.changed) or "default settings"]
     return ", ".join(part for part in parts if part)
+
+
+def _energy(result: GateResult) -> list[str]:
+    base, new = (" or ".join(side.energy) for side in (result.base, result.new))
+    if result.mode == "stored" or base == new:
+        return [f"energy is of {new}"] if new else []
+    return [f"energy of base is of {base}, of new of {new}"]
 
 
 def _interval(metric: MetricResult) -> str:

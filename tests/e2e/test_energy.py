@@ -23,6 +23,7 @@ def tune(folder: Path, **options: object) -> Study:
 def test_tuning_for_energy_uses_fewer_joules_than_the_default(tmp_path: Path) -> None:
     study = tune(tmp_path, trials=30, objective="energy")
     assert study.summary.answer == "better" and study.summary.unit == "J/token"
+    assert study.profile_file.name.endswith("--energy.yaml"), "a profile of throughput keeps its own"
     assert study.summary.gain is not None and study.summary.gain.high is not None and study.summary.gain.high < 1
     tuned, default = study.profile.economy, study.profile.default_economy
     assert tuned.j_per_output_token is not None and default.j_per_output_token is not None
@@ -42,6 +43,7 @@ def test_a_limit_is_kept_by_what_is_recommended(tmp_path: Path) -> None:
     free, limited = tune(tmp_path / "free", trials=30), tune(tmp_path / "limited", trials=30, slo=("power_w<400",))
     assert (free.profile.economy.power_w or 0) > 400
     assert limited.summary.answer == "better" and (limited.profile.economy.power_w or 999) <= 400
+    assert (free.profile.slo, limited.profile.slo) == ((), ("power_w<400",))
 
 
 def test_cost_counts_rent_and_electricity(tmp_path: Path) -> None:

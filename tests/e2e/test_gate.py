@@ -1,5 +1,7 @@
 """Whole gates from the command line: every exit code, every output, and what is refused before anything runs."""
 
+import io
+import itertools
 import json
 import os
 import re
@@ -15,10 +17,16 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 import yaml
+from rich.console import Console
 
 import infertune
+import infertune.engines.fake
+from infertune.energy import Reading
 from infertune.ledger import Ledger
+from infertune.measurement import Energy
 from infertune.profile import Profile
+from infertune.sides import RATE
+from infertune.terminal import TerminalObserver
 from tests.test_cli import CONTROL, Shell, contents
 
 _TUNED: dict[str, Profile] = {}
@@ -169,6 +177,13 @@ def test_the_base_may_have_other_settings(shell: Shell) -> None:
     assert answer.code == 0 and "against default with max_num_seqs=4" in last_line(answer.out)
 
 
+def test_a_setting_that_is_measured_but_not_exported_is_said(shell: Shell) -> None:
+    path = edited(profile(shell.folder), config__compiled=True)
+    note = "compiled: measured as config has it, but changed does not name it: exports leave it out"
+    found = json.loads(shell("gate", str(path), "--json", "--seed", "1").out)
+    assert note in found["notes"] and found["new"]["changed"] == {"compiled": True}
+
+
 def test_a_setting_of_another_version_is_left_out_if_it_changed_nothing(shell: Shell) -> None:
     path = edited(profile(shell.folder), config__gone=None)
     found = json.loads(shell("gate", str(path), "--json", "--seed", "1").out)
@@ -228,6 +243,77 @@ def test_stored_runs_give_a_verdict_from_the_ninth_on(shell: Shell) -> None:
     found = json.loads(answer.out)
     assert answer.code == 0 and len(found["metrics"][0]["base_samples"]) == 8
     assert any("all earlier runs are of one day" in note for note in found["notes"])
+
+
+def energy_of_launches(monkeypatch: pytest.MonkeyPatch, *kinds: Energy) -> None:
+    """Let the simulated meter read these in turn, again and again."""
+    turn = itertools.cycle(kinds)
+    meter = infertune.engines.fake._SimulatedMeter
+    monkeypatch.setattr(meter, "end", lambda self: Reading(next(turn)))
+
+
+GPU_ENERGY = Energy(gpu_j=100.0, gpu_source="measured", gpu_method="counter")
+CPU_ENERGY = Energy(cpu_j=90.0, ram_j=10.0, cpu_source="modelled", ram_source="modelled")
+
+
+def test_joules_of_a_gpu_and_of_a_processor_are_not_compared(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(profile(shell.folder))
+    energy_of_launches(monkeypatch, GPU_ENERGY, CPU_ENERGY)
+    found = json.loads(shell("gate", path, "--json", "--seed", "1").out)
+    rate, joules, power = found["metrics"][:3]
+    reason = "energy is of GPU, measured by its counter here, of CPU, modelled and memory, modelled there"
+    assert found["answer"] == "pass" and rate["answer"] == "pass" and joules["name"] == "j_per_output_token"
+    for metric in (joules, power):
+        assert metric["ratio"] is None and sorted(metric["withheld"].split()) == sorted(reason.split())
+    assert any("j_per_output_token and power_w have no verdict: energy is of" in note for note in found["notes"])
+    answer = shell("gate", path, "--metric", "j_per_output_token", "--seed", "1")
+    assert answer.code == 3 and last_line(answer.out).startswith(
+        "INCONCLUSIVE: j_per_output_token is not compared: energy is of"
+    )
+    answer = shell("gate", path, "--metric", "j_per_output_token", "--metric", RATE, "--seed", "1", "--json")
+    assert answer.code == 3 and [m["answer"] for m in json.loads(answer.out)["metrics"][:2]] == ["pass", "inconclusive"]
+
+
+def test_a_gate_says_whether_energy_is_measured_or_modelled(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(profile(shell.folder))
+    answer = shell("gate", path, "--seed", "1")
+    assert "energy is of GPU, modelled\n" in answer.out
+    energy_of_launches(monkeypatch, GPU_ENERGY)
+    found = json.loads(shell("gate", path, "--seed", "1", "--json").out)
+    assert found["base"]["energy"] == found["new"]["energy"] == ["GPU, measured by its counter"]
+
+
+def test_a_stored_run_is_held_against_energy_of_the_same_only(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(profile(shell.folder))
+    shell("gate", path, "--mode", "stored", "--out", "run-0")
+    energy_of_launches(monkeypatch, CPU_ENERGY)
+    found = json.loads(shell("gate", path, "--mode", "stored", "--out", "run-1", "--json").out)
+    rate, joules = found["metrics"][:2]
+    assert len(rate["base_samples"]) == 1 and joules["base_samples"] == [] and joules["ratio"] is None
+    assert any("are not compared with 1 earlier runs" in note for note in found["notes"])
+
+
+def test_an_explicit_size_wins_over_the_history_and_the_profile(shell: Shell) -> None:
+    path = str(profile(shell.folder))
+
+    def stored(*flags: str) -> tuple[int, int, list[str]]:
+        run = f"run-{len(list(shell.folder.iterdir()))}"
+        found = json.loads(shell("gate", path, "--mode", "stored", "--json", "--out", run, *flags).out)
+        return found["n_requests"], len(found["metrics"][0]["base_samples"]), found["notes"]
+
+    n, earlier, notes = stored()
+    assert (n, earlier) == (16, 0) and "16 requests in a job as the profile has" in notes
+    n, earlier, notes = stored("--requests", "24")
+    assert (n, earlier) == (24, 0) and "24 requests in a job as --requests asks" in notes
+    assert "1 earlier run left out: another number of requests" in notes
+    n, earlier, notes = stored()
+    assert (n, earlier) == (24, 1) and "24 requests in a job as the earlier runs have" in notes
+    n, earlier, notes = stored("--window", "3s")
+    assert n > 24 and earlier == 0 and f"{n} requests in a job fill 3 s of profile" in notes
+    assert "3 earlier runs left out: another --window" in notes
+    assert stored("--window", "3s")[:2] == (n, 1), "a window given every time sizes the first run only"
+    answer = shell("gate", path, "--window", "3s", "--json", "--seed", "1")
+    assert json.loads(answer.out)["n_requests"] > 24
 
 
 def test_a_slow_stored_run_is_a_regression_and_no_part_of_what_is_normal(shell: Shell) -> None:
@@ -353,6 +439,20 @@ def test_a_bad_flag_is_one_line_with_the_cure(shell: Shell, case: str) -> None:
     assert answer.out == "" and words in last_line(answer.errors) and "Traceback" not in answer.errors
 
 
+def test_a_link_in_the_place_of_a_draft_or_a_junit_file_is_not_written_through(shell: Shell) -> None:
+    path = profile(shell.folder)
+    (shell.folder / "precious").write_text("kept")
+    (shell.folder / ".j.xml.draft").symlink_to("precious")
+    (shell.folder / "run").mkdir()
+    (shell.folder / "run" / ".gate.json.draft").symlink_to("../precious")
+    shell("gate", str(path), "--junit", "j.xml", "--out", "run", "--seed", "1")
+    assert (shell.folder / "precious").read_text() == "kept"
+    assert ElementTree.parse(shell.folder / "j.xml") and json.loads((shell.folder / "run" / "gate.json").read_text())
+    os.mkfifo(shell.folder / "pipe.xml")
+    answer = shell("gate", str(path), "--junit", "pipe.xml")
+    assert answer.code == 2 and "cannot write --junit pipe.xml: it is no regular file" in answer.errors
+
+
 def test_a_history_that_was_tampered_with_is_refused(shell: Shell) -> None:
     path = profile(shell.folder)
     (shell.folder / "p.gate").mkdir()
@@ -408,6 +508,14 @@ def test_hostile_names_stay_text_everywhere(shell: Shell, monkeypatch: pytest.Mo
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
     commands = [line for line in answer.errors.splitlines() if line.startswith("::")]
     assert len(commands) == 1 and commands[0].startswith("::notice ")
+    assert not [line for line in answer.out.splitlines() if line.startswith("::")]
+    assert answer.out.count("::error::n.yaml") == answer.out.count("[red]\ufffd::error::n.yaml") > 0
+
+
+def test_a_note_is_one_line_that_is_no_workflow_command() -> None:
+    told = io.StringIO()
+    TerminalObserver(Console(file=told)).note("x\n::error::y")
+    assert told.getvalue() == "note: x\ufffd::error::y\n"
 
 
 def test_a_report_of_a_gate_is_refused_with_where_its_verdict_is(shell: Shell) -> None:

@@ -154,6 +154,13 @@ def test_a_model_that_is_no_name_and_no_folder_is_refused(engine: str, form: str
 
 
 @pytest.mark.parametrize(("engine", "form"), ALL_FORMS)
+def test_the_home_of_nobody_is_refused(engine: str, form: str) -> None:
+    model = HUB.model_copy(update={"spec": "~nobody-here/m", "weights": "dummy"})
+    with pytest.raises(UsageError, match="'~nobody-here/m' is no hub id and no absolute folder"):
+        exported(engine, form, served(model) if engine == "vllm" else hf_served(model))
+
+
+@pytest.mark.parametrize(("engine", "form"), ALL_FORMS)
 @pytest.mark.parametrize(
     ("name", "value"),
     [("trust_remote_code", True), ("host", "0.0.0.0"), ("x); import os; (", 1), ("dtype", "--x"), ("dtype", "a b")],
@@ -249,6 +256,28 @@ def test_containers_run_the_version_that_was_measured(device: Device, image: str
     assert yaml.safe_load(exported("vllm", "compose", what))["services"]["vllm"]["image"] == image
     pod = yaml.safe_load(exported("vllm", "kubernetes", what))["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == image
+
+
+@pytest.mark.parametrize("model", [HUB, TINY], ids=["hub", "builtin"])
+def test_every_form_tells_a_cpu_how_much_memory_to_take(model: Model) -> None:
+    def of(form: str, device: Device = CPU) -> str:
+        return exported("vllm", form, served(model, device=device))
+
+    assert command_of(of("vllm-args"))[:3] == ["VLLM_CPU_KVCACHE_SPACE=4", "vllm", "serve"]
+    assert "\n# export VLLM_CPU_KVCACHE_SPACE=4\n" in of("vllm-yaml")
+    script = of("python")
+    assert script.index("os.environ.setdefault('VLLM_CPU_KVCACHE_SPACE', '4')") < script.index("from vllm import")
+    service = yaml.safe_load(of("compose"))["services"]["vllm"]
+    assert service["environment"]["VLLM_CPU_KVCACHE_SPACE"] == "4"
+    [container] = yaml.safe_load(of("kubernetes"))["spec"]["template"]["spec"]["containers"]
+    assert {"name": "VLLM_CPU_KVCACHE_SPACE", "value": "4"} in container["env"]
+    assert not [form for form in VLLM_FORMS if "VLLM_CPU_KVCACHE_SPACE" in of(form, GPU)]
+    ast.parse(of("python", GPU))
+
+
+def test_a_long_context_gets_a_cache_for_one_sequence() -> None:
+    long = HUB.model_copy(update={"kv_bytes_per_token": 114_688, "context_tokens": 40_960})
+    assert command_of(exported("vllm", "vllm-args", served(long, device=CPU)))[0] == "VLLM_CPU_KVCACHE_SPACE=5"
 
 
 @pytest.mark.parametrize("model", [HUB, TINY, folder_model("/m/$x: 'y'")], ids=["hub", "builtin", "folder"])
