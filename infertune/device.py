@@ -34,7 +34,7 @@ class Device(Frozen):
 
     kind: Literal["gpu", "cpu"]
     name: str
-    count: int = Field(default=1, ge=1, le=10_000)
+    count: int = Field(default=1, ge=0, le=10_000)
     uuids: tuple[str, ...] = ()
     memory_bytes: int = Field(ge=0, le=2**60)
     cores: int = Field(ge=1, le=1_000_000)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from infertune.energy import CarbonOptions
+from infertune.energy.codecarbon import carbon_factor, with_co2
 from infertune.figures import (
     FIGURES,
     Prices,
@@ -78,10 +80,13 @@ def test_cost_with_a_price_of_electricity_is_unknown_without_energy() -> None:
 
 
 def test_economy_says_where_energy_and_carbon_come_from() -> None:
-    found = economy([launch(GPU), launch(GPU)], Prices())
+    unknown = with_co2(GPU, *carbon_factor(CarbonOptions()))
+    found = economy([launch(unknown), launch(unknown)], Prices())
     assert found.j_per_output_token == pytest.approx(3.0)
     assert found.basis == "GPU, measured"
-    assert found.co2e_g_per_million_tokens is None and "--country" in found.carbon
+    assert found.co2e_g_per_million_tokens is None
+    assert found.carbon == "no --country or --carbon-intensity given"
+    assert economy([launch(GPU)], Prices()).carbon == "unknown"
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.5, 2), (0.99, 4), (0.25, 1), (0.26, 2)])
