@@ -1,4 +1,4 @@
-"""The search on the recorded landscapes, guarded against becoming worse; `python -m tests.benchmarks.search` has more."""
+"""The search on the recorded landscapes, guarded; `python -m tests.benchmarks.search` has more."""
 
 import statistics
 from concurrent.futures import ProcessPoolExecutor
