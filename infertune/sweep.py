@@ -97,10 +97,10 @@ def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer) 
     samples: list[float] = []
     ending = f"all {most} launches were made"
     for number in range(most):
-        trial = _measure(job, request, ledger, observer, [(config, number)], "bench", n_requests, request.windows)[0]
+        trial = _measure(job, ledger, observer, [(config, number)], "bench", n_requests, request.windows)[0]
         if trial.measurement is None:
             ledger.finish("the configuration could not be measured")
-            _report(ledger, request)
+            _report(job, ledger)
             raise BenchmarkError(f"{config}: {describe(trial.outcome)}; its log is in {ledger.folder / 'logs'}")
         n_requests = trial.measurement.windows[0].n_requests
         samples = figures(ledger.trials, config, _THROUGHPUT)
@@ -108,7 +108,7 @@ def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer) 
             ending = f"the 99% interval is within ±{_ENOUGH_HALF_WIDTH:.0%}"
             break
     ledger.finish(ending)
-    _report(ledger, request)
+    _report(job, ledger)
     return BenchResult(
         config=config,
         output_tokens_per_s=log_t_interval(samples),
@@ -147,9 +147,9 @@ def _landscape(job: Job, request: LandscapeRequest, observer: Observer, resume: 
     done = {(trial.config, trial.round_number) for trial in ledger.trials}
     rounds = [(c, r) for r in range(request.repeats) for c in (points if r % 2 == 0 else reversed(points))]
     known = next((t.measurement.windows[0].n_requests for t in ledger.trials if t.measurement), request.requests)
-    _measure(job, request, ledger, observer, [point for point in rounds if point not in done], "grid", known, 1)
+    _measure(job, ledger, observer, [point for point in rounds if point not in done], "grid", known, 1)
     ledger.finish("every point was measured")
-    return _report(ledger, request)
+    return _report(job, ledger)
 
 
 def resumed_landscape(folder: Path, flags: Mapping[str, Any]) -> LandscapeRequest:
@@ -168,13 +168,13 @@ def resumed_landscape(folder: Path, flags: Mapping[str, Any]) -> LandscapeReques
     return continued(LandscapeRequest, header, folder, flags, _MAY_CHANGE)
 
 
-def _report(ledger: Ledger, request: JobRequest) -> Findings:
+def _report(job: Job, ledger: Ledger) -> Findings:
     """Write a run's report.
 
     Raises:
         BenchmarkError: The disk refused; the ledger holds everything all the same.
     """
-    found = find(ledger, objective_of(request))
+    found = find(ledger, objective_of(job.request))
     try:
         write_found(found)
     except OSError as error:
@@ -193,7 +193,6 @@ def _new_ledger(job: Job, command: str, observer: Observer) -> Ledger:
 
 def _measure(
     job: Job,
-    request: JobRequest,
     ledger: Ledger,
     observer: Observer,
     points: list[tuple[Config, int]],
@@ -219,6 +218,6 @@ def _measure(
                 figure = trial.measurement.output_tokens_per_s if trial.measurement else None
                 observer.trial_ends(trial, figure=figure, best=None, default=None)
     except KeyboardInterrupt:
-        _report(ledger, request)
+        _report(job, ledger)
         raise InterruptedRunError(f"interrupted; {len(ledger.trials)} measurements are in {ledger.folder}") from None
     return trials

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infertune.measurement import Measurement
 from infertune.report.escaping import escaped
 from infertune.report.findings import Findings
 from infertune.report.page import render
@@ -179,7 +178,7 @@ def _facts(found: Findings) -> dict[str, str]:
         "dtype": model.dtype if model else "",
         "config.json": model.config_hash if model else "",
         "workload": header.workload.spec,
-        "requests": f"{_requests(found)} a job, {header.workload.content_hash}",
+        "requests": f"{found.requests} a job, {header.workload.content_hash}",
         "settings of the command": settings_text(found.to_set(found.summary.default_config)),
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(_versions(found).items())),
         "objective": " under ".join([found.objective.name, *(limit.text for limit in found.objective.limits)]),
@@ -189,18 +188,8 @@ def _facts(found: Findings) -> dict[str, str]:
     }
 
 
-def _first(found: Findings) -> Measurement | None:
-    return next((trial.measurement for trial in found.ledger.trials if trial.measurement), None)
-
-
-def _requests(found: Findings) -> str:
-    first = _first(found)
-    return str(first.windows[0].n_requests) if first else "no"
-
-
 def _versions(found: Findings) -> dict[str, str]:
-    first = _first(found)
-    return first.facts.versions if first else {}
+    return found.first.facts.versions if found.first else {}
 
 
 def _figures(found: Findings, ratio: Estimate | None, *, is_first: bool) -> dict[str, str]:

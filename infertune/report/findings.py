@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from infertune.knobs import Config
 from infertune.landscape import Effects, Point, Terrain, knob_effects, pareto_front, survey
 from infertune.ledger import Ledger
+from infertune.measurement import Measurement
 from infertune.objective import Objective
+from infertune.profile import changed_settings
 from infertune.search.importance import Importance, ped_anova
 from infertune.summary import Summary, summarise
 
@@ -49,21 +51,27 @@ class Findings:
         return self.objective.figure_of(score)
 
     @property
+    def first(self) -> Measurement | None:
+        """The first measurement, which tells the job's size and the versions; None if nothing ran."""
+        return next((trial.measurement for trial in self.ledger.trials if trial.measurement), None)
+
+    @property
+    def requests(self) -> str:
+        """How many requests a job had, in words."""
+        return str(self.first.windows[0].n_requests) if self.first else "no"
+
+    @property
     def advised(self) -> Config:
         """The configuration to use: a map's or a bench's best, a tune's recommendation."""
         return self.summary.best_config if self.searched else self.summary.candidate_config
 
     def changed(self, config: Config) -> Config:
         """What differs from the run's default."""
-        return _unlike(config, self.summary.default_config)
+        return changed_settings(config, self.summary.default_config)
 
     def to_set(self, config: Config) -> Config:
         """What the engine has to be told: what differs from its own default."""
-        return _unlike(config, self.ledger.header.engine_defaults)
-
-
-def _unlike(config: Config, default: Config) -> Config:
-    return Config({name: value for name, value in config.root.items() if value != default.root.get(name)})
+        return changed_settings(config, self.ledger.header.engine_defaults)
 
 
 def find(ledger: Ledger, objective: Objective) -> Findings:

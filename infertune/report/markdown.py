@@ -3,7 +3,6 @@
 from infertune.figures import Economy
 from infertune.knobs import format_scalar
 from infertune.landscape import PLACES, point_on
-from infertune.ledger import Ledger
 from infertune.measurement import describe
 from infertune.report import pictures
 from infertune.report.escaping import code_span, escaped, sentence
@@ -73,7 +72,7 @@ def to_markdown(found: Findings) -> str:
         f"- Model: {code_span(model.spec)}{weights}, {model.parameters / 1e9:.3g} B parameters, {model.dtype}"
         if model
         else "- Model: none",
-        f"- Workload: {code_span(header.workload.spec)}, {_requests(ledger)} requests a job",
+        f"- Workload: {code_span(header.workload.spec)}, {found.requests} requests a job",
         f"- {sentence(ending_sentence(found))}",
         *(f"- {sentence(line)}" for line in (*caveat_sentences(found), *method_sentences(found))),
         "",
@@ -202,10 +201,8 @@ def _front(found: Findings, shown: dict[str, str]) -> list[str]:
 
 def _settings(found: Findings) -> list[str]:
     to_set = found.to_set(found.advised)
-    lines = [sentence(use_sentence(found))] if use_sentence(found) else []
-    if to_set.root:
-        lines.append(f"Settings to use: {code_span(str(to_set))}")
-    return [line for text in lines for line in (text, "")]
+    lines = [sentence(use_sentence(found)), f"Settings to use: {code_span(str(to_set))}" if to_set.root else ""]
+    return [line for text in lines if text for line in (text, "")]
 
 
 def _trial_table(trials: list[Trial]) -> list[str]:
@@ -216,7 +213,3 @@ def _trial_table(trials: list[Trial]) -> list[str]:
     ]
     more = [f"… and {len(trials) - _MOST_ROWS} more in `landscape.csv`"] if len(trials) > _MOST_ROWS else []
     return ["| # | phase | configuration | outcome | cost |", "| ---: | --- | --- | --- | ---: |", *rows, *more]
-
-
-def _requests(ledger: Ledger) -> str:
-    return next((str(t.measurement.windows[0].n_requests) for t in ledger.trials if t.measurement), "no")

@@ -169,7 +169,7 @@ def facts(found: Findings) -> list[tuple[str, str]]:
     """What was measured: a name and a value each."""
     header = found.ledger.header
     model = header.model
-    first = next((trial.measurement for trial in found.ledger.trials if trial.measurement), None)
+    first = found.first
     versions = first.facts.versions if first else {}
     when = header.created_at.replace("T", " ").replace("+00:00", " UTC")
     pairs = [
