@@ -1,6 +1,7 @@
 """What people see: progress on standard error while a run lasts, then tables on standard output."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from infertune.knobs import Config, SearchSpace, format_scalar
 from infertune.measurement import describe
 from infertune.observer import Observer
 from infertune.profile import changed_settings
+from infertune.report.answer import Contender, contenders, contenders_of
 from infertune.report.findings import Findings
 from infertune.report.markdown import economy_rows
 from infertune.report.words import (
@@ -125,7 +127,9 @@ class TerminalObserver(Observer):
 
 def print_study(console: Console, study: Study) -> None:
     """The answer, the settings, what failed, and where everything is."""
-    _print_answer(console, study.summary, answer_sentence(study.summary), study.profile.changed)
+    _print_answer(
+        console, study.summary, contenders(study.summary), answer_sentence(study.summary), study.profile.changed
+    )
     console.print(
         f"the search ended because {study.ledger.ending or 'the run was interrupted'}", highlight=False, soft_wrap=True
     )
@@ -135,15 +139,17 @@ def print_study(console: Console, study: Study) -> None:
 
 def print_findings(console: Console, found: Findings) -> None:
     """A report's numbers: the answer, and the landscape in words."""
-    _print_answer(console, found.summary, headline(found), found.to_set(found.advised))
+    _print_answer(console, found.summary, contenders_of(found), headline(found), found.to_set(found.advised))
     lines = [*importance_sentences(found), cliff_sentence(found), *plateau_sentences(found), peak_sentence(found)]
     for line in lines if found.terrain.knobs else ():
         console.print(f"- {escape(line)}", highlight=False)
 
 
-def _print_answer(console: Console, summary: Summary, sentence: str, changed: Config) -> None:
+def _print_answer(
+    console: Console, summary: Summary, compared: Sequence[Contender], sentence: str, changed: Config
+) -> None:
     console.print()
-    console.print(answer_table(summary))
+    console.print(answer_table(summary.unit, compared))
     console.print(f"[bold]{escape(sentence)}[/bold]", highlight=False)
     if text := transfer_sentence(summary):
         console.print(text, highlight=False)
@@ -169,23 +175,19 @@ def _print_answer(console: Console, summary: Summary, sentence: str, changed: Co
     )
 
 
-def answer_table(summary: Summary) -> Table:
-    """Default against tuned."""
+def answer_table(unit: str, compared: Sequence[Contender]) -> Table:
+    """What was compared, a row each."""
     table = Table(box=None, pad_edge=False)
     for name, justify in (
         ("", "left"),
-        (summary.unit, "right"),
+        (unit, "right"),
         ("95% interval", "right"),
         ("launches", "right"),
         ("gain", "right"),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    better = summary.answer == "better"
-    table.add_row(*_cells("default", summary.default), "")
-    if summary.ported is not None and summary.ported_config != summary.candidate_config:
-        table.add_row(*_cells("ported", summary.ported), gain_text(summary.ported_gain))
-    if summary.candidate_config != summary.default_config:
-        table.add_row(*_cells("tuned" if better else "best candidate", summary.candidate), gain_text(summary.gain))
+    for contender in compared:
+        table.add_row(*_cells(contender.name, contender.estimate), gain_text(contender.gain))
     return table
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infertune.report.answer import Contender, contenders_of
 from infertune.report.escaping import escaped
 from infertune.report.findings import Findings
 from infertune.report.page import render
 from infertune.report.pictures import intervals
-from infertune.report.words import answer_sentence, headline, interval_text, settings_text
+from infertune.report.words import answer_sentence, gain_text, headline, interval_text, settings_text
 from infertune.stats import Estimate, unpaired_ratio
 from infertune.units import format_percent, format_rate
 
@@ -22,24 +23,18 @@ class Row:
         label: Short and unlike the others'.
         unit: Of its figures.
         facts: What it was a run of: name → text, the same names in every row.
-        default: The default's figure.
-        tuned: The candidate's.
-        gain: The candidate over the default.
-        to_first: This run's best over the first run's; None for the first, and where the units differ.
+        contenders: What it compared.
+        to_first: What this run says to use over what the first says; None for the first, and where the units differ.
         figures: Name and text of the figures, for the table.
-        samples: One figure a launch, the default's and the candidate's.
         headline: The run's own answer.
     """
 
     label: str
     unit: str
     facts: dict[str, str]
-    default: Estimate | None
-    tuned: Estimate | None
-    gain: Estimate | None
+    contenders: tuple[Contender, ...]
     to_first: Estimate | None
     figures: dict[str, str]
-    samples: tuple[tuple[float, ...], tuple[float, ...]]
     headline: str
 
 
@@ -72,17 +67,14 @@ def compare(runs: Sequence[Findings]) -> Comparison:
         summary = found.summary
         ratio = None
         if found is not first and found.objective.unit == first.objective.unit:
-            ratio = _ratio(summary.candidate_samples, first.summary.candidate_samples)
+            ratio = _ratio(found.advised_samples, first.advised_samples)
         row = Row(
             label=label,
             unit=found.objective.unit,
             facts=fact,
-            default=summary.default,
-            tuned=summary.candidate,
-            gain=summary.gain,
+            contenders=contenders_of(found),
             to_first=ratio,
             figures=_figures(found, ratio, is_first=found is first),
-            samples=(summary.default_samples, summary.candidate_samples),
             headline=answer_sentence(summary) if found.searched else headline(found),
         )
         rows.append(row)
@@ -105,22 +97,13 @@ def compare(runs: Sequence[Findings]) -> Comparison:
 
 
 def comparison_picture(compared: Comparison) -> str:
-    """Bars of every run's default and best, with intervals; runs in another unit than the first's are left out."""
-    bars: list[tuple[str, Estimate, tuple[float, ...], str]] = []
-    for row in compared.rows:
-        if row.unit != compared.unit:
-            continue
-        if row.default:
-            bars.append((f"{_cut(row.label)}: default", row.default, row.samples[0], "d"))
-        if row.tuned and row.tuned != row.default:
-            bars.append(
-                (
-                    f"{_cut(row.label)}: tuned" if row.gain else f"{_cut(row.label)}: best",
-                    row.tuned,
-                    row.samples[1],
-                    "a",
-                )
-            )
+    """Bars of what every run compared, with intervals; runs in another unit than the first's are left out."""
+    bars = [
+        (f"{_cut(row.label)}: {contender.name}", contender)
+        for row in compared.rows
+        if row.unit == compared.unit
+        for contender in row.contenders
+    ]
     return intervals(bars, compared.unit, "Default and best of every run, with 95% intervals", width=760)
 
 
@@ -196,14 +179,16 @@ def _figures(found: Findings, ratio: Estimate | None, *, is_first: bool) -> dict
     summary = found.summary
     joules = (summary.default_economy.j_per_output_token, summary.candidate_economy.j_per_output_token)
     grams = (summary.default_economy.co2e_g_per_million_tokens, summary.candidate_economy.co2e_g_per_million_tokens)
+    by_name = {contender.name: contender.estimate for contender in contenders_of(found)}
+    best = by_name.get("tuned") or by_name.get("best candidate") or by_name.get("measured")
     return {
-        "default": _estimate(summary.default, found.objective.unit),
-        "best": _estimate(summary.candidate, found.objective.unit),
-        "gain": _change(summary.gain) if summary.gain else "not confirmed",
-        "best to the first run's": "–" if is_first or ratio is None else _change(ratio),
+        "default": _estimate(by_name.get("default"), found.objective.unit),
+        "tuned, else best": _estimate(best, found.objective.unit),
+        "gain": gain_text(summary.gain) or "not confirmed",
+        "what to use, against the first run's": "–" if is_first or ratio is None else _change(ratio),
         "J/token, default → best": _arrow(joules),
         "g CO₂e per million tokens": _arrow(grams),
-        "settings": settings_text(found.changed(summary.candidate_config)),
+        "settings to use": settings_text(found.changed(found.advised)),
     }
 
 
@@ -214,9 +199,7 @@ def _estimate(estimate: Estimate | None, unit: str) -> str:
 
 
 def _change(ratio: Estimate) -> str:
-    if ratio.low is None or ratio.high is None:
-        return format_percent(ratio.mean)
-    return f"{format_percent(ratio.mean)} ({format_percent(ratio.low)} to {format_percent(ratio.high)})"
+    return gain_text(ratio) or format_percent(ratio.mean)
 
 
 def _arrow(pair: tuple[float | None, float | None]) -> str:

@@ -65,6 +65,12 @@ class Findings:
         """The configuration to use: a map's or a bench's best, a tune's recommendation."""
         return self.summary.best_config if self.searched else self.summary.candidate_config
 
+    @property
+    def advised_samples(self) -> tuple[float, ...]:
+        """What the configuration to use reached, one figure a launch."""
+        summary = self.summary
+        return summary.default_samples if self.advised == summary.default_config else summary.candidate_samples
+
     def changed(self, config: Config) -> Config:
         """What differs from the run's default."""
         return changed_settings(config, self.summary.default_config)

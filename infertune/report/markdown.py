@@ -5,6 +5,7 @@ from infertune.knobs import format_scalar
 from infertune.landscape import PLACES, point_on
 from infertune.measurement import describe
 from infertune.report import pictures
+from infertune.report.answer import contenders_of
 from infertune.report.escaping import code_span, escaped, sentence
 from infertune.report.findings import Findings
 from infertune.report.words import (
@@ -43,9 +44,6 @@ def to_markdown(found: Findings) -> str:
     shown = {
         name: f"![{escaped(caption)}]({PICTURES}/{name}.svg)" for name, (caption, _) in pictures.drawn(found).items()
     }
-    tuned = summary.answer == "better" and found.searched
-    ported_apart = summary.ported is not None and summary.ported_config != summary.candidate_config
-    other = summary.candidate_config != summary.default_config or summary.default is None
     lines = [
         f"# {header.engine} {escaped(model.name if model else 'simulated')} on {escaped(str(header.device))}",
         "",
@@ -53,9 +51,7 @@ def to_markdown(found: Findings) -> str:
         "",
         f"| | {summary.unit} | 95% interval | launches |",
         "| --- | ---: | ---: | ---: |",
-        _estimate_row("measured" if header.command == "bench" else "default", summary.default),
-        *([_estimate_row("ported", summary.ported)] if ported_apart else []),
-        *([_estimate_row("tuned" if tuned else "best candidate", summary.candidate)] if other else []),
+        *(_estimate_row(contender.name, contender.estimate) for contender in contenders_of(found)),
         "",
         *_shown(shown, "answer"),
         sentence(flattery_sentence(found)),

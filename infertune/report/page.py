@@ -21,6 +21,7 @@ from infertune.errors import UsageError
 from infertune.knobs import Config, format_scalar
 from infertune.measurement import Frozen
 from infertune.report import pictures
+from infertune.report.answer import best_name, contenders_of
 from infertune.report.data import page_data, status_of
 from infertune.report.findings import Findings
 from infertune.report.markdown import economy_rows
@@ -84,6 +85,7 @@ def to_html(found: Findings) -> str:
         headline=headline(found),
         transfer=transfer_sentence(summary),
         answer_rows=answer_rows(found),
+        best_name=best_name(summary),
         answer_picture=pictures.answer(found),
         to_set=found.to_set(found.advised),
         use=use_sentence(found),
@@ -122,16 +124,11 @@ def title_of(found: Findings) -> str:
 
 
 def answer_rows(found: Findings) -> list[tuple[str, str, str, str]]:
-    """Name, figure, interval and launches of the default and the candidate."""
-    summary = found.summary
-    rows = [("measured" if found.ledger.header.command == "bench" else "default", summary.default)]
-    if summary.ported and summary.ported_config != summary.candidate_config:
-        rows.append(("ported", summary.ported))
-    if summary.candidate_config != summary.default_config or summary.default is None:
-        rows.append(("tuned" if summary.answer == "better" and summary.gain else "best candidate", summary.candidate))
+    """Name, figure, interval and launches of what was compared."""
     return [
-        (name, format_rate(e.mean) if e else "–", interval_text(e) if e else "–", str(e.n) if e else "0")
-        for name, e in rows
+        (contender.name, format_rate(e.mean) if e else "–", interval_text(e) if e else "–", str(e.n) if e else "0")
+        for contender in contenders_of(found)
+        for e in (contender.estimate,)
     ]
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from infertune.knobs import Knob, format_scalar
+from infertune.report.answer import Contender, contenders_of
 from infertune.report.data import page_data
 from infertune.report.findings import Findings
 from infertune.report.svg import Drawing, tick_text, ticks, viridis
-from infertune.stats import Estimate
 from infertune.trial import EXPLORING
 from infertune.units import format_rate
 
@@ -28,27 +28,20 @@ def drawn(found: Findings) -> dict[str, tuple[str, str]]:
 
 def answer(found: Findings) -> str:
     """Default against candidate: launches as dots, means with intervals."""
-    summary = found.summary
-    rows: list[tuple[str, Estimate, tuple[float, ...], str]] = []
-    if summary.default:
-        rows.append(("default", summary.default, summary.default_samples, "d"))
-    if summary.ported and summary.ported_config != summary.candidate_config:
-        rows.append(("ported", summary.ported, summary.ported_samples, "o"))
-    if summary.candidate and (summary.candidate_config != summary.default_config or not rows):
-        name = "tuned" if summary.answer == "better" and summary.gain else "best"
-        rows.append((name, summary.candidate, summary.candidate_samples, "g" if name == "tuned" else "a"))
-    return intervals(rows, summary.unit, "Default against the best configuration")
+    rows = [(contender.name, contender) for contender in contenders_of(found)]
+    return intervals(rows, found.summary.unit, "Default against the best configuration")
 
 
-def intervals(rows: list[tuple[str, Estimate, tuple[float, ...], str]], unit: str, title: str, width: int = 420) -> str:
-    """Estimates under each other on one axis from zero: name, estimate, samples and class each."""
-    left = 20 + 7.2 * max((len(row[0]) for row in rows), default=0)
-    drawing = Drawing(width, 56 + 52 * max(1, len(rows)), title)
-    if not rows:
+def intervals(rows: list[tuple[str, Contender]], unit: str, title: str, width: int = 420) -> str:
+    """Labelled contenders under each other on one axis from zero; those without a figure are left out."""
+    known = [(name, contender, contender.estimate) for name, contender in rows if contender.estimate]
+    left = 20 + 7.2 * max((len(row[0]) for row in known), default=0)
+    drawing = Drawing(width, 56 + 52 * max(1, len(known)), title)
+    if not known:
         drawing.text(20, 60, "nothing was measured", "quiet")
         return str(drawing)
-    top = 1.04 * max(max((e.high or e.mean, *samples)) for _, e, samples, _ in rows)
-    bottom = 12 + 52 * len(rows)
+    top = 1.04 * max(max((e.high or e.mean, *contender.samples)) for _, contender, e in known)
+    bottom = 12 + 52 * len(known)
 
     def x(value: float) -> float:
         return left + (width - 16 - left) * value / top
@@ -57,12 +50,12 @@ def intervals(rows: list[tuple[str, Estimate, tuple[float, ...], str]], unit: st
         drawing.line(x(tick), 8, x(tick), bottom, "grid")
         drawing.text(x(tick), bottom + 17, tick_text(tick), "quiet small", "middle")
     drawing.text(width - 8, bottom + 36, unit, "quiet small", "end")
-    for n, (name, estimate, samples, shade) in enumerate(rows):
+    for n, (name, contender, estimate) in enumerate(known):
         y = 42 + 52 * n
         drawing.text(left - 12, y + 1, name, "bold", "end")
-        drawing.bar(x(0), y - 13, x(estimate.mean) - x(0), 19, shade)
-        for at, sample in enumerate(samples[:30]):
-            drawing.dot(x(sample), y + 15 + (at % 2) * 3, 2.4, shade, 0.75)
+        drawing.bar(x(0), y - 13, x(estimate.mean) - x(0), 19, contender.colour)
+        for at, sample in enumerate(contender.samples[:30]):
+            drawing.dot(x(sample), y + 15 + (at % 2) * 3, 2.4, contender.colour, 0.75)
         if estimate.low is not None and estimate.high is not None:
             low, high = x(estimate.low), x(estimate.high)
             for x1, y1, x2, y2 in (

@@ -10,8 +10,8 @@ from infertune.models import resolve_model
 from infertune.objective import get_objective
 from infertune.report import Findings, find
 from infertune.report.compare import compare, comparison_markdown, comparison_picture
-from tests.builders import header
-from tests.report.runs import SPACE, hostile, saved, tuned
+from tests.builders import header, measured, trial
+from tests.report.runs import SPACE, beaten, hostile, saved, tuned
 
 MODEL = resolve_model("builtin:tiny", "dummy")
 THROUGHPUT = get_objective("throughput")
@@ -70,6 +70,27 @@ def test_figures_in_other_units_keep_their_unit(tmp_path: Path) -> None:
     assert compared.warnings[0].startswith("Not the same objective")
     assert "tok/s" in compared.rows[0].figures["default"] and "J/token" in compared.rows[1].figures["default"]
     assert "a: default" in comparison_picture(compared) and "b: default" not in comparison_picture(compared)
+
+
+def test_a_candidate_that_lost_is_not_called_tuned_and_its_settings_are_not_offered(tmp_path: Path) -> None:
+    lost = find(saved(tmp_path / "a", beaten()), THROUGHPUT)
+    won = find(saved(tmp_path / "b", tuned()), THROUGHPUT)
+    compared = compare([lost, won])
+    picture = comparison_picture(compared)
+    for label in ("a: default", "a: best candidate", "b: default", "b: tuned"):
+        assert f">{label}<" in picture
+    assert [row.figures["settings to use"] for row in compared.rows] == ["default", str(won.changed(won.advised))]
+    ratio, keep, use = compared.rows[1].to_first, lost.summary.default, won.summary.candidate
+    assert ratio is not None and keep is not None and use is not None
+    assert ratio.mean == pytest.approx(use.mean / keep.mean), "what to use here over what to use there"
+
+
+def test_a_bench_has_one_figure_which_is_nobodys_default(tmp_path: Path) -> None:
+    trials = [trial(n, SPACE.default, measured(100.0 + n), "bench") for n in range(3)]
+    runs = [saved(tmp_path / "a", trials, command="bench"), saved(tmp_path / "b", tuned())]
+    compared = compare([find(run, THROUGHPUT) for run in runs])
+    assert compared.rows[0].figures["default"] == "–" and "tok/s" in compared.rows[0].figures["tuned, else best"]
+    assert ">a: measured<" in comparison_picture(compared) and ">a: default<" not in comparison_picture(compared)
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:

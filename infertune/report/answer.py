@@ -1,0 +1,52 @@
+"""What a run compared, one row a configuration: the rows that every table and picture of an answer shows."""
+
+from dataclasses import dataclass
+
+from infertune.report.findings import Findings
+from infertune.stats import Estimate
+from infertune.summary import Summary
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One configuration of a run's answer.
+
+    Attributes:
+        name: `default`, `ported`, `tuned` where it was shown to be better than the default, else `best candidate`; a
+            bench's only one is `measured`.
+        estimate: Its figure, None where there is none.
+        samples: One figure a launch.
+        gain: Over the default, from paired launches; None where it was not confirmed and for the default itself.
+    """
+
+    name: str
+    estimate: Estimate | None
+    samples: tuple[float, ...] = ()
+    gain: Estimate | None = None
+
+    @property
+    def colour(self) -> str:
+        """The class that its bar is drawn in."""
+        return {"default": "d", "measured": "d", "ported": "o", "tuned": "g"}.get(self.name, "a")
+
+
+def contenders(summary: Summary) -> tuple[Contender, ...]:
+    """The default, what was ported where it is another than the candidate, and the candidate where it is another."""
+    found = [Contender("default", summary.default, summary.default_samples)]
+    if summary.ported and summary.ported_config != summary.candidate_config:
+        found.append(Contender("ported", summary.ported, summary.ported_samples, summary.ported_gain))
+    if summary.candidate_config != summary.default_config:
+        found.append(Contender(best_name(summary), summary.candidate, summary.candidate_samples, summary.gain))
+    return tuple(found)
+
+
+def contenders_of(found: Findings) -> tuple[Contender, ...]:
+    """The same of any run: a bench has only the configuration that it measured."""
+    if found.ledger.header.command == "bench":
+        return (Contender("measured", found.summary.candidate, found.summary.candidate_samples),)
+    return contenders(found.summary)
+
+
+def best_name(summary: Summary) -> str:
+    """What to call the candidate: `tuned` only where it was shown to be better than the default."""
+    return "tuned" if summary.answer == "better" else "best candidate"
