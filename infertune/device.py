@@ -17,6 +17,8 @@ _NVIDIA_SMI_FIELDS = "index,uuid,name,memory.total,power.limit,driver_version"
 _BOARD_LINE = re.compile(r"GPU \d+: .*\(UUID: (?P<uuid>GPU-[^)]+)\)")
 _SLICE_LINE = re.compile(r"\s*MIG (?P<profile>\S*?(?P<gb>\d+)gb\S*)\s+Device\s+\d+: \(UUID: (?P<uuid>MIG-[^)]+)\)")
 
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # what /proc/cpuinfo calls them
+
 
 class Device(Frozen):
     """What configurations are measured on; profiles are filed under its slug.
@@ -30,6 +32,7 @@ class Device(Frozen):
         cores: Cores this process may run on.
         power_limit_w: The first GPU's power limit; None if unknown.
         driver: The GPU driver's version; None for a CPU.
+        has_bfloat16: Whether a CPU has instructions for bfloat16; True for a GPU and where nobody says.
     """
 
     kind: Literal["gpu", "cpu"]
@@ -40,6 +43,7 @@ class Device(Frozen):
     cores: int = Field(ge=1, le=1_000_000)
     power_limit_w: float | None = None
     driver: str | None = None
+    has_bfloat16: bool = True
 
     @property
     def slug(self) -> str:
@@ -52,6 +56,16 @@ class Device(Frozen):
     def lock_names(self) -> tuple[str, ...]:
         """What two runs must not share: every GPU by UUID, or the processor."""
         return self.uuids or ("cpu",)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of it before tuning."""
+        if self.has_bfloat16:
+            return ()
+        return (
+            "this processor has no instructions for bfloat16 and emulates them, often many times slower: "
+            "compare --set dtype=float32",
+        )
 
     def __str__(self) -> str:
         if self.kind == "cpu":
@@ -82,7 +96,15 @@ def detect() -> Device:
 
 def cpu() -> Device:
     """The processor as a device."""
-    return Device(kind="cpu", name=_cpu_name(), memory_bytes=_usable_memory_bytes(), cores=_usable_cores())
+    facts = _cpu_facts()
+    instructions = (facts.get("flags") or facts.get("Features") or "").split()  # of x86, of Arm
+    return Device(
+        kind="cpu",
+        name=facts.get("model name") or platform.processor() or platform.machine(),
+        memory_bytes=_usable_memory_bytes(),
+        cores=_usable_cores(),
+        has_bfloat16=not instructions or bool(_BFLOAT16.intersection(instructions)),
+    )
 
 
 def memory_used_bytes(device: Device) -> int | None:
@@ -173,11 +195,11 @@ def _usable_memory_bytes() -> int:
     return total
 
 
-def _cpu_name() -> str:
+def _cpu_facts() -> dict[str, str]:
+    """What /proc/cpuinfo says of the first processor; empty where there is none."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return {}
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): text.strip() for name, _, text in pairs}

@@ -161,3 +161,26 @@ def test_a_processor_is_filed_by_name_and_cores() -> None:
     shown = Device(kind="cpu", name="AMD EPYC 7B13", memory_bytes=8 * 1024**3, cores=2)
     assert shown.slug == "cpu-amd-epyc-7b13-2-cores"
     assert str(shown) == "AMD EPYC 7B13, 2 cores, 8.0 GiB memory, no GPU"
+
+
+X86 = "processor\t: 0\nmodel name\t: AMD EPYC 9B14\nflags\t\t: fpu avx2 avx512f{}\n\nprocessor\t: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "name", "has"),
+    [
+        (X86.format(" avx512_bf16"), "AMD EPYC 9B14", True),
+        (X86.format(" amx_bf16"), "AMD EPYC 9B14", True),
+        (X86.format(""), "AMD EPYC 9B14", False),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", None, True),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", None, False),
+        ("", None, True),  # nobody says
+    ],
+)
+def test_a_processor_that_emulates_bfloat16_says_so(
+    monkeypatch: pytest.MonkeyPatch, cpuinfo: str, name: str | None, has: bool
+) -> None:
+    monkeypatch.setattr(device.Path, "read_text", lambda self: cpuinfo if "cpuinfo" in str(self) else "max\n")
+    found = cpu()
+    assert found.has_bfloat16 is has and found.name and name in (None, found.name)
+    assert ["dtype=float32" in note for note in found.notes] == ([] if has else [True])

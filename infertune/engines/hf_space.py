@@ -141,6 +141,7 @@ def _notes(device: Device, too_large: Sequence[str]) -> tuple[str, ...]:
     notes.append("quantized and offloaded caches, flex_attention: left out, not usable through a batched pipeline")
     if device.kind == "cpu":
         notes.append("dtype float16: left out on a CPU, it has no fast kernels there (75% slower)")
+        notes.extend(device.notes)
         notes.append("compiled decoding: generate() compiles for a static cache on GPUs only")
     elif device.count > 1:
         notes.append(f"one GPU of {device.count} is used: device_map splits layers, and the GPUs take turns")

@@ -136,7 +136,7 @@ def space_from_probe(probe: Probe, model: Model, device: Device) -> SearchSpace:
 
     Where one GPU cannot hold the weights, the default of tensor_parallel_size is the fewest GPUs that can, not vLLM's.
     """
-    knobs, notes = [], []
+    knobs, notes = [], [*device.notes]
     for entry in _CURATED:
         values = entry.cpu if device.kind == "cpu" else entry.gpu
         if not values:
