@@ -12,6 +12,8 @@ from infertune.knobs import Scalar, parse_scalar
 from infertune.units import parse_duration_s, parse_share
 from infertune.workload import MOST_REQUESTS
 
+_DEFAULT_TRIALS = 30
+
 
 class JobRequest(BaseModel):
     """What every command that measures needs to know.
@@ -116,6 +118,11 @@ class TuneRequest(JobRequest):
     finalists: int = Field(default=5, ge=1)
     confirm_launches: int = Field(default=5, ge=1)
     final_launches: tuple[int, int] = (5, 10)
+
+    @property
+    def most_trials(self) -> int | None:
+        """Most trials of the search; None where the time budget alone ends it."""
+        return _DEFAULT_TRIALS if self.trials is None and self.budget is None else self.trials
 
     @field_validator("budget", mode="before")
     @classmethod

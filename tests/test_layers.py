@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "infertune"
 LAYERS = {
     1: {"stats", "errors", "units", "interpreter", "documents", "verdict"},
-    2: {"knobs", "workload", "measurement", "device", "models", "request"},
+    2: {"knobs", "workload", "measurement", "device", "models", "architectures", "request"},
     3: {"trial", "energy", "figures", "roofline"},
     4: {"engines", "isolation", "channel", "ledger", "objective"},
     5: {
@@ -24,6 +24,7 @@ LAYERS = {
         "landscape",
         "afterwards",
         "budget",
+        "phases",
         "origin",
         "fingerprint",
         "shelf",

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from infertune.architectures import BUILTINS
 from infertune.errors import UsageError
-from infertune.models import BUILTINS, known_here, resolve_model
+from infertune.models import known_here, resolve_model
 
 PUBLISHED = {  # parameters, as the models' cards and safetensors indices give them
     "qwen2.5-0.5b": 494_032_768,

@@ -53,15 +53,35 @@ class Parts:
     prior: Prior = Prior()
 
 
-def believed(space: SearchSpace, results: Iterable[Result]) -> list[tuple[Config, float]]:
+def believed(
+    space: SearchSpace, results: Iterable[Result], rounds: Iterable[Sequence[Result]] = ()
+) -> list[tuple[Config, float]]:
     """Measured configurations, best first, with ln(objective) as a model of all results together sees it.
 
     The best of many noisy figures is mostly luck; what its neighbours say of it is not. The same results give the same
     answer, whichever strategy asked for them and however often the run was interrupted.
+
+    Args:
+        space: Of the configurations.
+        results: Of the search, one a configuration.
+        rounds: Of the confirmation: some of the same configurations measured again beside each other. What a round's
+            prompts and hour did to all of them alike is taken out first.
     """
-    searcher = ModelSearcher(space)
-    searcher.recall(results)
-    return searcher.estimates()
+    found = [(result.config, result.score) for result in _telling(list(results)) if result.score is not None]
+    if not found:
+        return []
+    searched = dict(found)
+    for one in rounds:
+        again = [(r.config, r.score) for r in one if r.score is not None and r.config in searched]
+        shift = sum(searched[config] - score for config, score in again) / max(1, len(again))
+        found += [(config, score + shift) for config, score in again]
+    encoding = Encoding(space)
+    surrogate = Surrogate(encoding, seed=0)
+    values = np.array([score for _, score in found])
+    surrogate.fit(encoding.rows([config for config, _ in found]), values - values.mean(), _MOVES_OF_RECALL)
+    means, _, weights = surrogate.predict(encoding.rows(list(searched)))
+    scores = map(float, weights @ means + values.mean())
+    return sorted(zip(searched, scores, strict=True), key=lambda pair: -pair[1])
 
 
 class ModelSearcher:
@@ -119,29 +139,12 @@ class ModelSearcher:
         """Whether, after a few trials, no candidate of the last question gained 1% with a probability over 5%."""
         return len(self._results) >= _FEWEST_TRIALS and self._likely_gain < _UNLIKELY
 
-    def estimates(self) -> list[tuple[Config, float]]:
-        """What was measured, best first, with ln(objective) as the model sees it: noise is averaged over neighbours."""
-        known = self._best_first()[:_MOST_MODELLED]
-        if not known:
-            return []
-        means, _, weights = self._predict(known, self._encoding.rows(known))
-        return sorted(zip(known, map(float, weights @ means), strict=True), key=lambda pair: -pair[1])
-
     def _best_first(self) -> list[Config]:
         known = [(result.score, config) for config, result in self._results.items() if result.score is not None]
         return [config for _, config in sorted(known, key=lambda pair: -pair[0])]
 
-    def _modelled(self) -> list[Result]:
-        """All results, or the best and the last of them where there are too many."""
-        results = list(self._results.values())
-        if len(results) <= _MOST_MODELLED:
-            return results
-        best = sorted(results, key=lambda r: -math.inf if r.score is None else r.score)[-_MOST_MODELLED // 2 :]
-        chosen = {id(result) for result in (*best, *results[-_MOST_MODELLED // 2 :])}
-        return [result for result in results if id(result) in chosen]
-
     def _fit(self, moves: int = 2) -> None:
-        measured = [result for result in self._modelled() if result.score is not None]
+        measured = [result for result in _telling(list(self._results.values())) if result.score is not None]
         if not measured:
             return
         configs = [result.config for result in measured]
@@ -173,7 +176,7 @@ class ModelSearcher:
     def _runs(self, rows: Rows) -> Array:
         if not self._parts.feasibility:
             return np.ones(len(rows))
-        modelled = self._modelled()
+        modelled = _telling(list(self._results.values()))
         known = self._encoding.rows([result.config for result in modelled])
         ran = [result.score is not None for result in modelled]
         return self._feasibility.probability(rows, known, ran)
@@ -191,3 +194,12 @@ class ModelSearcher:
         keys = [self._space.launch_key(config) for config in candidates]
         launch_s = [0.0 if key == loaded else by_key.get(key, mean_launch_s) for key in keys]
         return mean_run_s + np.array(launch_s)
+
+
+def _telling(results: list[Result]) -> list[Result]:
+    """All results, or the best and the last of them where there are too many."""
+    if len(results) <= _MOST_MODELLED:
+        return results
+    best = sorted(results, key=lambda r: -math.inf if r.score is None else r.score)[-_MOST_MODELLED // 2 :]
+    chosen = {id(result) for result in (*best, *results[-_MOST_MODELLED // 2 :])}
+    return [result for result in results if id(result) in chosen]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infertune.architectures import BUILTINS
 from infertune.bench import Bench
 from infertune.channel import Plan
 from infertune.device import Device
@@ -17,7 +18,7 @@ from infertune.isolation import Deadlines
 from infertune.job import prepare
 from infertune.knobs import Int, SearchSpace
 from infertune.measurement import Infeasible, Measurement
-from infertune.models import BUILTINS, resolve_model
+from infertune.models import resolve_model
 from infertune.request import JobRequest
 from infertune.workload import parse_workload
 from tests.gpu.board import MIB, Board, held_by_another

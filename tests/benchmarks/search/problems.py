@@ -16,6 +16,7 @@ import pandas as pd
 from infertune.engines import get_engine
 from infertune.engines.base import EngineOptions
 from infertune.engines.fake import LANDSCAPES, FakeEngine
+from infertune.job import restrict
 from infertune.knobs import Config, Constraint, Int, Knob, Scalar, SearchSpace
 
 RECORDED = Path(__file__).parents[2] / "data" / "landscapes"
@@ -90,6 +91,13 @@ def of_table(table: Path) -> Problem:
         once={config: found[0] for config, found in runs.items()},
         header=header,
     )
+
+
+def slice_of(problem: Problem, name: str, value: Scalar) -> Problem:
+    """The part of a landscape in which a knob has a value: two thread counts stand in for two devices."""
+    space = restrict(problem.space, {name: value}, {})
+    true = {config: rate for config, rate in problem.true.items() if config[name] == value}
+    return replace(problem, name=f"{problem.name}:{name}={value}", space=space, true=true)
 
 
 def _without_drift(rows: dict[Config, list[tuple[int, Run]]]) -> dict[Config, list[Run]]:

@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 
 from infertune.knobs import Config
-from infertune.search import Result, Searcher, believed
+from infertune.search import Result, believed
 from infertune.search.model_based import ModelSearcher
 from infertune.search.tpe import OptunaSearcher
 from tests.benchmarks.search.problems import Problem
@@ -48,7 +48,7 @@ def replay(problem: Problem, strategy: Strategy, seed: int, trials: int, *, laun
     launched: Config | None = None
     results: list[Result] = []
     scores: dict[Config, float] = {}
-    confirmed: dict[Config, float] = {}
+    confirmed: dict[Config, list[float]] = {}
     clock_s = 0.0
     steps: list[Step] = []
     while len(steps) < trials and (config := searcher.ask(launched)) is not None:
@@ -62,25 +62,23 @@ def replay(problem: Problem, strategy: Strategy, seed: int, trials: int, *, laun
         clock_s += launch_s + run.run_s
         if score is not None:
             scores[config] = score
-        order = _order(problem, results, scores, searcher)
-        steps.append(Step(_regret(problem, order, confirmed, rng), clock_s, score is None))
+        modelled = isinstance(searcher, ModelSearcher | OptunaSearcher)
+        order = [c for c, _ in believed(problem.space, results)] if modelled else _by_figure(scores)
+        finalists = order[:_FINALISTS]
+        for config in finalists:
+            if config not in confirmed:
+                rates = [problem.run(config, rng).rate for _ in range(_CONFIRM_LAUNCHES)]
+                confirmed[config] = [math.log(rate) for rate in rates if rate]
+        if modelled:
+            rounds = [[Result(c, confirmed[c][k]) for c in finalists] for k in range(_CONFIRM_LAUNCHES)]
+            winner = next((c for c, _ in believed(problem.space, results, rounds) if c in finalists), None)
+        else:
+            winner = max(finalists, key=lambda c: sum(confirmed[c]) / len(confirmed[c]), default=None)
+        regret = 1 - problem.true[winner] / problem.best if winner else 1.0
+        steps.append(Step(regret, clock_s, score is None))
     last = steps[-1]
     return steps + [Step(last.regret, last.clock_s, False)] * (trials - len(steps))
 
 
-def _order(problem: Problem, results: list[Result], scores: dict[Config, float], searcher: Searcher) -> list[Config]:
-    """What was measured, best first: as the product sees it, and for others by figure."""
-    if isinstance(searcher, ModelSearcher | OptunaSearcher):
-        return [config for config, _ in believed(problem.space, results)]
+def _by_figure(scores: dict[Config, float]) -> list[Config]:
     return sorted(scores, key=lambda config: -scores[config])
-
-
-def _regret(problem: Problem, order: list[Config], confirmed: dict[Config, float], rng: random.Random) -> float:
-    finalists = order[:_FINALISTS]
-    for config in finalists:
-        if config not in confirmed:
-            rates = [problem.run(config, rng).rate for _ in range(_CONFIRM_LAUNCHES)]
-            confirmed[config] = sum(math.log(rate) for rate in rates if rate) / len(rates)
-    if not finalists:
-        return 1.0
-    return 1 - problem.true[max(finalists, key=lambda config: confirmed[config])] / problem.best

@@ -1,9 +1,9 @@
 """Does what one run learned help the next? Trials to 98% of the optimum, from nothing and from another landscape.
 
-    python -m tests.benchmarks.search.transfer hf-tiny-chat hf-mid-code [--seeds 30]
+    python -m tests.benchmarks.search.transfer hf-tiny-ragged:threads=1 hf-tiny-ragged:threads=2 [--seeds 30]
 
 The first landscape is searched in 24 trials; the second then starts from those, as `tune --from RUN` does, or from
-nothing. Two models, or two workloads, stand in for two devices.
+nothing. Two models, two workloads or two thread counts stand in for two devices.
 """
 
 import argparse
@@ -14,11 +14,11 @@ import zlib
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from infertune.knobs import Config
+from infertune.knobs import Config, parse_scalar
 from infertune.search import Result, Searcher, Transferred
 from infertune.search.model_based import ModelSearcher
 from tests.benchmarks.search.__main__ import problems_here
-from tests.benchmarks.search.problems import Problem
+from tests.benchmarks.search.problems import Problem, slice_of
 from tests.benchmarks.search.replay import Step, replay
 from tests.benchmarks.search.strategies import ours
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 def compare(seed: int, source: str, target: str) -> tuple[list[Step], list[Step], float]:
     """One seed: the steps from nothing, the steps from the source, and the regret of what was best at the source."""
-    there, here = problems_here()[source], problems_here()[target]
+    there, here = problem_of(source), problem_of(target)
     results = _searched(there, seed)
     best = max((r for r in results if r.score is not None), key=lambda r: r.score or 0.0).config
     ported = here.space.repair(best)
@@ -64,6 +64,15 @@ def compare(seed: int, source: str, target: str) -> tuple[list[Step], list[Step]
 
     regret = 1 - here.true[ported] / here.best if ported in here.true else 1.0
     return replay(here, ours(), seed, _TRIALS), replay(here, start_there, seed, _TRIALS), regret
+
+
+def problem_of(name: str) -> Problem:
+    """A landscape, or with `NAME:knob=value` the part of it in which a knob has a value."""
+    if name in problems_here():
+        return problems_here()[name]
+    table, _, held = name.rpartition(":")
+    knob, _, value = held.partition("=")
+    return slice_of(problems_here()[table], knob, parse_scalar(value))
 
 
 def trials_to_optimum(steps: list[Step]) -> int:
