@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 
 from infertune.bench import Bench
 from infertune.budget import Budget
@@ -20,6 +21,7 @@ from infertune.summary import confirmed, default_config, figures, final_rounds, 
 from infertune.trial import Phase, Trial
 
 _RACING_SHARE = 0.7
+_LEADERS = 2
 _SLOWEST_SHARE = 5
 _GAIN_WORTH_PATIENCE = math.log(1.01)
 _ENOUGH_HALF_WIDTH = 0.02
@@ -77,7 +79,9 @@ class Phases:
     def confirm(self) -> Config | None:
         """Measure the best and the default again, on fresh launches in turn and on unseen prompts; the winner.
 
-        None if nothing looks better than the default. A single finalist needs no confirmation: it is compared at once.
+        After the first half of the rounds the two best share the launches of the rest: successive halving, once
+        (Karnin, Koren and Somekh, Almost optimal exploration in multi-armed bandits, ICML 2013). None if nothing looks
+        better than the default. A single finalist needs no confirmation: it is compared at once.
         """
         finalists = self._finalists()
         n_finalists, rounds = self._budget.affordable(len(finalists))
@@ -85,14 +89,14 @@ class Phases:
         if len(finalists) <= 1:
             return finalists[0] if finalists else None
         configs = [self._default, *finalists]
-        self._observer.phase("confirm", rounds * len(configs))
-        for number in range(rounds):
-            plan = self._job.plan("confirm", self._n_requests, number)
-            for config in configs if number % 2 == 0 else reversed(configs):
-                if config not in self._failed("confirm") and not self._done("confirm", number, config):
-                    self._measure("confirm", config, plan, fresh=True, round_number=number)
-        winner = self._believed_best({config for config, _ in confirmed(self._ledger.trials, self._objective)})
-        return winner if winner != self._default else None
+        launches = rounds * len(configs)
+        self._observer.phase("confirm", launches)
+        first, more = halved(len(configs), rounds)
+        self._confirm(configs, range(first))
+        leaders = self._believed_best(first)[:_LEADERS]
+        self._confirm(leaders, range(first, first + more))
+        order = self._believed_best(first + more)
+        return order[0] if order and order[0] != self._default else None
 
     def compare(self, winner: Config | None) -> None:
         """The winner against the default once more, on further unseen prompts: the number that is reported.
@@ -117,6 +121,14 @@ class Phases:
                 ratio = paired_ratio(final.candidate_samples, final.default_samples, level=0.99)
                 if ratio.half_width < _ENOUGH_HALF_WIDTH or self._budget.left_s() <= 0:
                     return
+
+    def _confirm(self, configs: Sequence[Config], rounds: range) -> None:
+        """Rounds of fresh launches in turn; what failed in one is out."""
+        for number in rounds:
+            plan = self._job.plan("confirm", self._n_requests, number)
+            for config in configs if number % 2 == 0 else reversed(configs):
+                if config not in self._failed("confirm") and not self._done("confirm", number, config):
+                    self._measure("confirm", config, plan, fresh=True, round_number=number)
 
     def _ported(self) -> Config | None:
         """What was best elsewhere, if it runs here."""
@@ -182,14 +194,16 @@ class Phases:
         better = [config for config, score in order if score > default]
         return better[: self._request.finalists]
 
-    def _believed_best(self, confirmed: set[Config]) -> Config | None:
-        """The best of what was confirmed, by a model of the search and the confirmation together."""
-        rounds: dict[int, list[Result]] = defaultdict(list)
-        for trial in self._ledger.trials:
+    def _believed_best(self, rounds: int) -> list[Config]:
+        """What kept the limits in all of the first rounds of the confirmation, best first by a model of all trials."""
+        trials = [trial for trial in self._ledger.trials if trial.phase != "confirm" or trial.round_number < rounds]
+        kept = {config for config, _ in confirmed(trials, self._objective)}
+        by_round: dict[int, list[Result]] = defaultdict(list)
+        for trial in trials:
             if trial.phase == "confirm":
-                rounds[trial.round_number].append(self._result(trial))
-        order = believed(self._job.space, self._results("search"), rounds.values())
-        return next((config for config, _ in order if config in confirmed), None)
+                by_round[trial.round_number].append(self._result(trial))
+        order = believed(self._job.space, self._results("search"), by_round.values())
+        return [config for config, _ in order if config in kept]
 
     def _results(self, phase: Phase) -> list[Result]:
         return [self._result(trial) for trial in self._ledger.trials if trial.phase == phase]
@@ -217,6 +231,17 @@ class Phases:
             gained = score is not None and score > best + _GAIN_WORTH_PATIENCE
             best, since = (score if score is not None and gained else best), (0 if gained else since + 1)
         return since >= self._request.patience
+
+
+def halved(configs: int, rounds: int) -> tuple[int, int]:
+    """Rounds of a confirmation for all configurations, and then for the two best, in as many launches as without.
+
+    With three or fewer there is nothing to be gained by halving them.
+    """
+    if configs <= _LEADERS + 1:
+        return rounds, 0
+    first = (rounds + 1) // 2
+    return first, (rounds - first) * configs // _LEADERS
 
 
 def _deadlines_from(measurement: Measurement) -> dict[str, float]:

@@ -21,8 +21,10 @@ CONTRAST = """() => {
   const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c[3] > 0.99) return c; } return [255, 255, 255, 1]; };
   const poor = [];
   for (const e of document.body.querySelectorAll("*")) {
-    if (e.closest("svg") || !e.checkVisibility() || ![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) continue;
-    const style = getComputedStyle(e), a = light(parse(style.color)), b = light(behind(e));
+    if (!e.checkVisibility() || ![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) continue;
+    const style = getComputedStyle(e), drawing = e.closest("svg"), a = light(parse(drawing ? style.fill : style.color));
+    if (drawing && (e.closest("title, style, defs, .on-bar, #chart-map .annotation") || style.fill === "none")) continue;
+    const b = light(behind(drawing ? drawing.parentElement : e));
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), size = parseFloat(style.fontSize);
     if (ratio < (size >= 24 || (size >= 18.66 && style.fontWeight >= 700) ? 3 : 4.5)) poor.push(e.tagName + " " + e.textContent.trim().slice(0, 40) + " " + ratio.toFixed(2));
   }

@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass
 
 from infertune.knobs import Config
+from infertune.phases import halved
 from infertune.search import Result, believed
 from infertune.search.model_based import ModelSearcher
 from infertune.search.tpe import OptunaSearcher
@@ -33,8 +34,9 @@ class Step:
 def replay(problem: Problem, strategy: Strategy, seed: int, trials: int, *, launch_each: bool = False) -> list[Step]:
     """Run a strategy.
 
-    What would be recommended is found as the product finds it: the five that look best are measured five times more,
-    and the best of those is taken. That confirmation is the same for every strategy and is not on the clock.
+    What would be recommended is found by measuring the five that look best again, in 25 launches for every strategy,
+    which are not on the clock. Ours and the product's other samplers choose finalists and winner as the product does,
+    by a model of all trials and with the second half of the launches for the two best; plain ones by figure.
 
     Args:
         problem: What answers.
@@ -48,7 +50,7 @@ def replay(problem: Problem, strategy: Strategy, seed: int, trials: int, *, laun
     launched: Config | None = None
     results: list[Result] = []
     scores: dict[Config, float] = {}
-    confirmed: dict[Config, list[float]] = {}
+    confirmed: dict[Config, list[float | None]] = {}
     clock_s = 0.0
     steps: list[Step] = []
     while len(steps) < trials and (config := searcher.ask(launched)) is not None:
@@ -64,20 +66,47 @@ def replay(problem: Problem, strategy: Strategy, seed: int, trials: int, *, laun
             scores[config] = score
         modelled = isinstance(searcher, ModelSearcher | OptunaSearcher)
         order = [c for c, _ in believed(problem.space, results)] if modelled else _by_figure(scores)
-        finalists = order[:_FINALISTS]
-        for config in finalists:
-            if config not in confirmed:
-                rates = [problem.run(config, rng).rate for _ in range(_CONFIRM_LAUNCHES)]
-                confirmed[config] = [math.log(rate) for rate in rates if rate]
-        if modelled:
-            rounds = [[Result(c, confirmed[c][k]) for c in finalists] for k in range(_CONFIRM_LAUNCHES)]
-            winner = next((c for c, _ in believed(problem.space, results, rounds) if c in finalists), None)
-        else:
-            winner = max(finalists, key=lambda c: sum(confirmed[c]) / len(confirmed[c]), default=None)
+        confirmation = Confirmation(problem, results, confirmed, rng)
+        winner = confirmation.by_model(order) if modelled else confirmation.by_figure(order)
         regret = 1 - problem.true[winner] / problem.best if winner else 1.0
         steps.append(Step(regret, clock_s, score is None))
     last = steps[-1]
     return steps + [Step(last.regret, last.clock_s, False)] * (trials - len(steps))
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """Finalists measured again; what was drawn for one at an earlier trial is kept."""
+
+    problem: Problem
+    results: list[Result]
+    drawn: dict[Config, list[float | None]]
+    rng: random.Random
+
+    def by_model(self, order: list[Config]) -> Config | None:
+        """As the product does."""
+        first, more = halved(_FINALISTS, _CONFIRM_LAUNCHES)
+        finalists = order[:_FINALISTS]
+        rounds = [[Result(c, self._score(c, k)) for c in finalists] for k in range(first)]
+        leaders = [c for c, _ in believed(self.problem.space, self.results, rounds) if c in finalists][:2]
+        rounds += [[Result(c, self._score(c, k)) for c in leaders] for k in range(first, first + more)]
+        return next((c for c, _ in believed(self.problem.space, self.results, rounds) if c in leaders), None)
+
+    def by_figure(self, order: list[Config]) -> Config | None:
+        """The best by the mean of as many launches of each."""
+
+        def total(config: Config) -> float:
+            scores = [self._score(config, k) for k in range(_CONFIRM_LAUNCHES)]
+            return sum(-math.inf if score is None else score for score in scores)
+
+        return max(order[:_FINALISTS], key=total, default=None)
+
+    def _score(self, config: Config, launch: int) -> float | None:
+        drawn = self.drawn.setdefault(config, [])
+        while len(drawn) <= launch:
+            rate = self.problem.run(config, self.rng).rate
+            drawn.append(None if rate is None else math.log(rate))
+        return drawn[launch]
 
 
 def _by_figure(scores: dict[Config, float]) -> list[Config]:
