@@ -8,7 +8,7 @@ import pytest
 
 from tests.benchmarks.search.__main__ import problems_here, run_one
 
-_SEEDS = range(12)
+_SEEDS = range(8)
 _RECORDED = [name for name, problem in problems_here().items() if problem.header]
 
 
