@@ -85,7 +85,8 @@ def compare(runs: Sequence[Findings]) -> Comparison:
     ]
     if any(found.searched and found.summary.gain is None for found in runs):
         warnings.append("Not every run came to its final comparison: figures without a gain are the search's own.")
-    if any(not found.searched for found in runs) and any(found.searched for found in runs):
+    commands = {found.ledger.header.command for found in runs}
+    if {"tune", "landscape"} <= commands:
         warnings.append("A map's best looks better than it is; a tune's is from fresh launches on unseen prompts.")
     return Comparison(
         rows=tuple(rows),

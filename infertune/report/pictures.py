@@ -62,7 +62,11 @@ def intervals(rows: list[tuple[str, Contender]], unit: str, title: str, width: i
                 (low, y - 3.5, high, y - 3.5), (low, y - 9, low, y + 2), (high, y - 9, high, y + 2)
             ):  # fmt: skip
                 drawing.line(x1, y1, x2, y2, "axis-strong", 2)
-        drawing.text(x(0) + 8, y + 1, format_rate(estimate.mean), "on-bar bold")
+        label = format_rate(estimate.mean)
+        if x(estimate.mean) - x(0) > 16 + 8 * len(label):
+            drawing.text(x(0) + 8, y + 1, label, "on-bar bold")
+        else:
+            drawing.text(x(estimate.high or estimate.mean) + 8, y + 1, label, "bold")
     return str(drawing)
 
 

@@ -1,5 +1,6 @@
 """Several runs beside each other."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -85,11 +86,20 @@ def test_a_candidate_that_lost_is_not_called_tuned_and_its_settings_are_not_offe
     assert ratio.mean == pytest.approx(use.mean / keep.mean), "what to use here over what to use there"
 
 
+def test_a_figure_that_does_not_fit_its_bar_stands_beside_it(tmp_path: Path) -> None:
+    runs = [saved(tmp_path / "a", beaten()), saved(tmp_path / "b", tuned())]
+    picture = comparison_picture(compare([find(run, THROUGHPUT) for run in runs]))
+    marks = re.findall(r'class="((?:on-bar )?bold)"[^>]*>([\d.,]+)<', picture)
+    assert [mark for mark, figure in marks if float(figure.replace(",", "")) < 200] == ["bold", "bold"]
+    assert [mark for mark, figure in marks if float(figure.replace(",", "")) > 2000] == ["on-bar bold"] * 2
+
+
 def test_a_bench_has_one_figure_which_is_nobodys_default(tmp_path: Path) -> None:
     trials = [trial(n, SPACE.default, measured(100.0 + n), "bench") for n in range(3)]
     runs = [saved(tmp_path / "a", trials, command="bench"), saved(tmp_path / "b", tuned())]
     compared = compare([find(run, THROUGHPUT) for run in runs])
     assert compared.rows[0].figures["default"] == "–" and "tok/s" in compared.rows[0].figures["tuned, else best"]
+    assert compared.warnings == ()
     assert ">a: measured<" in comparison_picture(compared) and ">a: default<" not in comparison_picture(compared)
 
 
