@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from infertune.knobs import Config
 from infertune.phases import halved
-from infertune.search import Result, believed
+from infertune.search import Result, Searcher, believed
 from infertune.search.model_based import ModelSearcher
 from infertune.search.tpe import OptunaSearcher
 from tests.benchmarks.search.problems import Problem
@@ -31,7 +31,9 @@ class Step:
     failed: bool
 
 
-def replay(problem: Problem, strategy: Strategy, seed: int, trials: int, *, launch_each: bool = False) -> list[Step]:
+def replay(
+    problem: Problem, strategy: Strategy, seed: int, trials: int, *, launch_each: bool = False, every: int = 4
+) -> list[Step]:
     """Run a strategy.
 
     What would be recommended is found by measuring the five that look best again, in 25 launches for every strategy,
@@ -44,14 +46,14 @@ def replay(problem: Problem, strategy: Strategy, seed: int, trials: int, *, laun
         seed: Of strategy and noise.
         trials: How many.
         launch_each: Pay for a launch at every trial; else only where a launch setting changes, as the product does.
+        every: What would be recommended is asked at the first trial and at every so many; between them it stays.
     """
     rng = random.Random(zlib.crc32(f"{problem.name}/{seed}".encode()))
     searcher = strategy(problem, seed)
     launched: Config | None = None
     results: list[Result] = []
-    scores: dict[Config, float] = {}
-    confirmed: dict[Config, list[float | None]] = {}
-    clock_s = 0.0
+    drawn: dict[Config, list[float | None]] = {}
+    clock_s, regret = 0.0, 1.0
     steps: list[Step] = []
     while len(steps) < trials and (config := searcher.ask(launched)) is not None:
         run = problem.run(config, rng)
@@ -62,13 +64,9 @@ def replay(problem: Problem, strategy: Strategy, seed: int, trials: int, *, laun
         searcher.tell(results[-1])
         launched = None if run.rate is None else config
         clock_s += launch_s + run.run_s
-        if score is not None:
-            scores[config] = score
-        modelled = isinstance(searcher, ModelSearcher | OptunaSearcher)
-        order = [c for c, _ in believed(problem.space, results)] if modelled else _by_figure(scores)
-        confirmation = Confirmation(problem, results, confirmed, rng)
-        winner = confirmation.by_model(order) if modelled else confirmation.by_figure(order)
-        regret = 1 - problem.true[winner] / problem.best if winner else 1.0
+        if not steps or (len(steps) + 1) % every == 0:
+            winner = _recommended(problem, searcher, results, drawn, rng)
+            regret = 1 - problem.true[winner] / problem.best if winner else 1.0
         steps.append(Step(regret, clock_s, score is None))
     last = steps[-1]
     return steps + [Step(last.regret, last.clock_s, False)] * (trials - len(steps))
@@ -109,5 +107,15 @@ class Confirmation:
         return drawn[launch]
 
 
-def _by_figure(scores: dict[Config, float]) -> list[Config]:
-    return sorted(scores, key=lambda config: -scores[config])
+def _recommended(
+    problem: Problem,
+    searcher: Searcher,
+    results: list[Result],
+    drawn: dict[Config, list[float | None]],
+    rng: random.Random,
+) -> Config | None:
+    confirmation = Confirmation(problem, results, drawn, rng)
+    if isinstance(searcher, ModelSearcher | OptunaSearcher):
+        return confirmation.by_model([config for config, _ in believed(problem.space, results)])
+    scores = {result.config: result.score for result in results if result.score is not None}
+    return confirmation.by_figure(sorted(scores, key=lambda config: -scores[config]))
