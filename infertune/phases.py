@@ -20,8 +20,9 @@ from infertune.stats import geometric_mean, paired_ratio
 from infertune.summary import confirmed, default_config, figures, final_rounds, ranked
 from infertune.trial import Phase, Trial
 
+LEADERS = 2  # of the confirmation at half-time
+
 _RACING_SHARE = 0.7
-_LEADERS = 2
 _SLOWEST_SHARE = 5
 _GAIN_WORTH_PATIENCE = math.log(1.01)
 _ENOUGH_HALF_WIDTH = 0.02
@@ -56,7 +57,7 @@ class Phases:
 
     def search(self, searcher: Searcher) -> str:
         """Measure configurations until the budget ends, the default first; why it ended."""
-        searcher.recall(self._results("search"))
+        searcher.recall(self._searched())
         most = self._request.most_trials
         self._observer.phase("search", most, self._budget.search_s())
         while True:
@@ -89,13 +90,13 @@ class Phases:
         if len(finalists) <= 1:
             return finalists[0] if finalists else None
         configs = [self._default, *finalists]
-        launches = rounds * len(configs)
-        self._observer.phase("confirm", launches)
+        self._observer.phase("confirm", rounds * len(configs))
         first, more = halved(len(configs), rounds)
         self._confirm(configs, range(first))
-        leaders = self._believed_best(first)[:_LEADERS]
-        self._confirm(leaders, range(first, first + more))
-        order = self._believed_best(first + more)
+        order = self._believed_best(first)
+        if more:
+            self._confirm(order[:LEADERS], range(first, first + more))
+            order = self._believed_best(first + more)
         return order[0] if order and order[0] != self._default else None
 
     def compare(self, winner: Config | None) -> None:
@@ -189,7 +190,7 @@ class Phases:
 
     def _finalists(self) -> list[Config]:
         """The best of the search that look better than the default, best first, by a model of all its trials."""
-        order = believed(self._job.space, self._results("search"))
+        order = believed(self._job.space, self._searched())
         default = dict(order).get(self._default, -math.inf)
         better = [config for config, score in order if score > default]
         return better[: self._request.finalists]
@@ -202,11 +203,11 @@ class Phases:
         for trial in trials:
             if trial.phase == "confirm":
                 by_round[trial.round_number].append(self._result(trial))
-        order = believed(self._job.space, self._results("search"), by_round.values())
+        order = believed(self._job.space, self._searched(), by_round.values())
         return [config for config, _ in order if config in kept]
 
-    def _results(self, phase: Phase) -> list[Result]:
-        return [self._result(trial) for trial in self._ledger.trials if trial.phase == phase]
+    def _searched(self) -> list[Result]:
+        return [self._result(trial) for trial in self._ledger.trials if trial.phase == "search"]
 
     def _score(self, trial: Trial) -> float | None:
         return self._objective.score(trial.measurement) if trial.measurement else None
@@ -238,10 +239,10 @@ def halved(configs: int, rounds: int) -> tuple[int, int]:
 
     With three or fewer there is nothing to be gained by halving them.
     """
-    if configs <= _LEADERS + 1:
+    if configs <= LEADERS + 1:
         return rounds, 0
     first = (rounds + 1) // 2
-    return first, (rounds - first) * configs // _LEADERS
+    return first, (rounds - first) * configs // LEADERS
 
 
 def _deadlines_from(measurement: Measurement) -> dict[str, float]:

@@ -8,7 +8,7 @@ from infertune.report.escaping import escaped
 from infertune.report.findings import Findings
 from infertune.report.page import render
 from infertune.report.pictures import intervals
-from infertune.report.words import answer_sentence, gain_text, headline, interval_text, settings_text
+from infertune.report.words import gain_text, headline, interval_text, settings_text
 from infertune.stats import Estimate, unpaired_ratio
 from infertune.units import format_percent, format_rate
 
@@ -64,7 +64,6 @@ def compare(runs: Sequence[Findings]) -> Comparison:
     differs = tuple(name for name in facts[0] if len({fact[name] for fact in facts}) > 1)
     rows = []
     for found, label, fact in zip(runs, _labels(runs), facts, strict=True):
-        summary = found.summary
         ratio = None
         if found is not first and found.objective.unit == first.objective.unit:
             ratio = _ratio(found.advised_samples, first.advised_samples)
@@ -75,7 +74,7 @@ def compare(runs: Sequence[Findings]) -> Comparison:
             contenders=contenders_of(found),
             to_first=ratio,
             figures=_figures(found, ratio, is_first=found is first),
-            headline=answer_sentence(summary) if found.searched else headline(found),
+            headline=headline(found),
         )
         rows.append(row)
     warnings = [

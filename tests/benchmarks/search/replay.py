@@ -3,10 +3,10 @@
 import math
 import random
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from infertune.knobs import Config
-from infertune.phases import halved
+from infertune.phases import LEADERS, halved
 from infertune.search import Result, Searcher, believed
 from infertune.search.model_based import ModelSearcher
 from infertune.search.tpe import OptunaSearcher
@@ -52,7 +52,7 @@ def replay(
     searcher = strategy(problem, seed)
     launched: Config | None = None
     results: list[Result] = []
-    drawn: dict[Config, list[float | None]] = {}
+    confirmation = Confirmation(problem, rng)
     clock_s, regret = 0.0, 1.0
     steps: list[Step] = []
     while len(steps) < trials and (config := searcher.ask(launched)) is not None:
@@ -65,7 +65,7 @@ def replay(
         launched = None if run.rate is None else config
         clock_s += launch_s + run.run_s
         if not steps or (len(steps) + 1) % every == 0:
-            winner = _recommended(problem, searcher, results, drawn, rng)
+            winner = confirmation.winner(searcher, results)
             regret = 1 - problem.true[winner] / problem.best if winner else 1.0
         steps.append(Step(regret, clock_s, score is None))
     last = steps[-1]
@@ -77,27 +77,34 @@ class Confirmation:
     """Finalists measured again; what was drawn for one at an earlier trial is kept."""
 
     problem: Problem
-    results: list[Result]
-    drawn: dict[Config, list[float | None]]
     rng: random.Random
+    drawn: dict[Config, list[float | None]] = field(default_factory=dict)
 
-    def by_model(self, order: list[Config]) -> Config | None:
+    def winner(self, searcher: Searcher, results: list[Result]) -> Config | None:
+        """What would be recommended; None while nothing ran."""
+        if isinstance(searcher, ModelSearcher | OptunaSearcher):
+            return self._by_model(results)
+        return self._by_figure({result.config: result.score for result in results if result.score is not None})
+
+    def _by_model(self, results: list[Result]) -> Config | None:
         """As the product does."""
+        space = self.problem.space
         first, more = halved(_FINALISTS, _CONFIRM_LAUNCHES)
-        finalists = order[:_FINALISTS]
+        finalists = [c for c, _ in believed(space, results)][:_FINALISTS]
         rounds = [[Result(c, self._score(c, k)) for c in finalists] for k in range(first)]
-        leaders = [c for c, _ in believed(self.problem.space, self.results, rounds) if c in finalists][:2]
+        leaders = [c for c, _ in believed(space, results, rounds) if c in finalists][:LEADERS]
         rounds += [[Result(c, self._score(c, k)) for c in leaders] for k in range(first, first + more)]
-        return next((c for c, _ in believed(self.problem.space, self.results, rounds) if c in leaders), None)
+        return next((c for c, _ in believed(space, results, rounds) if c in leaders), None)
 
-    def by_figure(self, order: list[Config]) -> Config | None:
+    def _by_figure(self, scores: dict[Config, float]) -> Config | None:
         """The best by the mean of as many launches of each."""
 
         def total(config: Config) -> float:
-            scores = [self._score(config, k) for k in range(_CONFIRM_LAUNCHES)]
-            return sum(-math.inf if score is None else score for score in scores)
+            again = [self._score(config, k) for k in range(_CONFIRM_LAUNCHES)]
+            return sum(-math.inf if score is None else score for score in again)
 
-        return max(order[:_FINALISTS], key=total, default=None)
+        finalists = sorted(scores, key=lambda config: -scores[config])[:_FINALISTS]
+        return max(finalists, key=total, default=None)
 
     def _score(self, config: Config, launch: int) -> float | None:
         drawn = self.drawn.setdefault(config, [])
@@ -105,17 +112,3 @@ class Confirmation:
             rate = self.problem.run(config, self.rng).rate
             drawn.append(None if rate is None else math.log(rate))
         return drawn[launch]
-
-
-def _recommended(
-    problem: Problem,
-    searcher: Searcher,
-    results: list[Result],
-    drawn: dict[Config, list[float | None]],
-    rng: random.Random,
-) -> Config | None:
-    confirmation = Confirmation(problem, results, drawn, rng)
-    if isinstance(searcher, ModelSearcher | OptunaSearcher):
-        return confirmation.by_model([config for config, _ in believed(problem.space, results)])
-    scores = {result.config: result.score for result in results if result.score is not None}
-    return confirmation.by_figure(sorted(scores, key=lambda config: -scores[config]))
