@@ -7,7 +7,7 @@ Every knob has a finite, ordered list of values: an engine's settings are worth 
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -177,6 +177,19 @@ class Condition:
     among: tuple[Scalar, ...]
 
 
+@dataclass(frozen=True)
+class FixedBatches:
+    """How an engine that does not refill its batches puts a job's requests together.
+
+    Attributes:
+        knobs: Those that decide.
+        of: From their values and the requests' prompt lengths in tokens to batches of positions, in turn.
+    """
+
+    knobs: tuple[str, ...]
+    of: Callable[[Mapping[str, Scalar], Sequence[float]], list[list[int]]]
+
+
 class SpaceRecord(BaseModel):
     """A space as it is written to disk: the knobs, and its rules in words."""
 
@@ -196,12 +209,14 @@ class SearchSpace:
         conditions: Knobs that rest at their default unless another has some value.
         constraints: Relations that always hold for a repaired configuration.
         notes: What was left out and why, for the user.
+        batches: How requests are put together; None where one that ends makes room for the next at once.
     """
 
     knobs: tuple[Knob, ...]
     conditions: tuple[Condition, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    batches: FixedBatches | None = None
 
     def __getitem__(self, name: str) -> Knob:
         return next(knob for knob in self.knobs if knob.name == name)

@@ -213,7 +213,8 @@ class Phases:
         return self._objective.score(trial.measurement) if trial.measurement else None
 
     def _result(self, trial: Trial) -> Result:
-        return Result(trial.config, self._score(trial), trial.launch_s, trial.run_s)
+        n_requests = trial.measurement.windows[0].n_requests if trial.measurement else None
+        return Result(trial.config, self._score(trial), trial.launch_s, trial.run_s, n_requests)
 
     def _done(self, phase: Phase, round_number: int, config: Config) -> bool:
         return any(

@@ -2,20 +2,22 @@
 
 The time of one step is what the memory needs for the weights and the KV cache, or what the processor needs for the
 operations, whichever is more, plus a fixed overhead; prefill adds its operations (Williams et al., Roofline, CACM
-2009; for decoding, Pope et al., Efficiently Scaling Transformer Inference, MLSys 2023). How much of the peaks an engine
-reaches, and its overhead, are guesses at first and are fitted to the trials as they come in.
+2009; for decoding, Pope et al., Efficiently Scaling Transformer Inference, MLSys 2023). Where an engine runs fixed
+batches, their padding, longest outputs and the odd batch at the end are counted from the job's own requests. How much
+of the peaks an engine reaches, and its overhead, are guesses at first and are fitted to the trials as they come in.
 """
 
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from infertune.device import Device
-from infertune.knobs import Config, SearchSpace
+from infertune.knobs import Config, Scalar, SearchSpace
 from infertune.models import Model
 from infertune.workload import Workload
 
@@ -29,8 +31,10 @@ _KNOWN_PEAKS = (
     ("RTX 5090", 1792, 209), ("RTX 4090", 1008, 165), ("RTX 3090", 936, 71),
 )  # fmt: skip
 _UNKNOWN_GPU = (1000, 200)
-_DRAWN = 256
+_DRAWN = 256  # requests looked at where the size of a job is not known yet
+_MOST_DRAWN = 2048
 _BYTES_PER_TOKEN = 4  # of text that is not tokenized yet
+_BETWEEN_KERNELS = 5  # times the overhead, where Python runs between the kernels of every layer, as in fixed batches
 _MISFIT = 0.2  # of ln(rate), what a roofline does not know
 _GUESSES = np.log(np.array([0.8, 0.55, 1.0]))  # shares of bandwidth and of operations, factor of the overhead
 _SDS = np.array([0.5, 0.7, 1.5])
@@ -53,23 +57,27 @@ class Peaks:
 
 @dataclass(frozen=True)
 class Demand:
-    """What one output token costs, in seconds at the device's peaks.
+    """What decoding costs, in seconds at the device's peaks, and what is asked for.
 
     Attributes:
         weights_s: Reading all weights once, shared by a step's requests.
-        cache_s: Reading one request's KV cache.
-        compute_s: One token's operations.
-        prefill_s: The operations of a request's prompt, for each of its output tokens.
+        cache_s: Reading one token's keys and values.
+        compute_s: One token's operations, of a prompt or an output.
         overhead_s: Of one step.
-        room: Requests whose KV cache fits the memory.
+        cache_room: Tokens whose keys and values fit the memory.
+        prompts: Prompt tokens of a job's requests in their order, (n,).
+        outputs: Output tokens of each, (n,).
+        n_requests: Requests of a job, None if it is not known yet.
     """
 
     weights_s: float
     cache_s: float
     compute_s: float
-    prefill_s: float
     overhead_s: float
-    room: float
+    cache_room: float
+    prompts: Array
+    outputs: Array
+    n_requests: int | None = None
 
 
 def peaks_of(device: Device) -> Peaks:
@@ -96,67 +104,116 @@ def _fastest_s(work: Callable[[], object]) -> float:
 
 def demand_of(model: Model, device: Device, workload: Workload, peaks: Peaks) -> Demand:
     """What a workload asks of a model on a device."""
-    requests = workload.draw("search", _DRAWN)
-    output = float(np.mean([request.output_tokens for request in requests]))
-    prompt = float(
-        np.mean([request.prompt_tokens or len(request.text or "") / _BYTES_PER_TOKEN for request in requests])
-    )
-    cache_bytes = model.kv_bytes_per_token * (prompt + output / 2)
-    token_s = 2 * model.active_parameters / peaks.flop_per_s
+    requests = workload.draw("search", max(_MOST_DRAWN, workload.n_requests or 0))  # as jobs are drawn
+    prompts = [request.prompt_tokens or len(request.text or "") / _BYTES_PER_TOKEN for request in requests]
     free_bytes = 0.9 * device.memory_bytes * device.count - model.parameter_bytes
     return Demand(
         weights_s=model.parameter_bytes / peaks.bytes_per_s,
-        cache_s=cache_bytes / peaks.bytes_per_s,
-        compute_s=token_s,
-        prefill_s=token_s * prompt / output,
+        cache_s=model.kv_bytes_per_token / peaks.bytes_per_s,
+        compute_s=2 * model.active_parameters / peaks.flop_per_s,
         overhead_s=peaks.overhead_s,
-        room=max(1.0, free_bytes / (model.kv_bytes_per_token * (prompt + output))),
+        cache_room=free_bytes / model.kv_bytes_per_token,
+        prompts=np.array(prompts, dtype=float),
+        outputs=np.array([request.output_tokens for request in requests], dtype=float),
+        n_requests=workload.n_requests,
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What a job takes under some configuration: stretches of equal steps.
+
+    Attributes:
+        together: Requests that run at once in each stretch, (stretches,).
+        steps: Its decoding steps, (stretches,).
+        context: Tokens in the KV cache of one of its requests, halfway, (stretches,).
+        prefilled: Prompt tokens that are run, with padding.
+    """
+
+    together: Array
+    steps: Array
+    context: Array
+    prefilled: float
+
+
 class Roofline:
-    """Predicts ln(output tokens per second) from the knob that says how many requests run together.
+    """Predicts ln(output tokens per second) from the knobs that say how many requests run together, and which.
 
     Without such a knob it predicts nothing.
     """
 
     def __init__(self, space: SearchSpace, demand: Demand) -> None:
-        self._names = [knob.name for knob in space.knobs if knob.is_concurrency]
-        self._demand = demand
+        self._concurrency = [knob.name for knob in space.knobs if knob.is_concurrency]
+        self._batches = space.batches
+        self._names = self._batches.knobs if self._batches else self._concurrency
+        overhead_s = demand.overhead_s * (_BETWEEN_KERNELS if self._batches else 1)
+        self._demand = replace(demand, overhead_s=overhead_s)
         self._parameters: Array = _GUESSES
+        self._known: dict[tuple[Scalar, ...], _Work] = {}
 
-    def fit(self, configs: Sequence[Config], scores: Array) -> None:
+    def fit(self, configs: Sequence[Config], scores: Array, n_requests: int | None = None) -> None:
         """Adjust shares and overhead to ln(rate) as measured; its general level is not used.
 
         Args:
             configs: That ran.
             scores: Of each, (n,).
+            n_requests: Requests of the job that was measured, None if unknown.
         """
-        together = self._together(configs)
-        if len(set(together)) < 2:
+        if n_requests is not None and n_requests != self._demand.n_requests:
+            self._demand = replace(self._demand, n_requests=n_requests)
+            self._known.clear()
+        self._parameters = _GUESSES
+        if len(set(map(self._key, configs))) < 2:
             return
 
         def residuals(parameters: Array) -> Array:
-            misfit = scores - self._curve(together, parameters)
+            misfit = scores - self._curve(configs, parameters)
             return np.concatenate([(misfit - misfit.mean()) / _MISFIT, (parameters - _GUESSES) / _SDS])
 
-        self._parameters = np.asarray(least_squares(residuals, self._parameters, max_nfev=30).x, dtype=float)
+        self._parameters = np.asarray(least_squares(residuals, _GUESSES, max_nfev=30).x, dtype=float)
 
     def predict(self, configs: Sequence[Config]) -> Array:
-        """ln(rate) of configurations, (n,)."""
-        return self._curve(self._together(configs), self._parameters)
+        """ln(rate) of configurations up to a constant, (n,)."""
+        return self._curve(configs, self._parameters)
 
-    def _together(self, configs: Sequence[Config]) -> Array:
-        if not self._names:
-            return np.ones(len(configs))
-        values = [min(float(config[name] or 1) for name in self._names) for config in configs]
-        return np.array([min(value, self._demand.room) for value in values])
+    def _curve(self, configs: Sequence[Config], parameters: Array) -> Array:
+        keys = [self._key(config) for config in configs]
+        curve = {key: -math.log(self._job_s(self._work(key), parameters)) for key in set(keys)}
+        return np.array([curve[key] for key in keys])
 
-    def _curve(self, together: Array, parameters: Array) -> Array:
+    def _job_s(self, work: _Work, parameters: Array) -> float:
         memory_share, compute_share, overhead = np.exp(parameters)
         need = self._demand
-        memory_s = (need.weights_s + together * need.cache_s) / memory_share
-        compute_s = together * need.compute_s / compute_share
+        memory_s = (need.weights_s + work.together * work.context * need.cache_s) / memory_share
+        compute_s = work.together * need.compute_s / compute_share
         step_s = np.maximum(memory_s, compute_s) + need.overhead_s * overhead
-        curve: Array = -np.log(step_s / together + need.prefill_s / compute_share)
-        return curve
+        return float(work.steps @ step_s + work.prefilled * need.compute_s / compute_share)
+
+    def _key(self, config: Config) -> tuple[Scalar, ...]:
+        return tuple(config[name] for name in self._names)
+
+    def _work(self, key: tuple[Scalar, ...]) -> _Work:
+        if key not in self._known:
+            values = dict(zip(self._names, key, strict=True))
+            self._known[key] = self._in_batches(values) if self._batches else self._refilled(values)
+        return self._known[key]
+
+    def _in_batches(self, values: Mapping[str, Scalar]) -> _Work:
+        """Every batch is padded to its longest prompt and runs until its longest output."""
+        assert self._batches
+        n = self._demand.n_requests or _DRAWN
+        prompts, outputs = self._demand.prompts[:n], self._demand.outputs[:n]
+        batches = self._batches.of(values, prompts.tolist())
+        together = np.array([len(batch) for batch in batches], dtype=float)
+        longest = np.array([prompts[batch].max() for batch in batches])
+        steps = np.array([outputs[batch].max() for batch in batches])
+        return _Work(together, steps, longest + steps / 2, float(together @ longest))
+
+    def _refilled(self, values: Mapping[str, Scalar]) -> _Work:
+        """A request that ends makes room for the next one at once."""
+        n = self._demand.n_requests or math.inf
+        prompt, output = float(self._demand.prompts.mean()), float(self._demand.outputs.mean())
+        room = max(1.0, self._demand.cache_room / (prompt + output))
+        together = min([n, room, *(float(value or 1) for value in values.values())]) if values else 1.0
+        one = np.ones(1)
+        return _Work(together * one, output / together * one, (prompt + output / 2) * one, prompt)

@@ -1,6 +1,7 @@
 """The roofline: what is known of devices, the shape of its curve, and how it follows what is measured."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from infertune.device import Device
-from infertune.knobs import Int, SearchSpace, doubling
+from infertune.knobs import Choice, FixedBatches, Int, Scalar, SearchSpace, doubling
 from infertune.models import Model
 from infertune.roofline import Array, Demand, Roofline, demand_of, peaks_of
 from infertune.workload import Workload, parse_workload
@@ -17,7 +18,11 @@ from tests.builders import CPU, config
 GIB = 1024**3
 SLOTS = doubling(1, 1024)
 OF = SearchSpace((Int("slots", SLOTS, 8, is_concurrency=True), Int("block", (16, 32), 16)))
-DEMAND = Demand(weights_s=0.005, cache_s=0.00002, compute_s=0.00003, prefill_s=0.0, overhead_s=0.002, room=math.inf)
+# A prompt of nothing and 100 outputs: 50 tokens lie in the cache halfway.
+DEMAND = Demand(
+    weights_s=0.005, cache_s=0.0000004, compute_s=0.00003, overhead_s=0.002, cache_room=math.inf,
+    prompts=np.zeros(512), outputs=np.full(512, 100.0),
+)  # fmt: skip
 SEVEN_B = Model(
     spec="builtin:qwen2.5-7b", name="qwen2.5-7b", path="nowhere", weights="dummy", config_hash="ab12",
     parameters=7_600_000_000, active_parameters=7_600_000_000, parameter_bytes=15_200_000_000,
@@ -82,23 +87,26 @@ def test_what_a_token_needs_follows_from_the_sizes() -> None:
     need = demand(gpu("NVIDIA H100 80GB HBM3"))
     assert need.weights_s == pytest.approx(15.2e9 / 3.35e12)
     assert need.compute_s == pytest.approx(2 * 7.6e9 / 989e12)
-    assert need.cache_s == pytest.approx(57_344 * (512 + 64) / 3.35e12)
-    assert need.prefill_s == pytest.approx(need.compute_s * 512 / 128)
+    assert need.cache_s == pytest.approx(57_344 / 3.35e12)
+    assert set(need.prompts) == {512.0} and set(need.outputs) == {128.0}
 
 
 def test_room_is_the_requests_whose_cache_fits_beside_the_weights() -> None:
     need = demand(gpu("NVIDIA H100 80GB HBM3"))
-    assert need.room == pytest.approx((0.9 * 80 * GIB - 15.2e9) / (57_344 * (512 + 128)))
-    assert demand(gpu("NVIDIA H100 80GB HBM3", count=2)).room > 2 * need.room
-    assert demand(gpu("NVIDIA L4", gib=8)).room == 1.0, "a model that does not fit at all still has one request"
+    assert need.cache_room == pytest.approx((0.9 * 80 * GIB - 15.2e9) / 57_344)
+    assert demand(gpu("NVIDIA H100 80GB HBM3", count=2)).cache_room > 2 * need.cache_room
+
+
+def test_a_model_that_does_not_fit_at_all_still_has_one_request() -> None:
+    curve = rates(Roofline(OF, demand(gpu("NVIDIA L4", gib=8))))
+    assert np.isfinite(curve).all() and len(set(curve)) == 1
 
 
 def test_a_text_that_is_not_tokenized_yet_counts_by_its_length(tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     path.write_text("".join(f'{{"prompt": "{n:0400d}", "output_tokens": 50}}\n' for n in range(40)))
-    texts = demand(gpu("NVIDIA L4"), parse_workload(f"jsonl:{path}"))
-    lengths = demand(gpu("NVIDIA L4"), "synthetic:in=100,out=50")
-    assert texts == lengths
+    need = demand(gpu("NVIDIA L4"), parse_workload(f"jsonl:{path}"))
+    assert set(need.prompts) == {100.0} and set(need.outputs) == {50.0}
 
 
 def test_more_requests_together_never_bring_less_and_saturate() -> None:
@@ -110,12 +118,12 @@ def test_more_requests_together_never_bring_less_and_saturate() -> None:
 
 
 def test_requests_that_have_no_room_bring_nothing() -> None:
-    curve = dict(zip(SLOTS, rates(Roofline(OF, replace(DEMAND, room=100.0))), strict=True))
+    curve = dict(zip(SLOTS, rates(Roofline(OF, replace(DEMAND, cache_room=100.0 * 100))), strict=True))
     assert curve[64] < curve[128] == curve[256] == curve[1024]
 
 
 def test_long_prompts_make_concurrency_matter_less() -> None:
-    short, long = (rates(Roofline(OF, replace(DEMAND, prefill_s=prefill_s))) for prefill_s in (0.0, 0.01))
+    short, long = (rates(Roofline(OF, replace(DEMAND, prompts=np.full(512, tokens)))) for tokens in (0.0, 30_000.0))
     assert long[-1] / long[0] < short[-1] / short[0]
 
 
@@ -140,7 +148,7 @@ def test_the_knee_of_what_is_measured_is_recovered(share: float, overhead: float
     """Another device than was guessed: five measurements put the curve right, between them and beyond."""
 
     def true_rate(slots: float) -> float:
-        memory_s = (DEMAND.weights_s + slots * DEMAND.cache_s) / share
+        memory_s = (DEMAND.weights_s + slots * 50 * DEMAND.cache_s) / share
         return slots / (max(memory_s, slots * DEMAND.compute_s / 0.5) + DEMAND.overhead_s * overhead)
 
     measured = (1, 8, 32, 128, 512)
@@ -162,6 +170,88 @@ def test_one_number_of_requests_tells_nothing_of_the_curve() -> None:
     before = rates(roofline)
     roofline.fit([config(slots=8, block=16), config(slots=8, block=32)], np.array([2.0, 3.0]))
     assert rates(roofline).tolist() == before.tolist()
+
+
+def test_more_requests_together_than_a_job_has_bring_nothing() -> None:
+    roofline = Roofline(OF, DEMAND)
+    assert rates(roofline, (64, 128))[1] > rates(roofline, (64, 128))[0]
+    roofline.fit([config(slots=8, block=16)], np.array([2.0]), n_requests=64)
+    assert rates(roofline, (64, 128))[1] == rates(roofline, (64, 128))[0]
+
+
+def batches_of(values: Mapping[str, Scalar], lengths: Sequence[float]) -> list[list[int]]:
+    """Of `slots` requests, the longest prompts first if `sorted`."""
+    size = int(float(values["slots"] or 1))
+    order = sorted(range(len(lengths)), key=lambda n: -lengths[n]) if values["sorted"] else list(range(len(lengths)))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+FIXED = SearchSpace(
+    (Int("slots", (1, 2, 3, 4, 6, 8, 12), 1, is_concurrency=True), Choice("sorted", (False, True), False)),
+    batches=FixedBatches(("slots", "sorted"), batches_of),
+)
+
+
+def fixed(need: Demand, **values: Scalar) -> float:
+    """Predicted tokens per second of an engine with fixed batches."""
+    return float(np.exp(Roofline(FIXED, need).predict([config(**values)])[0]))
+
+
+def test_a_fixed_batch_takes_what_its_longest_requests_take() -> None:
+    """By hand: two batches of two, padded, in steps that the weights and the overhead decide."""
+    need = Demand(
+        weights_s=1.0, cache_s=0.0, compute_s=0.01, overhead_s=0.1, cache_room=math.inf,
+        prompts=np.array([10.0, 30.0, 20.0, 20.0]), outputs=np.array([5.0, 7.0, 9.0, 1.0]), n_requests=4,
+    )  # fmt: skip
+    share, operations, _ = np.exp([math.log(0.8), math.log(0.55), 0.0])
+    step_s = 1.0 / share + 5 * 0.1
+    prefill_s = (2 * 30 + 2 * 20) * 0.01 / operations
+    assert fixed(need, slots=2, sorted=False) * ((7 + 9) * step_s + prefill_s) == pytest.approx(1.0)
+
+
+def test_a_larger_batch_brings_nothing_unless_there_are_fewer_of_them() -> None:
+    need = replace(DEMAND, n_requests=12)
+    twelve = {size: fixed(need, slots=size, sorted=False) for size in (4, 6, 8, 12)}
+    assert twelve[4] < twelve[6] < twelve[12]
+    assert twelve[8] == pytest.approx(twelve[6]), "8 and 4 are two batches, as 6 and 6 are"
+
+
+def test_sorting_by_length_brings_something_where_prompts_differ_only() -> None:
+    mixed = replace(DEMAND, prompts=np.tile([10.0, 4000.0], 6), outputs=np.full(12, 10.0), n_requests=12)
+    even = replace(mixed, prompts=np.full(12, 2000.0))
+    assert fixed(mixed, slots=6, sorted=True) > 1.1 * fixed(mixed, slots=6, sorted=False)
+    assert fixed(mixed, slots=12, sorted=True) == fixed(mixed, slots=12, sorted=False)
+    assert fixed(even, slots=6, sorted=True) == fixed(even, slots=6, sorted=False)
+
+
+def test_where_outputs_differ_fixed_batches_gain_less_from_size() -> None:
+    """At a batch of all requests most of them wait for the longest output."""
+    rng = np.random.default_rng(0)
+    ragged = replace(DEMAND, outputs=rng.uniform(1, 200, 512), n_requests=12)
+    gain, even_gain = (
+        fixed(of, slots=12, sorted=False) / fixed(of, slots=2, sorted=False)
+        for of in (ragged, replace(DEMAND, n_requests=12))
+    )
+    assert gain < 0.8 * even_gain
+
+
+def test_the_size_of_the_job_is_learned_from_what_was_measured() -> None:
+    roofline = Roofline(FIXED, DEMAND)
+    points = [config(slots=size, sorted=False) for size in (6, 8)]
+    before = roofline.predict(points)
+    assert before[1] > before[0] + 0.05, "of a job of unknown size larger batches are better"
+    roofline.fit(points[:1], np.array([1.0]), n_requests=12)
+    after = roofline.predict(points)
+    assert after[1] == pytest.approx(after[0])
+
+
+def test_the_same_measurements_give_the_same_curve_whatever_was_fitted_before() -> None:
+    once, twice = Roofline(OF, DEMAND), Roofline(OF, DEMAND)
+    points = [config(slots=s, block=16) for s in (1, 16, 256)]
+    twice.fit(points, np.array([5.0, 5.1, 5.2]))
+    for roofline in (once, twice):
+        roofline.fit(points, np.array([1.0, 3.0, 4.0]))
+    assert rates(once).tolist() == rates(twice).tolist()
 
 
 def test_strange_measurements_leave_a_curve_that_still_rises() -> None:

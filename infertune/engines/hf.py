@@ -28,7 +28,7 @@ from infertune.engines.base import (
     Setup,
     first_line,
 )
-from infertune.engines.hf_space import pipeline_space, whole
+from infertune.engines.hf_space import batches_of, pipeline_space, whole
 from infertune.engines.installed import installed_versions
 from infertune.errors import UsageError
 from infertune.knobs import Config, Scalar, SearchSpace
@@ -162,11 +162,7 @@ class LoadedHf(LoadedEngine):
     def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
         """Run all prompts batch by batch, greedily; a request's latency ends with its batch."""
         started = time.perf_counter()
-        order = list(range(len(prompts)))
-        if self._live.root.get("request_order") == "by_length":
-            # Longest first: if memory is short it shows at once.
-            order.sort(key=lambda index: -len(prompts[index].token_ids))
-        batches = [order[start : start + self.slots()] for start in range(0, len(order), self.slots())]
+        batches = batches_of(self._live.root, [len(prompt.token_ids) for prompt in prompts])
         settings = self._generate_settings([[prompts[index] for index in batch] for batch in batches])
         completions: dict[int, Completion] = {}
         for batch in batches:

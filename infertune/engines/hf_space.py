@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from infertune.device import Device
 from infertune.errors import UsageError
-from infertune.knobs import Choice, Condition, Constraint, Int, Knob, Scalar, SearchSpace, doubling
+from infertune.knobs import Choice, Condition, Constraint, FixedBatches, Int, Knob, Scalar, SearchSpace, doubling
 from infertune.models import Model
 from infertune.units import format_bytes
 from infertune.workload import Request, Workload
@@ -71,7 +71,20 @@ def pipeline_space(model: Model, device: Device, workload: Workload, *, flash_at
         conditions=conditions,
         constraints=(memory.constraint(next(knob for knob in knobs if knob.name == "batch_size")),),
         notes=_notes(device, [name for name in _dtypes(model, device) if name not in dtypes]),
+        batches=BATCHES,
     )
+
+
+def batches_of(values: Mapping[str, Scalar], prompt_lengths: Sequence[float]) -> list[list[int]]:
+    """Positions of the requests of each batch, in turn."""
+    order = list(range(len(prompt_lengths)))
+    if values.get("request_order") == "by_length":
+        order.sort(key=lambda position: -prompt_lengths[position])  # longest first: if memory is short it shows at once
+    size = whole(values["batch_size"])
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+BATCHES = FixedBatches(("batch_size", "request_order"), batches_of)
 
 
 def _attention(model: Model, device: Device, flash_attention: bool) -> tuple[str, ...]:

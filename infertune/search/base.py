@@ -16,12 +16,14 @@ class Result:
         score: Logarithm of the objective, higher is better; None if it cannot run here or breaks a limit.
         launch_s: Seconds paid for launching an engine, 0 where a loaded one was used.
         run_s: Seconds of warm-up and windows.
+        n_requests: Requests of its job, None if unknown.
     """
 
     config: Config
     score: float | None
     launch_s: float = 0.0
     run_s: float = 0.0
+    n_requests: int | None = None
 
 
 class Searcher(Protocol):

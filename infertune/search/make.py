@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from infertune.errors import UsageError
 from infertune.knobs import Config, SearchSpace
 from infertune.search.base import Searcher
+from infertune.search.belief import Predictor
 from infertune.search.grid import GridSearcher
-from infertune.search.model_based import ModelSearcher, Parts, Predictor
+from infertune.search.model_based import ModelSearcher, Parts
 from infertune.search.tpe import OptunaSearcher
 
 SAMPLERS = ("auto", "gp", "tpe", "random", "grid")

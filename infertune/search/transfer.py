@@ -11,7 +11,8 @@ import numpy as np
 
 from infertune.knobs import Config, SearchSpace
 from infertune.search.base import Result
-from infertune.search.surrogate import Array, Encoding, Surrogate
+from infertune.search.belief import Belief
+from infertune.search.surrogate import Array, Encoding
 
 _FEWEST = 4
 _MOST = 150
@@ -23,23 +24,22 @@ class Transferred:
     """Predicts from another run's results."""
 
     def __init__(self, space: SearchSpace, results: Sequence[Result], seed: int = 0) -> None:
-        self._encoding = Encoding(space)
-        self._surrogate = Surrogate(self._encoding, seed)
+        self._belief = Belief(Encoding(space), seed)
         self._slope = 1.0
         known = [(space.repair(result.config), result.score) for result in results if result.score is not None]
         known.sort(key=lambda pair: -pair[1])
         known = known[:_MOST]
         self.has_shape = len({config for config, _ in known}) >= _FEWEST
         if self.has_shape:
-            scores = np.array([score for _, score in known])
-            self._surrogate.fit(self._encoding.rows([config for config, _ in known]), scores - scores.mean(), _MOVES)
+            self._belief.fit([config for config, _ in known], np.array([score for _, score in known]), _MOVES)
 
-    def fit(self, configs: Sequence[Config], scores: Array) -> None:
+    def fit(self, configs: Sequence[Config], scores: Array, n_requests: int | None = None) -> None:  # noqa: ARG002
         """Scale the other run's shape to what was measured here.
 
         Args:
             configs: That ran.
             scores: Of each, (n,).
+            n_requests: Not needed.
         """
         shape = self._shape(configs)
         shape, scores = shape - shape.mean(), scores - scores.mean()
@@ -53,6 +53,4 @@ class Transferred:
     def _shape(self, configs: Sequence[Config]) -> Array:
         if not self.has_shape:
             return np.zeros(len(configs))
-        means, _, weights = self._surrogate.predict(self._encoding.rows(configs))
-        shape: Array = weights @ means
-        return shape
+        return self._belief.mean(configs)

@@ -92,6 +92,16 @@ def test_default_on_a_cpu_is_what_pipeline_does_when_told_nothing(tiny: Model) -
     }
 
 
+def test_the_space_says_how_requests_are_put_into_batches(tiny: Model) -> None:
+    batches = space_of(tiny, CPU).batches
+    assert batches is not None
+    lengths = [10.0, 400.0, 20.0, 300.0, 5.0]
+    assert batches.of({"batch_size": 2, "request_order": "as_given"}, lengths) == [[0, 1], [2, 3], [4]]
+    assert batches.of({"batch_size": 2, "request_order": "by_length"}, lengths) == [[1, 3], [2, 0], [4]]
+    assert batches.of({"batch_size": 8, "request_order": "as_given"}, lengths) == [[0, 1, 2, 3, 4]]
+    assert set(batches.knobs) <= set(space_of(tiny, CPU).names)
+
+
 def test_only_dtype_needs_a_new_launch(tiny: Model) -> None:
     for device in (CPU, GPU):
         assert space_of(tiny, device).launch_names == {"dtype"}

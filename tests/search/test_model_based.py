@@ -131,9 +131,12 @@ class Steep:
 
     def __init__(self, slope: float) -> None:
         self._slope = slope
+        self.jobs: list[int | None] = []
 
-    def fit(self, configs: Sequence[Config], scores: Array) -> None:
+    def fit(self, configs: Sequence[Config], scores: Array, n_requests: int | None = None) -> None:
         """Nothing to adjust."""
+        assert len(configs) == len(scores)
+        self.jobs.append(n_requests)
 
     def predict(self, configs: Sequence[Config]) -> Array:
         return np.array([self._slope * math.log2(number(chosen, "slots")) for chosen in configs])
@@ -167,3 +170,14 @@ def test_a_knob_of_one_value_is_carried_along() -> None:
     assert {chosen["held"] for chosen in found.configs} == {7}
     assert sorted(number(chosen, "slots") for chosen in found.configs) == [1, 2, 4]
     assert config(slots=1, held=7) == found.configs[0]
+
+
+def test_a_predictor_is_told_the_size_of_the_job_that_was_measured() -> None:
+    steep = Steep(0.1)
+    searcher = ModelSearcher(space(), predictor=steep)
+    default = space().default
+    searcher.tell(Result(default.updated({"slots": 64}), None))
+    assert steep.jobs == [], "what failed tells no rate"
+    searcher.tell(Result(default, 1.0, n_requests=37))
+    searcher.tell(Result(default.updated({"slots": 16}), 1.1, n_requests=37))
+    assert steep.jobs == [37, 37]

@@ -16,6 +16,7 @@ import pandas as pd
 from infertune.engines import get_engine
 from infertune.engines.base import EngineOptions
 from infertune.engines.fake import LANDSCAPES, FakeEngine
+from infertune.engines.hf_space import BATCHES
 from infertune.job import restrict
 from infertune.knobs import Config, Constraint, Int, Knob, Scalar, SearchSpace
 
@@ -85,7 +86,7 @@ def of_table(table: Path) -> Problem:
 
     return Problem(
         name=table.name.removesuffix(".csv.gz"),
-        space=SearchSpace(knobs, constraints=_rules(knobs)),
+        space=SearchSpace(knobs, constraints=_rules(knobs), batches=BATCHES if header["engine"] == "hf" else None),
         true=true,
         run=run,
         once={config: found[0] for config, found in runs.items()},

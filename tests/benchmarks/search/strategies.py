@@ -35,7 +35,8 @@ def predictor_of(problem: Problem) -> Predictor | None:
         return None
     device = Device.model_validate(problem.header["device"])
     model = Model.model_validate(problem.header["model"])
-    workload = parse_workload(problem.header["workload"]["spec"], None, 0)
+    asked = problem.header["workload"]
+    workload = parse_workload(asked["spec"], asked["n_requests"], asked["seed"])
     return Roofline(problem.space, demand_of(model, device, workload, _peaks(device)))
 
 
