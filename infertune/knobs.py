@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, RootModel, model_validator
@@ -34,7 +35,7 @@ class Config(RootModel[dict[str, Scalar]]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Config) and self.key == other.key
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The same text for the same setting, whatever the order of its names."""
         return json.dumps(self.root, sort_keys=True)

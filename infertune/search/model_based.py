@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from infertune.knobs import Config, SearchSpace
+from infertune.knobs import Config, Scalar, SearchSpace
 from infertune.search.base import Result
 from infertune.search.belief import MOST_MODELLED, MOVES_OF_RECALL, Belief, Predictor, most_telling
 from infertune.search.feasibility import Feasibility
 from infertune.search.pool import Pool
 from infertune.search.surrogate import Array, Encoding, Prior, Rows
 
-_HOPELESS = 0.5  # less likely to run than to fail: not tried while anything else is left
+_HOPELESS = 0.6  # less likely to run: not tried while anything else is left
 _WORTH = math.log(1.01)
 _UNLIKELY = 0.05
 _CAUTION = 2  # power of the probability to run: a failure costs a launch and tells little
@@ -55,6 +55,7 @@ class ModelSearcher:
         parts: Parts | None = None,
     ) -> None:
         self._space = space
+        self._launch_names = sorted(space.launch_names)
         self._parts = parts or Parts()
         self._encoding = Encoding(space)
         self._belief = Belief(self._encoding, seed, prior=self._parts.prior, predictor=predictor)
@@ -78,7 +79,7 @@ class ModelSearcher:
         runs = self._runs(rows)
         improvement = self._improvement(candidates, rows, best, runs) if best else np.ones(len(rows))
         hopeless = (runs < _HOPELESS) & (runs < runs.max())
-        value = improvement * runs**_CAUTION / self._seconds(candidates, launched) ** self._parts.costs
+        value = improvement * runs**_CAUTION / self._seconds(candidates, best, launched) ** self._parts.costs
         value[hopeless] = -1.0
         return candidates[int(np.argmax(value))]
 
@@ -125,16 +126,25 @@ class ModelSearcher:
         ran = [result.score is not None for result in modelled]
         return self._feasibility.probability(rows, known, ran)
 
-    def _seconds(self, candidates: Sequence[Config], launched: Config | None) -> Array:
-        """What each candidate is expected to cost: a launch costs what launches of the same settings cost so far."""
+    def _seconds(self, candidates: Sequence[Config], best: Sequence[Config], launched: Config | None) -> Array:
+        """What each candidate is expected to cost.
+
+        A launch costs what launches of the same settings cost so far. Who leaves that of the best so far will want it
+        back, and pays for that too.
+        """
         results = self._results.values()
         launches = [result for result in results if result.launch_s > 0]
         mean_run_s = float(np.mean([result.run_s for result in results] or [0.0])) or 1.0
         if not launches:
             return np.full(len(candidates), mean_run_s)
         mean_launch_s = float(np.mean([result.launch_s for result in launches]))
-        by_key: dict[str, float] = {self._space.launch_key(r.config): r.launch_s for r in launches}
-        loaded = None if launched is None else self._space.launch_key(launched)
-        keys = [self._space.launch_key(config) for config in candidates]
-        launch_s = [0.0 if key == loaded else by_key.get(key, mean_launch_s) for key in keys]
+        by_settings = {self._launch_settings(result.config): result.launch_s for result in launches}
+        loaded = None if launched is None else self._launch_settings(launched)
+        wanted = [self._launch_settings(config) for config in candidates]
+        launch_s = [0.0 if one == loaded else by_settings.get(one, mean_launch_s) for one in wanted]
+        if best and self._launch_settings(best[0]) == loaded:
+            launch_s = [there + mean_launch_s if there else 0.0 for there in launch_s]
         return mean_run_s + np.array(launch_s)
+
+    def _launch_settings(self, config: Config) -> tuple[Scalar, ...]:
+        return tuple(config.root[name] for name in self._launch_names)

@@ -5,7 +5,7 @@ from collections.abc import Sequence, Set
 
 from infertune.knobs import Config, SearchSpace
 
-_WHOLE_GRID = 2500  # more are not scored within 100 ms
+_WHOLE_GRID = 2000  # more are not scored within 100 ms
 _SAMPLE = 800
 _AROUND = 6
 

@@ -4,7 +4,8 @@
 
 Prints the mean and median regret in percent after 4, 8, 12, 16 and 24 trials, the failures run into, and for recorded
 landscapes the seconds of launches and runs until 2% of the optimum is reached, against Optuna with a launch for every
-trial and against the full grid, to four trials' precision. Two processes; some five minutes a recorded landscape.
+trial and against the full grid, to two trials' precision: when the mean regret of all seeds has come within 2% and
+stays there, and when a single seed has (the median). Two processes; some minutes a recorded landscape.
 """
 
 import argparse
@@ -45,8 +46,20 @@ def problems_here() -> dict[str, Problem]:
     return _problems
 
 
-def seconds_to_optimum(steps: list[Step]) -> float:
-    """Seconds until what would be recommended is within 2% of the optimum and stays there; all, if it never is."""
+def seconds_to_optimum(runs: list[list[Step]]) -> tuple[float, float]:
+    """Seconds until what would be recommended is within 2% of the optimum and stays there; all, if it never is.
+
+    The first figure is of the mean regret and the mean clock of all seeds, the second the median of the seeds' own:
+    with repeats 7% apart one unlucky confirmation late in a run makes that seed late.
+    """
+    mean = [
+        Step(statistics.mean(s.regret for s in steps), statistics.mean(s.clock_s for s in steps), False)
+        for steps in zip(*runs, strict=True)
+    ]
+    return _arrival_s(mean), statistics.median(map(_arrival_s, runs))
+
+
+def _arrival_s(steps: list[Step]) -> float:
     reached = steps[-1].clock_s
     for step in reversed(steps):
         if step.regret > _NEAR:
@@ -105,13 +118,18 @@ def _failures(runs: list[list[Step]]) -> float:
 
 
 def _print_clock(name: str, each: list[list[Step]], runs: dict[str, list[list[Step]]]) -> None:
-    grid_s = grid_seconds(problems_here()[name])
-    each_s = statistics.mean(map(seconds_to_optimum, each))
-    print(f"seconds to 2% of the optimum: grid {grid_s:.0f}, {_LAUNCH_EACH} with a launch a trial {each_s:.0f}")
+    grid_s, each_s = grid_seconds(problems_here()[name]), seconds_to_optimum(each)
+    print(
+        f"seconds to 2% of the optimum, mean (median): grid {grid_s:.0f}, {_LAUNCH_EACH} with a launch a trial ", end=""
+    )
+    print(f"{each_s[0]:.0f} ({each_s[1]:.0f})")
     for strategy, found in runs.items():
-        took_s = statistics.mean(map(seconds_to_optimum, found))
-        shares = f"1/{grid_s / took_s:.1f} of the grid, 1/{each_s / took_s:.1f} of {_LAUNCH_EACH}"
-        print(f"{strategy:26}{took_s:8.0f}   {shares}", flush=True)
+        mean_s, median_s = seconds_to_optimum(found)
+        print(
+            f"{strategy:26}{f'{mean_s:.0f} ({median_s:.0f})':>12}   1/{grid_s / mean_s:.1f} (1/{grid_s / median_s:.1f})"
+            f" of the grid, 1/{each_s[0] / mean_s:.1f} (1/{each_s[1] / median_s:.1f}) of {_LAUNCH_EACH}",
+            flush=True,
+        )
 
 
 def _print_mean(curves: dict[tuple[str, str], list[list[Step]]], names: list[str], strategies: list[str]) -> None:

@@ -32,7 +32,7 @@ class Step:
 
 
 def replay(
-    problem: Problem, strategy: Strategy, seed: int, trials: int, *, launch_each: bool = False, every: int = 4
+    problem: Problem, strategy: Strategy, seed: int, trials: int, *, launch_each: bool = False, every: int = 2
 ) -> list[Step]:
     """Run a strategy.
 
