@@ -15,7 +15,7 @@ from infertune.measurement import Measurement, describe
 from infertune.objective import Objective
 from infertune.observer import Observer
 from infertune.request import TuneRequest
-from infertune.search import Result, Searcher, believed
+from infertune.search import Predictor, Result, Searcher, believed
 from infertune.stats import geometric_mean, paired_ratio
 from infertune.summary import confirmed, default_config, figures, final_rounds, ranked
 from infertune.trial import Phase, Trial
@@ -39,6 +39,7 @@ class Phases:
         bench: Bench,
         objective: Objective,
         observer: Observer,
+        predictor: Predictor | None = None,
     ) -> None:
         self._request = request
         self._job = job
@@ -46,6 +47,7 @@ class Phases:
         self._bench = bench
         self._objective = objective
         self._observer = observer
+        self._predictor = predictor
         self._default = default_config(ledger)
         self._n_requests = next((t.measurement.windows[0].n_requests for t in ledger.trials if t.measurement), None)
         self._n_requests = self._n_requests or request.requests
@@ -190,7 +192,7 @@ class Phases:
 
     def _finalists(self) -> list[Config]:
         """The best of the search that look better than the default, best first, by a model of all its trials."""
-        order = believed(self._job.space, self._searched())
+        order = believed(self._job.space, self._searched(), predictor=self._predictor)
         default = dict(order).get(self._default, -math.inf)
         better = [config for config, score in order if score > default]
         return better[: self._request.finalists]
@@ -203,7 +205,7 @@ class Phases:
         for trial in trials:
             if trial.phase == "confirm":
                 by_round[trial.round_number].append(self._result(trial))
-        order = believed(self._job.space, self._searched(), by_round.values())
+        order = believed(self._job.space, self._searched(), by_round.values(), self._predictor)
         return [config for config, _ in order if config in kept]
 
     def _searched(self) -> list[Result]:

@@ -90,7 +90,12 @@ def peaks_of(device: Device) -> Peaks:
     block = np.ones(16 * 1024**2)
     square = np.ones((768, 768), dtype=np.float32)
     copy_s, multiply_s = (_fastest_s(work) for work in (lambda: block.copy(), lambda: square @ square))
-    return Peaks(2 * block.nbytes / copy_s, 2 * 768**3 / multiply_s, 1e-3)
+    return Peaks(_rounded(2 * block.nbytes / copy_s), _rounded(2 * 768**3 / multiply_s), 1e-3)
+
+
+def _rounded(per_s: float) -> float:
+    """The nearest power of two: a run that is continued shall start from the same guess, and trials refine it."""
+    return 2.0 ** round(math.log2(per_s))
 
 
 def _fastest_s(work: Callable[[], object]) -> float:

@@ -74,13 +74,14 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
     if broken := job.space.violations(job.space.repair(job.space.default)):
         raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
     origins = [read_origin(path, job, objective) for path in request.from_]
+    predictor = _predictor(job, origins)
     searcher = make_searcher(
         job.space,
         sampler=request.sampler,
         trials=request.most_trials,
         seed=request.seed,
         seeds=[origin.config for origin in origins],
-        predictor=_predictor(job, origins),
+        predictor=predictor,
     )
     _check_can_save(request.profiles)
     with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
@@ -95,7 +96,7 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
         try:
             with job.bench(ledger.folder, first_launch, observer.note) as bench:
-                run = Phases(request, job, ledger, bench, objective, observer)
+                run = Phases(request, job, ledger, bench, objective, observer, predictor)
                 if ledger.ending is None:
                     ended = run.search(searcher)
                     winner = run.confirm()

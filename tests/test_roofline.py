@@ -81,6 +81,7 @@ def test_a_processors_peaks_are_measured() -> None:
     peaks = peaks_of(CPU)
     assert 1e8 < peaks.bytes_per_s < 1e13
     assert 1e8 < peaks.flop_per_s < 1e15
+    assert all(math.log2(peak).is_integer() for peak in (peaks.bytes_per_s, peaks.flop_per_s)), "alike at every start"
 
 
 def test_what_a_token_needs_follows_from_the_sizes() -> None:

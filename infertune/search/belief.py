@@ -75,7 +75,10 @@ class Belief:
 
 
 def believed(
-    space: SearchSpace, results: Iterable[Result], rounds: Iterable[Sequence[Result]] = ()
+    space: SearchSpace,
+    results: Iterable[Result],
+    rounds: Iterable[Sequence[Result]] = (),
+    predictor: Predictor | None = None,
 ) -> list[tuple[Config, float]]:
     """Measured configurations, best first, with ln(objective) as a model of all results together sees it.
 
@@ -87,17 +90,21 @@ def believed(
         results: Of the search, one a configuration.
         rounds: Of the confirmation: some of the same configurations measured again beside each other. What a round's
             prompts and hour did to all of them alike is taken out first.
+        predictor: A guess at the objective, adjusted to these results.
     """
-    found = [(result.config, result.score) for result in most_telling(list(results)) if result.score is not None]
+    results = list(results)
+    found = [(result.config, result.score) for result in most_telling(results) if result.score is not None]
     if not found:
         return []
     searched = dict(found)
+    n_requests = next((result.n_requests for result in results if result.score is not None), None)
     for one in rounds:
         again = [(r.config, r.score) for r in one if r.score is not None and r.config in searched]
         shift = sum(searched[config] - score for config, score in again) / max(1, len(again))
         found += [(config, score + shift) for config, score in again]
-    belief = Belief(Encoding(space), seed=0)
-    belief.fit([config for config, _ in found], np.array([score for _, score in found]), MOVES_OF_RECALL)
+    belief = Belief(Encoding(space), seed=0, predictor=predictor)
+    scores = np.array([score for _, score in found])
+    belief.fit([config for config, _ in found], scores, MOVES_OF_RECALL, n_requests)
     means = map(float, belief.mean(list(searched)))
     return sorted(zip(searched, means, strict=True), key=lambda pair: -pair[1])
 

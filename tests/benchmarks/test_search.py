@@ -15,13 +15,10 @@ _RECORDED = [name for name, problem in problems_here().items() if problem.header
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _RECORDED)
 def test_a_recorded_landscape_is_searched_better_than_by_chance_or_tpe(name: str) -> None:
-    """Repeats on these machines lie 7% apart, so that a few percent of regret are luck.
-
-    On hf-tiny-ragged the best batch size pays with one order of requests only, which eight trials do not find.
-    """
+    """Repeats on these machines lie 7% apart, so that a few percent of regret are luck."""
     with ProcessPoolExecutor(2) as pool:
         runs = {
-            strategy: list(pool.map(partial(run_one, problem=name, strategy=strategy, trials=12), _SEEDS))
+            strategy: list(pool.map(partial(run_one, problem=name, strategy=strategy, trials=12, every=4), _SEEDS))
             for strategy in ("ours", "Optuna TPE", "random")
         }
     regrets = {
@@ -29,7 +26,7 @@ def test_a_recorded_landscape_is_searched_better_than_by_chance_or_tpe(name: str
         for strategy, found in runs.items()
     }
     print(f"{name}: mean regret " + str(regrets))
-    assert regrets["ours"][12] < (0.12 if name == "hf-tiny-ragged" else 0.05)
+    assert regrets["ours"][8] < 0.07 and regrets["ours"][12] < 0.04
     for other in ("Optuna TPE", "random"):
         assert all(regrets["ours"][n] < regrets[other][n] + 0.03 for n in (8, 12))
 

@@ -51,6 +51,16 @@ def test_more_evidence_of_a_wall_makes_surer() -> None:
     assert probability([[1, 1]], many)[0] > 0.85
 
 
+def test_a_hole_among_what_runs_is_not_taken_for_a_wall() -> None:
+    """One failure, and beyond it everything runs or everything fails: how far the next one reaches is learned."""
+    before = [([0, 0], True), ([2, 0], True), ([3, 1], True), ([5, 0], False)]
+    hole = [*before, ([6, 0], True), ([7, 1], True), ([9, 0], True), ([8, 1], False)]
+    wall = [*before, ([6, 0], False), ([7, 1], False), ([9, 0], False), ([8, 1], False)]
+    beside_hole, behind_wall = (probability([[9, 1]], tried)[0] for tried in (hole, wall))
+    assert beside_hole > 0.5
+    assert behind_wall < 0.1
+
+
 def test_where_all_failed_nothing_is_certain() -> None:
     shares = probability([[0, 0], [10, 2]], [([10, 0], False)])
     assert ((shares > 0) & (shares < 1)).all()

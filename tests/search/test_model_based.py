@@ -79,6 +79,18 @@ def test_where_launches_cost_nothing_to_speak_of_the_loaded_engine_is_not_prefer
     assert space().launch_key(dear) == near != space().launch_key(cheap)
 
 
+def test_who_leaves_the_launch_of_the_best_pays_for_coming_back() -> None:
+    """Two launch settings, and the best on the first: the other one costs two launches, from there back only one."""
+    of = SearchSpace((Int("slots", (1, 2), 1, scope="live"), Int("block", (1, 2), 1)))
+    searcher = ModelSearcher(of)
+    best, other = config(slots=1, block=1), config(slots=1, block=2)
+    searcher.recall([Result(best, 2.0, 40.0, 10.0), Result(other, 1.0, 40.0, 10.0)])
+    candidates = [config(slots=2, block=1), config(slots=2, block=2)]
+    assert searcher._seconds(candidates, [best, other], best).tolist() == [10.0, 90.0]
+    assert searcher._seconds(candidates, [best, other], other).tolist() == [50.0, 10.0]
+    assert searcher._seconds(candidates, [best, other], None).tolist() == [50.0, 50.0]
+
+
 def test_it_never_says_that_nothing_is_left_before_a_few_trials_were_told() -> None:
     searcher = ModelSearcher(space(), seed=0)
     for _ in range(7):

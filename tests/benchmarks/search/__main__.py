@@ -31,9 +31,11 @@ def problems() -> dict[str, Problem]:
     return {problem.name: problem for problem in (*recorded(), *simulated(), *made())}
 
 
-def run_one(seed: int, problem: str, strategy: str, trials: int, launch_each: bool = False) -> list[Step]:
+def run_one(
+    seed: int, problem: str, strategy: str, trials: int, *, launch_each: bool = False, every: int = 2
+) -> list[Step]:
     """One strategy on one problem; runs in a process of its own."""
-    return replay(problems_here()[problem], STRATEGIES[strategy], seed, trials, launch_each=launch_each)
+    return replay(problems_here()[problem], STRATEGIES[strategy], seed, trials, launch_each=launch_each, every=every)
 
 
 _problems: dict[str, Problem] = {}

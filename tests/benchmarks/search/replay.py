@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from infertune.knobs import Config
 from infertune.phases import LEADERS, halved
-from infertune.search import Result, Searcher, believed
+from infertune.search import Predictor, Result, Searcher, believed
 from infertune.search.model_based import ModelSearcher
 from infertune.search.tpe import OptunaSearcher
 from tests.benchmarks.search.problems import Problem
-from tests.benchmarks.search.strategies import Strategy
+from tests.benchmarks.search.strategies import Strategy, predictor_of
 
 _FINALISTS, _CONFIRM_LAUNCHES = 5, 5  # as in the product
 
@@ -32,7 +32,7 @@ class Step:
 
 
 def replay(
-    problem: Problem, strategy: Strategy, seed: int, trials: int, *, launch_each: bool = False, every: int = 2
+    problem: Problem, strategy: Strategy, seed: int, trials: int, *, launch_each: bool = False, every: int
 ) -> list[Step]:
     """Run a strategy.
 
@@ -52,7 +52,7 @@ def replay(
     searcher = strategy(problem, seed)
     launched: Config | None = None
     results: list[Result] = []
-    confirmation = Confirmation(problem, rng)
+    confirmation = Confirmation(problem, rng, predictor_of(problem))
     clock_s, regret = 0.0, 1.0
     steps: list[Step] = []
     while len(steps) < trials and (config := searcher.ask(launched)) is not None:
@@ -78,6 +78,7 @@ class Confirmation:
 
     problem: Problem
     rng: random.Random
+    predictor: Predictor | None
     drawn: dict[Config, list[float | None]] = field(default_factory=dict)
 
     def winner(self, searcher: Searcher, results: list[Result]) -> Config | None:
@@ -90,11 +91,11 @@ class Confirmation:
         """As the product does."""
         space = self.problem.space
         first, more = halved(_FINALISTS, _CONFIRM_LAUNCHES)
-        finalists = [c for c, _ in believed(space, results)][:_FINALISTS]
+        finalists = [c for c, _ in believed(space, results, predictor=self.predictor)][:_FINALISTS]
         rounds = [[Result(c, self._score(c, k)) for c in finalists] for k in range(first)]
-        leaders = [c for c, _ in believed(space, results, rounds) if c in finalists][:LEADERS]
+        leaders = [c for c, _ in believed(space, results, rounds, self.predictor) if c in finalists][:LEADERS]
         rounds += [[Result(c, self._score(c, k)) for c in leaders] for k in range(first, first + more)]
-        return next((c for c, _ in believed(space, results, rounds) if c in leaders), None)
+        return next((c for c, _ in believed(space, results, rounds, self.predictor) if c in leaders), None)
 
     def _by_figure(self, scores: dict[Config, float]) -> Config | None:
         """The best by the mean of as many launches of each."""
