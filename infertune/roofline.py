@@ -153,6 +153,7 @@ class Roofline:
         self._names = self._batches.knobs if self._batches else self._concurrency
         overhead_s = demand.overhead_s * (_BETWEEN_KERNELS if self._batches else 1)
         self._demand = replace(demand, overhead_s=overhead_s)
+        self._guesses: Array = _GUESSES
         self._parameters: Array = _GUESSES
         self._known: dict[tuple[Scalar, ...], _Work] = {}
 
@@ -167,15 +168,19 @@ class Roofline:
         if n_requests is not None and n_requests != self._demand.n_requests:
             self._demand = replace(self._demand, n_requests=n_requests)
             self._known.clear()
-        self._parameters = _GUESSES
+        self._parameters = self._guesses
         if len(set(map(self._key, configs))) < 2:
             return
 
         def residuals(parameters: Array) -> Array:
             misfit = scores - self._curve(configs, parameters)
-            return np.concatenate([(misfit - misfit.mean()) / _MISFIT, (parameters - _GUESSES) / _SDS])
+            return np.concatenate([(misfit - misfit.mean()) / _MISFIT, (parameters - self._guesses) / _SDS])
 
-        self._parameters = np.asarray(least_squares(residuals, _GUESSES, max_nfev=30).x, dtype=float)
+        self._parameters = np.asarray(least_squares(residuals, self._guesses, max_nfev=30).x, dtype=float)
+
+    def settle(self) -> None:
+        """Take what was fitted as the guess from now on."""
+        self._guesses = self._parameters
 
     def predict(self, configs: Sequence[Config]) -> Array:
         """ln(rate) of configurations up to a constant, (n,)."""

@@ -128,10 +128,11 @@ def resumed_request(folder: Path, flags: Mapping[str, Any]) -> TuneRequest:
 
 
 def _predictor(job: Job, origins: Sequence[Origin]) -> Predictor | None:
-    """The shape of what was measured elsewhere, or the roofline where nothing was."""
+    """The roofline, and the shape of what was measured elsewhere if anything was."""
+    roofline = job.roofline()
     results = next((origin.results for origin in origins if origin.results), ())
-    transferred = Transferred(job.space, results, job.request.seed)
-    return transferred if transferred.has_shape else job.roofline()
+    transferred = Transferred(job.space, results, job.request.seed, roofline)
+    return transferred if transferred.has_shape else roofline
 
 
 def _check_can_save(profiles: Path) -> None:

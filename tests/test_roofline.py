@@ -255,6 +255,17 @@ def test_the_same_measurements_give_the_same_curve_whatever_was_fitted_before() 
     assert rates(once).tolist() == rates(twice).tolist()
 
 
+def test_what_was_fitted_elsewhere_is_where_the_next_fit_starts() -> None:
+    fresh, settled = Roofline(OF, DEMAND), Roofline(OF, DEMAND)
+    points = [config(slots=s, block=16) for s in (1, 16, 256)]
+    settled.fit(points, np.array([1.0, 3.0, 4.0]))
+    there = rates(settled)
+    settled.settle()
+    for roofline in (fresh, settled):
+        roofline.fit(points[:1], np.array([1.0]))
+    assert rates(settled).tolist() == there.tolist() != rates(fresh).tolist()
+
+
 def test_strange_measurements_leave_a_curve_that_still_rises() -> None:
     roofline = Roofline(OF, DEMAND)
     points = [config(slots=s, block=16) for s in (1, 16, 256)]

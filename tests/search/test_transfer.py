@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from infertune.knobs import Config
 from infertune.search import Result, Transferred
 from infertune.search.model_based import ModelSearcher
+from infertune.search.surrogate import Array
 from tests.builders import config, space
-from tests.search.walks import best_score, roomy_score, walk
+from tests.search.walks import best_score, number, roomy_score, walk
 
 
 def elsewhere(scale: float = 1.0, level: float = 0.0, every: int = 13) -> list[Result]:
@@ -72,6 +74,39 @@ def test_with_an_origin_the_best_is_found_in_fewer_trials() -> None:
     warm, cold = ([trials(seed, warm=kind) for seed in range(3)] for kind in (True, False))
     print(f"trials before the first within 2% of the best: {warm} with an origin, {cold} without")
     assert statistics.mean(warm) < statistics.mean(cold)
+
+
+class Doubling:
+    """A guess: ln(rate) rises by so much with every doubling of the slots, as was measured."""
+
+    def __init__(self) -> None:
+        self.slope = self.settled = 0.0
+
+    def fit(self, configs: Sequence[Config], scores: Array, n_requests: int | None = None) -> None:
+        doublings = np.log2([number(chosen, "slots") for chosen in configs])
+        self.slope = self.settled
+        if len(set(doublings)) > 1:
+            self.slope = float(np.polyfit(doublings, scores, 1)[0])
+
+    def settle(self) -> None:
+        self.settled = self.slope
+
+    def predict(self, configs: Sequence[Config]) -> Array:
+        return self.slope * np.log2([number(chosen, "slots") for chosen in configs])
+
+
+def test_a_guess_starts_from_what_was_fitted_elsewhere_and_the_shape_is_what_it_leaves() -> None:
+    guess = Doubling()
+    transferred = Transferred(space(), elsewhere(), guess=guess)
+    assert guess.settled > 0.1
+    grid = list(space().grid())[::7]
+    assert np.corrcoef(transferred.predict(grid), rated(of=grid))[0, 1] > 0.95
+    transferred.fit([space().default], np.array([3.0]))
+    assert guess.slope == guess.settled, "one measurement here says nothing of the slope"
+    here = list(space().grid())[5::40]
+    transferred.fit(here, rated(of=here, scale=0.5))
+    assert guess.slope == pytest.approx(0.5 * guess.settled, rel=0.3)
+    assert np.ptp(transferred.predict(grid)) == pytest.approx(0.5 * np.ptp(rated(of=grid)), rel=0.25)
 
 
 def test_fewer_than_four_configurations_have_no_shape() -> None:

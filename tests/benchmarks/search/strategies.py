@@ -12,7 +12,7 @@ from infertune.knobs import Config, SearchSpace
 from infertune.models import Model
 from infertune.roofline import Peaks, Roofline, demand_of, peaks_of
 from infertune.search import Result, Searcher, make_searcher
-from infertune.search.model_based import ModelSearcher, Parts, Predictor
+from infertune.search.model_based import ModelSearcher, Parts
 from infertune.workload import parse_workload
 from tests.benchmarks.search.problems import Problem
 
@@ -29,7 +29,7 @@ def ours(parts: Parts | None = None, *, predicted: bool = True) -> Strategy:
     return make
 
 
-def predictor_of(problem: Problem) -> Predictor | None:
+def predictor_of(problem: Problem) -> Roofline | None:
     """The roofline that the product would use: of a recorded run's model and device; none without."""
     if not problem.header:
         return None

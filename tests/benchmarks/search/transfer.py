@@ -20,7 +20,7 @@ from infertune.search.model_based import ModelSearcher
 from tests.benchmarks.search.__main__ import problems_here
 from tests.benchmarks.search.problems import Problem, slice_of
 from tests.benchmarks.search.replay import Step, replay
-from tests.benchmarks.search.strategies import ours
+from tests.benchmarks.search.strategies import ours, predictor_of
 
 _NEAR = 0.02
 _SOURCE_TRIALS = 24
@@ -60,7 +60,7 @@ def compare(seed: int, source: str, target: str) -> tuple[list[Step], list[Step]
     ported = here.space.repair(best)
 
     def start_there(problem: Problem, seed: int) -> Searcher:
-        predictor = Transferred(problem.space, results, seed)
+        predictor = Transferred(problem.space, results, seed, predictor_of(problem))
         return ModelSearcher(problem.space, seed=seed, seeds=[ported], predictor=predictor)
 
     regret = 1 - here.true[ported] / here.best if ported in here.true else 1.0
