@@ -169,11 +169,12 @@ class Roofline:
             self._demand = replace(self._demand, n_requests=n_requests)
             self._known.clear()
         self._parameters = self._guesses
-        if len(set(map(self._key, configs))) < 2:
+        keys = list(map(self._key, configs))
+        if len(set(keys)) < 2:
             return
 
         def residuals(parameters: Array) -> Array:
-            misfit = scores - self._curve(configs, parameters)
+            misfit = scores - self._curve(keys, parameters)
             return np.concatenate([(misfit - misfit.mean()) / _MISFIT, (parameters - self._guesses) / _SDS])
 
         self._parameters = np.asarray(least_squares(residuals, self._guesses, max_nfev=30).x, dtype=float)
@@ -184,10 +185,9 @@ class Roofline:
 
     def predict(self, configs: Sequence[Config]) -> Array:
         """ln(rate) of configurations up to a constant, (n,)."""
-        return self._curve(configs, self._parameters)
+        return self._curve(list(map(self._key, configs)), self._parameters)
 
-    def _curve(self, configs: Sequence[Config], parameters: Array) -> Array:
-        keys = [self._key(config) for config in configs]
+    def _curve(self, keys: Sequence[tuple[Scalar, ...]], parameters: Array) -> Array:
         curve = {key: -math.log(self._job_s(self._work(key), parameters)) for key in set(keys)}
         return np.array([curve[key] for key in keys])
 
