@@ -24,12 +24,11 @@ from infertune.models import Model, resolve_model
 from infertune.request import JobRequest, R, make_request
 from infertune.roofline import Roofline, demand_of, peaks_of
 from infertune.units import slugify
-from infertune.workload import Part, Workload, parse_workload
+from infertune.workload import LONG_DRAW, Part, Workload, parse_workload
 
 _DEFAULT_MODELS = {"cpu": "builtin:tiny", "gpu": "builtin:qwen2.5-0.5b"}
 _DEFAULT_WORKLOADS = {"cpu": "synthetic:in=32-128,out=32", "gpu": "synthetic:in=512,out=128"}
 _DEFAULT_WINDOWS_S = {"cpu": 2.0, "gpu": 10.0}
-_MOST_REQUESTS = 2048
 _FEWEST_REQUESTS = 32
 _WARMUP_REQUESTS = 256
 
@@ -95,7 +94,7 @@ class Job:
         fewest = max(_FEWEST_REQUESTS, min(self.space.most_concurrent, _WARMUP_REQUESTS))
         drawn = n_requests or fewest
         if part == "search":  # always the first of one long draw, so that the job found for the default is everyone's
-            drawn = max(_MOST_REQUESTS, drawn)
+            drawn = max(LONG_DRAW, drawn)
         return Plan(
             warmup=self.workload.draw("warmup", min(n_requests or _WARMUP_REQUESTS, _WARMUP_REQUESTS)),
             requests=self.workload.draw(part, drawn, round_number)[:n_requests],

@@ -19,7 +19,7 @@ from scipy.optimize import least_squares
 from infertune.device import Device
 from infertune.knobs import Config, Scalar, SearchSpace
 from infertune.models import Model
-from infertune.workload import Workload
+from infertune.workload import LONG_DRAW, Workload
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,6 @@ _KNOWN_PEAKS = (
 )  # fmt: skip
 _UNKNOWN_GPU = (1000, 200)
 _DRAWN = 256  # requests looked at where the size of a job is not known yet
-_MOST_DRAWN = 2048
 _BYTES_PER_TOKEN = 4  # of text that is not tokenized yet
 _BETWEEN_KERNELS = 5  # times the overhead, where Python runs between the kernels of every layer, as in fixed batches
 _MISFIT = 0.2  # of ln(rate), what a roofline does not know
@@ -109,7 +108,7 @@ def _fastest_s(work: Callable[[], object]) -> float:
 
 def demand_of(model: Model, device: Device, workload: Workload, peaks: Peaks) -> Demand:
     """What a workload asks of a model on a device."""
-    requests = workload.draw("search", max(_MOST_DRAWN, workload.n_requests or 0))  # as jobs are drawn
+    requests = workload.draw("search", max(LONG_DRAW, workload.n_requests or 0))  # as jobs are drawn
     prompts = [request.prompt_tokens or len(request.text or "") / _BYTES_PER_TOKEN for request in requests]
     free_bytes = 0.9 * device.memory_bytes * device.count - model.parameter_bytes
     return Demand(
@@ -148,9 +147,9 @@ class Roofline:
     """
 
     def __init__(self, space: SearchSpace, demand: Demand) -> None:
-        self._concurrency = [knob.name for knob in space.knobs if knob.is_concurrency]
         self._batches = space.batches
-        self._names = self._batches.knobs if self._batches else self._concurrency
+        concurrency = tuple(knob.name for knob in space.knobs if knob.is_concurrency)
+        self._names = self._batches.knobs if self._batches else concurrency
         overhead_s = demand.overhead_s * (_BETWEEN_KERNELS if self._batches else 1)
         self._demand = replace(demand, overhead_s=overhead_s)
         self._guesses: Array = _GUESSES

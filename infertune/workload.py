@@ -28,6 +28,7 @@ _FEWEST_REQUESTS = 20
 _DEFAULT_OUTPUT_TOKENS = 128
 _MOST_TOKENS = 10_000_000  # of one request; no model has a context of that
 _MOST_SIGMA = 5.0
+LONG_DRAW = 2048  # requests of the search's one draw, of which a job takes the first
 MOST_REQUESTS = 1_000_000
 _MAX_FILE_BYTES = 2 * 1024**3
 FORMS = (
