@@ -12,6 +12,8 @@ from scipy.special import ndtr
 from infertune.search.surrogate import Array, Encoding, Rows, sum_and_product
 
 _OPTIMISM = 1.3  # what runs is +1, what fails -1; without evidence most things run
+_WARINESS = 2.0  # less optimism at the top of all ladders together
+_SUSPECTED = 0.5  # chance to fail there while nothing has failed
 _JOINT, _ALONE = 0.8, 0.15  # variances
 # A hole in a ladder says little about its neighbours, a wall of memory everything about what lies behind it.
 _LENGTHS = (0.12, 0.35, 0.7)
@@ -27,20 +29,32 @@ class Feasibility:
     far a failure reaches is averaged over by the evidence, as in the surrogate.
     """
 
-    def __init__(self, encoding: Encoding) -> None:
+    def __init__(self, encoding: Encoding, *, wary: bool = False) -> None:
+        """Of configurations as encoded.
+
+        Args:
+            encoding: Of the space.
+            wary: Suspect the top of all ladders together before anything failed: what they hold is mostly memory.
+        """
         self._encoding = encoding
+        self._wary = wary
 
     def probability(self, rows: Rows, known: Rows, ran: Sequence[bool]) -> Array:
-        """Probability that rows run, given which of the known rows did; 1 while nothing has failed.
+        """Probability that rows run, given which of the known rows did.
+
+        While nothing has failed it is 1, and of the wary less for what is higher up the ladders than all that ran.
 
         Args:
             rows: Encoded candidates, (n, knobs).
             known: Encoded configurations that were tried, (m, knobs).
             ran: Whether each of those could be measured.
         """
+        height, known_height = self._height(rows), self._height(known)
         if all(ran):
-            return np.ones(len(rows))
-        labels = np.where(np.array(ran), 1.0, -1.0) - _OPTIMISM
+            higher = height > known_height.max(initial=0.0)
+            return np.where(higher, 1 - _SUSPECTED * height**2, 1.0)
+        expected = _OPTIMISM - _WARINESS * height**2
+        labels = np.where(np.array(ran), 1.0, -1.0) - (_OPTIMISM - _WARINESS * known_height**2)
         ladder, known_ladder = self._encoding.ladder(rows), self._encoding.ladder(known)
         line = known_ladder @ known_ladder.T
         own_line = (ladder**2).sum(axis=1)
@@ -59,10 +73,18 @@ class Feasibility:
             own = _JOINT + _ALONE * len(self._encoding.knobs) + fit.slope * own_line
             variance = fit.noise + np.maximum(own - np.einsum("ij,ij->j", half, half), 0.0)
             weight = math.exp(fit.evidence - most)
-            total += weight * ndtr((_OPTIMISM + fit.whitened @ half) / np.sqrt(variance))
+            total += weight * ndtr((expected + fit.whitened @ half) / np.sqrt(variance))
             weights += weight
         probability: Array = total / weights
         return probability
+
+    def _height(self, rows: Rows) -> Array:
+        """From 0 where the ladders are at or below their middle in the mean to 1 at the top of all; 0 of the unwary."""
+        ladder = self._encoding.ladder(rows)
+        if not self._wary or not ladder.shape[1]:
+            return np.zeros(len(rows))
+        height: Array = np.maximum(0.0, 2 * ladder.mean(axis=1))
+        return height
 
     def _shape(self, length: float, a: Rows, b: Rows) -> Array:
         """Covariance without the line, (len(a), len(b))."""

@@ -59,7 +59,7 @@ class ModelSearcher:
         self._parts = parts or Parts()
         self._encoding = Encoding(space)
         self._belief = Belief(self._encoding, seed, prior=self._parts.prior, predictor=predictor)
-        self._feasibility = Feasibility(self._encoding)
+        self._feasibility = Feasibility(self._encoding, wary=predictor is None)  # who predicts knows of memory
         self._pool = Pool(space, seed)
         self._first = [space.repair(space.default), *map(space.repair, seeds)]
         self._results: dict[Config, Result] = {}

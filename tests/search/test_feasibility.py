@@ -12,13 +12,39 @@ from tests.builders import space
 OF = SearchSpace((Int("slots", tuple(range(11)), 0), Choice("mode", ("a", "b", "c"), "a")))
 
 
-def probability(rows: list[list[int]], tried: list[tuple[list[int], bool]]) -> Array:
-    known = np.array([row for row, _ in tried], dtype=np.intp)
-    return Feasibility(Encoding(OF)).probability(np.array(rows, dtype=np.intp), known, [ran for _, ran in tried])
+LADDERS = SearchSpace((Int("slots", tuple(range(11)), 0), Int("tokens", tuple(range(5)), 0)))
+
+
+def probability(
+    rows: list[list[int]], tried: list[tuple[list[int], bool]], *, of: SearchSpace = OF, wary: bool = False
+) -> Array:
+    known = np.array([row for row, _ in tried], dtype=np.intp).reshape(len(tried), len(of.knobs))
+    shares = Feasibility(Encoding(of), wary=wary)
+    return shares.probability(np.array(rows, dtype=np.intp), known, [ran for _, ran in tried])
 
 
 def test_everything_is_taken_to_run_while_nothing_has_failed() -> None:
     assert probability([[0, 0], [10, 2]], [([0, 0], True), ([5, 1], True)]).tolist() == [1.0, 1.0]
+
+
+def test_the_wary_suspect_the_top_of_all_ladders_together_until_it_ran() -> None:
+    rows = [[0, 0], [10, 0], [8, 3], [10, 4]]
+    low, one_ladder, near_top, top = probability(rows, [([0, 0], True)], of=LADDERS, wary=True)
+    assert low == one_ladder == 1.0 > near_top > top == 0.5
+    below, top = probability([[9, 3], [10, 4]], [([0, 0], True), ([9, 4], True)], of=LADDERS, wary=True)
+    assert below == 1.0 > top
+    assert probability(rows, [([10, 4], True)], of=LADDERS, wary=True).tolist() == [1.0] * 4
+
+
+def test_the_wary_take_a_first_failure_at_the_top_for_a_wall() -> None:
+    tried = [([0, 0], True), ([10, 4], False)]
+    (trusting,), (wary,) = (probability([[9, 4]], tried, of=LADDERS, wary=wary) for wary in (False, True))
+    assert wary < trusting
+
+
+def test_without_ladders_there_is_no_top_to_suspect() -> None:
+    choices = SearchSpace((Choice("mode", ("a", "b"), "a"), Choice("other", ("a", "b"), "a")))
+    assert probability([[1, 1]], [], of=choices, wary=True).tolist() == [1.0]
 
 
 def test_what_failed_is_unlikely_to_run_and_what_ran_is_likely_to() -> None:
@@ -68,11 +94,11 @@ def test_where_all_failed_nothing_is_certain() -> None:
 
 
 @settings(max_examples=30)
-@given(st.data())
-def test_it_is_a_probability_whatever_was_tried(data: st.DataObject) -> None:
+@given(st.data(), st.booleans())
+def test_it_is_a_probability_whatever_was_tried(data: st.DataObject, wary: bool) -> None:
     encoding = Encoding(space())
     row = st.tuples(*(st.integers(0, len(knob.values) - 1) for knob in encoding.knobs))
     known = np.array(data.draw(st.lists(row, min_size=1, max_size=25)), dtype=np.intp)
     ran = data.draw(st.lists(st.booleans(), min_size=len(known), max_size=len(known)))
-    shares = Feasibility(encoding).probability(known, known, ran)
+    shares = Feasibility(encoding, wary=wary).probability(known, known, ran)
     assert ((shares >= 0) & (shares <= 1)).all()
