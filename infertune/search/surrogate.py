@@ -44,8 +44,8 @@ class Prior:
     length: tuple[float, float] = (math.log(0.6), 0.8)
     alone: tuple[float, float] = (math.log(0.25), 0.7)
     together: tuple[float, float] = (math.log(0.12), 0.7)
-    slope: tuple[float, float] = (math.log(0.6), 0.6)
-    noise: tuple[float, float] = (math.log(0.03), 1.0)
+    slope: tuple[float, float] = (math.log(0.5), 0.6)
+    noise: tuple[float, float] = (math.log(0.05), 1.0)
 
 
 class Encoding:
