@@ -49,12 +49,12 @@ class Feasibility:
             known: Encoded configurations that were tried, (m, knobs).
             ran: Whether each of those could be measured.
         """
-        height, known_height = self._height(rows), self._height(known)
+        suspicion, known_suspicion = self._suspicion(rows), self._suspicion(known)
         if all(ran):
-            higher = height > known_height.max(initial=0.0)
-            return np.where(higher, 1 - _SUSPECTED * height**2, 1.0)
-        expected = _OPTIMISM - _WARINESS * height**2
-        labels = np.where(np.array(ran), 1.0, -1.0) - (_OPTIMISM - _WARINESS * known_height**2)
+            higher = suspicion > known_suspicion.max(initial=0.0)
+            return np.where(higher, 1 - _SUSPECTED * suspicion, 1.0)
+        expected, known_expected = (_OPTIMISM - _WARINESS * of for of in (suspicion, known_suspicion))
+        labels = np.where(np.array(ran), 1.0, -1.0) - known_expected
         ladder, known_ladder = self._encoding.ladder(rows), self._encoding.ladder(known)
         line = known_ladder @ known_ladder.T
         own_line = (ladder**2).sum(axis=1)
@@ -78,13 +78,13 @@ class Feasibility:
         probability: Array = total / weights
         return probability
 
-    def _height(self, rows: Rows) -> Array:
-        """From 0 where the ladders are at or below their middle in the mean to 1 at the top of all; 0 of the unwary."""
+    def _suspicion(self, rows: Rows) -> Array:
+        """From 0 where the ladders are in the mean at their middle or below to 1 at the top of all; 0 of the unwary."""
         ladder = self._encoding.ladder(rows)
         if not self._wary or not ladder.shape[1]:
             return np.zeros(len(rows))
-        height: Array = np.maximum(0.0, 2 * ladder.mean(axis=1))
-        return height
+        suspicion: Array = np.maximum(0.0, 2 * ladder.mean(axis=1)) ** 2
+        return suspicion
 
     def _shape(self, length: float, a: Rows, b: Rows) -> Array:
         """Covariance without the line, (len(a), len(b))."""

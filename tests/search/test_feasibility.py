@@ -10,8 +10,6 @@ from infertune.search.surrogate import Array, Encoding
 from tests.builders import space
 
 OF = SearchSpace((Int("slots", tuple(range(11)), 0), Choice("mode", ("a", "b", "c"), "a")))
-
-
 LADDERS = SearchSpace((Int("slots", tuple(range(11)), 0), Int("tokens", tuple(range(5)), 0)))
 
 

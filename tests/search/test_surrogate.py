@@ -51,7 +51,7 @@ def test_what_was_measured_is_predicted() -> None:
     rows, values = column(0, 2, 4, 6, 8, 10), np.array([-0.8, -0.4, 0.1, 0.4, 0.5, 0.2])
     mean, sd = predicted(fitted(rows, values), rows)
     assert mean == pytest.approx(values, abs=0.04)
-    assert (sd < 0.09).all()
+    assert (sd < 0.08).all()
 
 
 def test_between_two_measurements_the_mean_lies_between_them() -> None:
