@@ -264,7 +264,7 @@ class _Run:
         self._observer.phase("sizing the job", 1)
         trial = self._measure("search", self._job.plan("search", None), 0)
         assert trial.measurement
-        return trial.measurement.windows[0].n_requests
+        return trial.measurement.n_requests
 
     def _measure(self, phase: Phase, plan: Plan, number: int) -> Trial:
         """One fresh launch of a side.
@@ -342,7 +342,7 @@ class _Run:
         request, comparison = self._request, self._comparison
         answer = judgement.answer if judgement else None
         new, base = self._measurements("new"), self._measurements("base")
-        n_requests = new[0].windows[0].n_requests
+        n_requests = new[0].n_requests
         notes = [*comparison.notes, *notes, f"{n_requests} requests in a job {self._size}"]
         if (withheld := {metric.withheld for metric in metrics} - {""}) and request.mode != "stored":
             notes.append(f"{_ENERGY_NAMES} have no verdict: {withheld.pop()}")

@@ -163,6 +163,11 @@ class Measurement(Frozen):
         logs = [math.log(window.output_tokens_per_s) for window in self.windows]
         return math.exp(sum(logs) / len(logs))
 
+    @property
+    def n_requests(self) -> int:
+        """Requests of the job that a window ran."""
+        return self.windows[0].n_requests
+
 
 class Infeasible(Frozen):
     """The engine cannot run this configuration here: a fact about the configuration, learned by the search.

@@ -59,5 +59,9 @@ def read_origin(path: Path, job: Job, objective: Objective) -> Origin:
 
 
 def _results(trials: list[Trial], objective: Objective) -> tuple[Result, ...]:
-    """The mean score of every configuration that ran in its search or grid."""
-    return tuple(Result(config, objective.score_of(figure)) for config, figure in ranked(trials, objective))
+    """The mean score of every configuration that ran in its search or grid, with the size of that run's jobs."""
+    n_requests = next((trial.measurement.n_requests for trial in trials if trial.measurement), None)
+    return tuple(
+        Result(config, objective.score_of(figure), n_requests=n_requests)
+        for config, figure in ranked(trials, objective)
+    )

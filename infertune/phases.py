@@ -16,7 +16,7 @@ from infertune.objective import Objective
 from infertune.observer import Observer
 from infertune.request import TuneRequest
 from infertune.search import Predictor, Result, Searcher, believed
-from infertune.stats import geometric_mean, paired_ratio
+from infertune.stats import geometric_mean, is_settled
 from infertune.summary import confirmed, default_config, figures, final_rounds, ranked
 from infertune.trial import Phase, Trial
 
@@ -49,7 +49,7 @@ class Phases:
         self._observer = observer
         self._predictor = predictor
         self._default = default_config(ledger)
-        self._n_requests = next((t.measurement.windows[0].n_requests for t in ledger.trials if t.measurement), None)
+        self._n_requests = next((t.measurement.n_requests for t in ledger.trials if t.measurement), None)
         self._n_requests = self._n_requests or request.requests
         self._plan: Plan | None = None
         self._noted = set(job.notes)
@@ -121,8 +121,8 @@ class Phases:
                 return
             final = final_rounds(self._ledger, self._objective)
             if final and number + 1 >= least:
-                ratio = paired_ratio(final.candidate_samples, final.default_samples, level=0.99)
-                if ratio.half_width < _ENOUGH_HALF_WIDTH or self._budget.left_s() <= 0:
+                settled = is_settled(final.candidate_samples, final.default_samples, _ENOUGH_HALF_WIDTH)
+                if settled or self._budget.left_s() <= 0:
                     return
 
     def _confirm(self, configs: Sequence[Config], rounds: range) -> None:
@@ -150,7 +150,7 @@ class Phases:
         trial = Trial.of(len(self._ledger.trials), phase, round_number, config, started_at, attempt)
         self._ledger.append(trial)
         if self._n_requests is None and trial.measurement:
-            self._n_requests = trial.measurement.windows[0].n_requests
+            self._n_requests = trial.measurement.n_requests
         for note in trial.measurement.facts.notes if trial.measurement else ():
             if note not in self._noted:
                 self._noted.add(note)
@@ -215,7 +215,7 @@ class Phases:
         return self._objective.score(trial.measurement) if trial.measurement else None
 
     def _result(self, trial: Trial) -> Result:
-        n_requests = trial.measurement.windows[0].n_requests if trial.measurement else None
+        n_requests = trial.measurement.n_requests if trial.measurement else None
         return Result(trial.config, self._score(trial), trial.launch_s, trial.run_s, n_requests)
 
     def _done(self, phase: Phase, round_number: int, config: Config) -> bool:

@@ -30,6 +30,10 @@ class Estimate(BaseModel):
     n: int
     level: float
 
+    def covers(self, value: float) -> bool:
+        """Whether a value lies in the interval; without an interval nothing is ruled out."""
+        return self.low is None or self.high is None or self.low <= value <= self.high
+
     @property
     def half_width(self) -> float:
         """Half the interval's width relative to the mean, on the log scale; infinite with one sample."""
@@ -114,3 +118,25 @@ def paired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0.9
     if any(not (0 < rate < math.inf) for rate in (*new, *base)):
         raise ValueError("a ratio needs positive, finite rates")
     return log_t_interval([a / b for a, b in zip(new, base, strict=True)], level)
+
+
+def is_settled(new: Sequence[float], base: Sequence[float], half_width: float) -> bool:
+    """Whether more pairs would hardly change what `paired_ratio` says of two: narrow, and not in the balance.
+
+    Narrow alone ends soonest where the deviation was small by luck: at noise of 2% and five to ten pairs, a difference
+    that is not there is then found in 3.4% of all comparisons in place of 2.5. With the second condition it is 2.1%, at
+    one pair more in twenty comparisons (`tests/test_stats.py`).
+
+    Args:
+        new: One rate per pair.
+        base: The other rate of each pair, in the same order.
+        half_width: What the 99% interval must be narrower than, relative to the ratio.
+
+    Returns:
+        True if it is, and if 1 lies in both or neither of the 95% and the 99% interval.
+
+    Raises:
+        ValueError: The two differ in length, or a rate is not positive.
+    """
+    usual, sure = (paired_ratio(new, base, level) for level in (0.95, 0.99))
+    return sure.half_width < half_width and usual.covers(1.0) == sure.covers(1.0)

@@ -102,7 +102,7 @@ def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer) 
             ledger.finish("the configuration could not be measured")
             _report(job, ledger)
             raise BenchmarkError(f"{config}: {describe(trial.outcome)}; its log is in {ledger.folder / 'logs'}")
-        n_requests = trial.measurement.windows[0].n_requests
+        n_requests = trial.measurement.n_requests
         samples = figures(ledger.trials, config, _THROUGHPUT)
         if number + 1 >= least and log_t_interval(samples, 0.99).half_width < _ENOUGH_HALF_WIDTH:
             ending = f"the 99% interval is within ±{_ENOUGH_HALF_WIDTH:.0%}"
@@ -146,7 +146,7 @@ def _landscape(job: Job, request: LandscapeRequest, observer: Observer, resume: 
     observer.phase("landscape", len(points) * request.repeats)
     done = {(trial.config, trial.round_number) for trial in ledger.trials}
     rounds = [(c, r) for r in range(request.repeats) for c in (points if r % 2 == 0 else reversed(points))]
-    known = next((t.measurement.windows[0].n_requests for t in ledger.trials if t.measurement), request.requests)
+    known = next((t.measurement.n_requests for t in ledger.trials if t.measurement), request.requests)
     _measure(job, ledger, observer, [point for point in rounds if point not in done], "grid", known, 1)
     ledger.finish("every point was measured")
     return _report(job, ledger)
@@ -214,7 +214,7 @@ def _measure(
                 ledger.append(trial)
                 trials.append(trial)
                 if n_requests is None and trial.measurement:
-                    n_requests = trial.measurement.windows[0].n_requests
+                    n_requests = trial.measurement.n_requests
                 figure = trial.measurement.output_tokens_per_s if trial.measurement else None
                 observer.trial_ends(trial, figure=figure, best=None, default=None)
     except KeyboardInterrupt:

@@ -54,6 +54,7 @@ def test_a_run_gives_its_best_settings_and_what_it_measured(study: Study) -> Non
         [only] = [t for t in study.ledger.trials if t.phase == "search" and t.config == result.config]
         assert only.measurement
         assert result.score == pytest.approx(math.log(only.measurement.output_tokens_per_s))
+        assert result.n_requests == only.measurement.n_requests > 0
     for part in (str(study.ledger.folder), f"{len(searched)} configurations", str(study.ledger.header.device)):
         assert part in origin.note
 

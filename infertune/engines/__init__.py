@@ -1,9 +1,11 @@
 """The registry of engines: the only place outside the adapters that knows their names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import MappingProxyType
 
 from infertune.engines.base import Engine, EngineOptions, Served
 from infertune.errors import UsageError
@@ -105,6 +107,7 @@ def _factory(name: str) -> Callable[[EngineOptions], Engine]:
     return factory
 
 
-def _registry() -> dict[str, str]:
+@cache  # reading what is installed takes 20 ms, and every launch asks
+def _registry() -> Mapping[str, str]:
     third_parties = {point.name: point.value for point in entry_points(group="infertune.engines")}
-    return {**third_parties, **_BUILTIN}
+    return MappingProxyType({**third_parties, **_BUILTIN})

@@ -58,7 +58,7 @@ class Findings:
     @property
     def requests(self) -> str:
         """How many requests a job had, in words."""
-        return str(self.first.windows[0].n_requests) if self.first else "no"
+        return str(self.first.n_requests) if self.first else "no"
 
     @property
     def advised(self) -> Config:

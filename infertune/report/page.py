@@ -178,7 +178,7 @@ def facts(found: Findings) -> list[tuple[str, str]]:
             if model
             else "none: a simulated or recorded landscape",
         ),
-        ("Workload", header.workload.spec + (f", {first.windows[0].n_requests} requests a job" if first else "")),
+        ("Workload", header.workload.spec + (f", {first.n_requests} requests a job" if first else "")),
         ("Objective", " under ".join([found.objective.name, *(limit.text for limit in found.objective.limits)])),
         ("Made", f"{when} by infertune {header.infertune_version}"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))),

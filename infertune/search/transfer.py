@@ -46,7 +46,7 @@ class Transferred:
             return
         configs, scores = [config for config, _ in known], np.array([score for _, score in known])
         if guess:
-            guess.fit(configs, scores)
+            guess.fit(configs, scores, next((r.n_requests for r in results if r.score is not None), None))
             guess.settle()
         self._belief.fit(configs, scores - self._guessed(configs), _MOVES)
 

@@ -54,10 +54,11 @@ def test_thirty_trials_come_within_five_percent_of_the_optimum_with_nearly_every
 
 @pytest.mark.slow
 def test_where_nothing_is_better_that_is_the_answer_with_nearly_every_seed(tmp_path: Path) -> None:
-    studies = [tuned(tmp_path, f"fake:flat-{seed}", trials=30, seed=seed) for seed in SEEDS]
+    """Of a two-sided 95% interval a true 0 lies below in one of forty."""
+    studies = [tuned(tmp_path, f"fake:flat-{seed}", trials=30, seed=seed) for seed in range(40)]
     honest = [study for study in studies if study.summary.answer == "no better than the default"]
     print(f"no better than the default: {len(honest)} of {len(studies)}")
-    assert len(honest) >= 19
+    assert len(honest) >= 38
     for study in honest:
         assert study.summary.best_config == study.summary.default_config == study.profile.config
         assert not study.profile.changed.root

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,8 +82,10 @@ class Doubling:
 
     def __init__(self) -> None:
         self.slope = self.settled = 0.0
+        self.jobs: list[int | None] = []
 
     def fit(self, configs: Sequence[Config], scores: Array, n_requests: int | None = None) -> None:
+        self.jobs.append(n_requests)
         doublings = np.log2([number(chosen, "slots") for chosen in configs])
         self.slope = self.settled
         if len(set(doublings)) > 1:
@@ -93,6 +96,14 @@ class Doubling:
 
     def predict(self, configs: Sequence[Config]) -> Array:
         return self.slope * np.log2([number(chosen, "slots") for chosen in configs])
+
+
+def test_a_guess_is_told_how_large_the_jobs_were_that_it_is_fitted_to() -> None:
+    guess = Doubling()
+    there = [replace(result, n_requests=400) for result in elsewhere()]
+    transferred = Transferred(space(), there, guess=guess)
+    transferred.fit([space().default], np.array([3.0]), 64)
+    assert guess.jobs == [400, 64]
 
 
 def test_a_guess_starts_from_what_was_fitted_elsewhere_and_the_shape_is_what_it_leaves() -> None:

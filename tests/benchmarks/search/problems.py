@@ -22,6 +22,7 @@ from infertune.knobs import Config, Constraint, Int, Knob, Scalar, SearchSpace
 
 RECORDED = Path(__file__).parents[2] / "data" / "landscapes"
 _LAUNCH_S, _RUN_S = 40.0, 12.0
+_PARTS_BY_RATE = 5  # of a landscape, each with a noise of its own
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,11 @@ def of_table(table: Path) -> Problem:
     runs = _without_drift(rows)
     rates = {config: [run.rate for run in found if run.rate] for config, found in runs.items()}
     true = _shrunk({config: found for config, found in rates.items() if found})
-    noise = _residuals(rates)
+    noise = _residuals(rates, true)
 
     def run(config: Config, rng: random.Random) -> Run:
         drawn = rng.choice(runs[config])
-        return drawn if drawn.rate is None else replace(drawn, rate=true[config] * math.exp(rng.choice(noise)))
+        return drawn if drawn.rate is None else replace(drawn, rate=true[config] * math.exp(rng.choice(noise[config])))
 
     return Problem(
         name=table.name.removesuffix(".csv.gz"),
@@ -116,14 +117,22 @@ def _without_drift(rows: dict[Config, list[tuple[int, Run]]]) -> dict[Config, li
     }
 
 
-def _residuals(rates: dict[Config, list[float]]) -> list[float]:
-    """How far the logarithms of repeats lie from their own mean, widened for the degree of freedom that it took."""
-    found = []
-    for repeats in rates.values():
-        if len(repeats) > 1:
+def _residuals(rates: dict[Config, list[float]], true: dict[Config, float]) -> dict[Config, list[float]]:
+    """What may be drawn as noise of a configuration: how far the repeats of those about as fast lie from their means.
+
+    A fifth of the landscape, by rate, shares its residuals: some landscapes' slowest lie twice as far apart as their
+    fastest. Each is of logarithms, and widened for the degree of freedom that the mean took.
+    """
+    noise: dict[Config, list[float]] = {}
+    slowest_first = sorted(true, key=lambda config: true[config])
+    for fifth in np.array_split(np.arange(len(slowest_first)), _PARTS_BY_RATE):
+        alike = [slowest_first[i] for i in fifth]
+        found = []
+        for repeats in (rates[config] for config in alike if len(rates[config]) > 1):
             wider = math.sqrt(len(repeats) / (len(repeats) - 1))
             found += [wider * (math.log(rate) - _log_mean(repeats)) for rate in repeats]
-    return found
+        noise.update(dict.fromkeys(alike, found or [0.0]))
+    return noise
 
 
 def _shrunk(rates: dict[Config, list[float]]) -> dict[Config, float]:
