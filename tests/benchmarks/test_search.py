@@ -15,7 +15,7 @@ _RECORDED = [name for name, problem in problems_here().items() if problem.header
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _RECORDED)
 def test_a_recorded_landscape_is_searched_better_than_by_chance_or_tpe(name: str) -> None:
-    """Repeats on these machines lie 7% apart, so that a few percent of regret are luck."""
+    """Means of eight seeds are good to half a percent; another build of BLAS draws other ones."""
     with ProcessPoolExecutor(2) as pool:
         runs = {
             strategy: list(pool.map(partial(run_one, problem=name, strategy=strategy, trials=12, every=4), _SEEDS))
@@ -26,9 +26,9 @@ def test_a_recorded_landscape_is_searched_better_than_by_chance_or_tpe(name: str
         for strategy, found in runs.items()
     }
     print(f"{name}: mean regret " + str(regrets))
-    assert regrets["ours"][8] < 0.07 and regrets["ours"][12] < 0.04
+    assert regrets["ours"][8] < 0.03 and regrets["ours"][12] < 0.015
     for other in ("Optuna TPE", "random"):
-        assert all(regrets["ours"][n] < regrets[other][n] + 0.03 for n in (8, 12))
+        assert all(regrets["ours"][n] < regrets[other][n] + 0.01 for n in (8, 12))
 
 
 def test_the_landscapes_are_whole() -> None:
