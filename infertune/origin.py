@@ -10,7 +10,7 @@ from infertune.ledger import Ledger
 from infertune.objective import Objective
 from infertune.profile import changed_settings, load_profile
 from infertune.search import Result
-from infertune.summary import ranked, summarise
+from infertune.summary import ranked, requests_of, summarise
 from infertune.trial import Trial
 
 
@@ -60,7 +60,7 @@ def read_origin(path: Path, job: Job, objective: Objective) -> Origin:
 
 def _results(trials: list[Trial], objective: Objective) -> tuple[Result, ...]:
     """The mean score of every configuration that ran in its search or grid, with the size of that run's jobs."""
-    n_requests = next((trial.measurement.n_requests for trial in trials if trial.measurement), None)
+    n_requests = requests_of(trials)
     return tuple(
         Result(config, objective.score_of(figure), n_requests=n_requests)
         for config, figure in ranked(trials, objective)

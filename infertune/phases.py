@@ -16,8 +16,8 @@ from infertune.objective import Objective
 from infertune.observer import Observer
 from infertune.request import TuneRequest
 from infertune.search import Predictor, Result, Searcher, believed
-from infertune.stats import geometric_mean, is_settled
-from infertune.summary import confirmed, default_config, figures, final_rounds, ranked
+from infertune.stats import ENOUGH_HALF_WIDTH, geometric_mean, is_settled
+from infertune.summary import confirmed, default_config, figures, final_rounds, ranked, requests_of
 from infertune.trial import Phase, Trial
 
 LEADERS = 2  # of the confirmation at half-time
@@ -25,7 +25,6 @@ LEADERS = 2  # of the confirmation at half-time
 _RACING_SHARE = 0.7
 _SLOWEST_SHARE = 5
 _GAIN_WORTH_PATIENCE = math.log(1.01)
-_ENOUGH_HALF_WIDTH = 0.02
 
 
 class Phases:
@@ -49,8 +48,7 @@ class Phases:
         self._observer = observer
         self._predictor = predictor
         self._default = default_config(ledger)
-        self._n_requests = next((t.measurement.n_requests for t in ledger.trials if t.measurement), None)
-        self._n_requests = self._n_requests or request.requests
+        self._n_requests = requests_of(ledger.trials) or request.requests
         self._plan: Plan | None = None
         self._noted = set(job.notes)
         self._budget = Budget(request, ledger)
@@ -121,7 +119,7 @@ class Phases:
                 return
             final = final_rounds(self._ledger, self._objective)
             if final and number + 1 >= least:
-                settled = is_settled(final.candidate_samples, final.default_samples, _ENOUGH_HALF_WIDTH)
+                settled = is_settled(final.candidate_samples, final.default_samples, ENOUGH_HALF_WIDTH)
                 if settled or self._budget.left_s() <= 0:
                     return
 

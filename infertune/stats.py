@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 from scipy.special import stdtrit
 
+ENOUGH_HALF_WIDTH = 0.02  # of a 99% interval, relative: more launches are not worth their time
+
 
 class Estimate(BaseModel):
     """A mean with its interval; unit and scale are those of the samples.

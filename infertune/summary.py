@@ -1,7 +1,7 @@
 """What a run found, computed from its ledger alone: the answer, its interval, and where the time went."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -154,6 +154,11 @@ def ranked(trials: Sequence[Trial], objective: Objective) -> list[tuple[Config, 
             if figure is not None and objective.keeps_limits(trial.measurement):
                 samples[trial.config].append(figure)
     return _best_first(samples, objective)
+
+
+def requests_of(trials: Iterable[Trial]) -> int | None:
+    """How many requests the jobs of a run have; None while nothing ran."""
+    return next((trial.measurement.n_requests for trial in trials if trial.measurement), None)
 
 
 def best_searched(trials: Sequence[Trial], objective: Objective) -> Config | None:

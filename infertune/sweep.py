@@ -16,12 +16,11 @@ from infertune.objective import get_objective, objective_of
 from infertune.observer import Observer
 from infertune.report import Findings, find, write_found
 from infertune.request import JobRequest
-from infertune.stats import Estimate, log_t_interval
-from infertune.summary import figures
+from infertune.stats import ENOUGH_HALF_WIDTH, Estimate, log_t_interval
+from infertune.summary import figures, requests_of
 from infertune.trial import Phase, Trial
 
 _THROUGHPUT = get_objective("throughput")
-_ENOUGH_HALF_WIDTH = 0.02
 _MOST_POINTS = 100_000
 _MAY_CHANGE = {"repeats", "wait", "load_timeout", "run_timeout"}
 
@@ -104,8 +103,8 @@ def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer) 
             raise BenchmarkError(f"{config}: {describe(trial.outcome)}; its log is in {ledger.folder / 'logs'}")
         n_requests = trial.measurement.n_requests
         samples = figures(ledger.trials, config, _THROUGHPUT)
-        if number + 1 >= least and log_t_interval(samples, 0.99).half_width < _ENOUGH_HALF_WIDTH:
-            ending = f"the 99% interval is within ±{_ENOUGH_HALF_WIDTH:.0%}"
+        if number + 1 >= least and log_t_interval(samples, 0.99).half_width < ENOUGH_HALF_WIDTH:
+            ending = f"the 99% interval is within ±{ENOUGH_HALF_WIDTH:.0%}"
             break
     ledger.finish(ending)
     _report(job, ledger)
@@ -146,7 +145,7 @@ def _landscape(job: Job, request: LandscapeRequest, observer: Observer, resume: 
     observer.phase("landscape", len(points) * request.repeats)
     done = {(trial.config, trial.round_number) for trial in ledger.trials}
     rounds = [(c, r) for r in range(request.repeats) for c in (points if r % 2 == 0 else reversed(points))]
-    known = next((t.measurement.n_requests for t in ledger.trials if t.measurement), request.requests)
+    known = requests_of(ledger.trials) or request.requests
     _measure(job, ledger, observer, [point for point in rounds if point not in done], "grid", known, 1)
     ledger.finish("every point was measured")
     return _report(job, ledger)

@@ -13,7 +13,6 @@ os.environ.update(
     DO_NOT_TRACK="1",
     VLLM_CPU_KVCACHE_SPACE="1",
     TOKENIZERS_PARALLELISM="false",
-    OPENBLAS_NUM_THREADS="1",  # numpy's, in two processes beside each other; torch has others
 )
 
 hypothesis.settings.register_profile("infertune", deadline=None)  # other work on the machine is no failure

@@ -26,6 +26,11 @@ class Result:
     n_requests: int | None = None
 
 
+def requests_of(results: Iterable[Result]) -> int | None:
+    """How many requests the jobs of these results had; None if unknown."""
+    return next((result.n_requests for result in results if result.score is not None), None)
+
+
 class Searcher(Protocol):
     """Asks and is told. It never asks for a configuration that was told before, nor for one that breaks a rule."""
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from infertune.knobs import Config, SearchSpace
-from infertune.search.base import Result
+from infertune.search.base import Result, requests_of
 from infertune.search.surrogate import Array, Encoding, Prior, Rows, Surrogate
 
 MOVES_OF_RECALL = 12  # of the surrogate's population, where many results come at once
@@ -97,7 +97,7 @@ def believed(
     if not found:
         return []
     searched = dict(found)
-    n_requests = next((result.n_requests for result in results if result.score is not None), None)
+    n_requests = requests_of(results)
     for one in rounds:
         again = [(r.config, r.score) for r in one if r.score is not None and r.config in searched]
         shift = sum(searched[config] - score for config, score in again) / max(1, len(again))

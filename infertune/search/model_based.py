@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from infertune.knobs import Config, Scalar, SearchSpace
-from infertune.search.base import Result
+from infertune.search.base import Result, requests_of
 from infertune.search.belief import MOST_MODELLED, MOVES_OF_RECALL, Belief, Predictor, most_telling
 from infertune.search.feasibility import Feasibility
 from infertune.search.pool import Pool
@@ -105,7 +105,7 @@ class ModelSearcher:
         measured = [result for result in most_telling(list(self._results.values())) if result.score is not None]
         if measured:
             scores = np.array([result.score for result in measured], dtype=float)
-            self._belief.fit([result.config for result in measured], scores, moves, measured[0].n_requests)
+            self._belief.fit([result.config for result in measured], scores, moves, requests_of(measured))
 
     def _improvement(self, candidates: Sequence[Config], rows: Rows, best: Sequence[Config], runs: Array) -> Array:
         """Expected improvement of ln(objective) over the best of what was measured, by the model's own view of it."""

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from infertune.knobs import Config, SearchSpace
-from infertune.search.base import Result
+from infertune.search.base import Result, requests_of
 from infertune.search.belief import Belief, Predictor
 from infertune.search.surrogate import Array, Encoding
 
@@ -46,7 +46,7 @@ class Transferred:
             return
         configs, scores = [config for config, _ in known], np.array([score for _, score in known])
         if guess:
-            guess.fit(configs, scores, next((r.n_requests for r in results if r.score is not None), None))
+            guess.fit(configs, scores, requests_of(results))
             guess.settle()
         self._belief.fit(configs, scores - self._guessed(configs), _MOVES)
 

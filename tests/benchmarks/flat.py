@@ -7,7 +7,6 @@ a minute for fifty seeds.
 """
 
 import argparse
-import os
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -31,7 +30,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=200)
     seeds = parser.parse_args().seeds
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for the processes, which import numpy
     with ProcessPoolExecutor(2) as pool:
         better = [line for line in pool.map(gain, range(seeds)) if line]
     print(*better, f"no better than the default: {seeds - len(better)} of {seeds}", sep="\n")

@@ -52,13 +52,13 @@ def replay(
         launch_each: Pay for a launch at every trial; else only where a launch setting changes, as the product does.
         every: What would be recommended is asked at the first trial and at every so many; between them it stays.
     """
-    rng = _rng(problem, seed)
+    rng = rng_of(problem.name, seed)
     searcher = strategy(problem, seed)
     launched: Config | None = None
     results: list[Result] = []
     predictor = predictor_of(problem)
     by_model = isinstance(searcher, ModelSearcher | OptunaSearcher)
-    confirmations = [Confirmation(problem, _rng(problem, seed, k), predictor) for k in range(_CONFIRMATIONS)]
+    confirmations = [Confirmation(problem, rng_of(problem.name, seed, k), predictor) for k in range(_CONFIRMATIONS)]
     clock_s, regret = 0.0, 1.0
     steps: list[Step] = []
     while len(steps) < trials and (config := searcher.ask(launched)) is not None:
@@ -71,24 +71,24 @@ def replay(
         launched = None if run.rate is None else config
         clock_s += launch_s + run.run_s
         if not steps or (len(steps) + 1) % every == 0:
-            finalists = (_best_believed if by_model else _best_seen)(problem, results, predictor)[:_FINALISTS]
-            choose = Confirmation.by_model if by_model else Confirmation.by_figure
-            winners = [choose(confirmation, finalists, results) for confirmation in confirmations]
+            if by_model:
+                order = [config for config, _ in believed(problem.space, results, predictor=predictor)]
+                winners = [confirmation.by_model(order[:_FINALISTS], results) for confirmation in confirmations]
+            else:
+                order = _best_seen(results)
+                winners = [confirmation.by_figure(order[:_FINALISTS]) for confirmation in confirmations]
             regret = 1 - statistics.mean(problem.true[w] if w else 0.0 for w in winners) / problem.best
         steps.append(Step(regret, clock_s, score is None))
     last = steps[-1]
     return steps + [Step(last.regret, last.clock_s, False)] * (trials - len(steps))
 
 
-def _rng(problem: Problem, *of: int) -> random.Random:
-    return random.Random(zlib.crc32("/".join(map(str, (problem.name, *of))).encode()))
+def rng_of(*what: str | int) -> random.Random:
+    """Random numbers of their own for each use, the same in every run."""
+    return random.Random(zlib.crc32("/".join(map(str, what)).encode()))
 
 
-def _best_believed(problem: Problem, results: list[Result], predictor: Predictor | None) -> list[Config]:
-    return [config for config, _ in believed(problem.space, results, predictor=predictor)]
-
-
-def _best_seen(problem: Problem, results: list[Result], predictor: Predictor | None) -> list[Config]:
+def _best_seen(results: list[Result]) -> list[Config]:
     scores = {result.config: result.score for result in results if result.score is not None}
     return sorted(scores, key=lambda config: -scores[config])
 
@@ -110,7 +110,7 @@ class Confirmation:
         rounds += [[Result(c, self._score(c, k)) for c in leaders] for k in range(first, first + more)]
         return next(iter(self._best(leaders, results, rounds)), None)
 
-    def by_figure(self, finalists: list[Config], results: list[Result]) -> Config | None:
+    def by_figure(self, finalists: list[Config]) -> Config | None:
         """The best by the mean of as many launches of each; None without finalists."""
 
         def total(config: Config) -> float:

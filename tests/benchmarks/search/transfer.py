@@ -8,9 +8,7 @@ nothing. Two models, two workloads or two thread counts stand in for two devices
 
 import argparse
 import math
-import random
 import statistics
-import zlib
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
@@ -19,7 +17,7 @@ from infertune.search import Result, Searcher, Transferred
 from infertune.search.model_based import ModelSearcher
 from tests.benchmarks.search.__main__ import problems_here
 from tests.benchmarks.search.problems import Problem, slice_of
-from tests.benchmarks.search.replay import Step, replay
+from tests.benchmarks.search.replay import Step, replay, rng_of
 from tests.benchmarks.search.strategies import ours, predictor_of
 
 _NEAR = 0.02
@@ -87,7 +85,7 @@ def near_for_good(steps: list[Step]) -> int:
 
 
 def _searched(problem: Problem, seed: int) -> list[Result]:
-    rng = random.Random(zlib.crc32(f"source/{problem.name}/{seed}".encode()))
+    rng = rng_of("source", problem.name, seed)
     searcher, launched = ours()(problem, seed), None
     results: list[Result] = []
     for _ in range(_SOURCE_TRIALS):
