@@ -13,20 +13,24 @@ True
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from infertune.profile import Profile, load_profile
-    from infertune.tune import Study, tune
+from infertune.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from infertune.profiles.profile import Profile, load_profile
+    from infertune.tuning.tune import Study, tune
+
 __all__ = ["Profile", "Study", "__version__", "load_profile", "tune"]
 
-_HOMES = {"Profile": "infertune.profile", "load_profile": "infertune.profile", "Study": "infertune.tune"}
+_HOMES = {
+    "Profile": "infertune.profiles.profile",
+    "load_profile": "infertune.profiles.profile",
+    "Study": "infertune.tuning.tune",
+    "tune": "infertune.tuning.tune",
+}
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when they are first asked for: `import infertune` stays cheap in a worker."""
-    if name == "tune":
-        return import_module("infertune.tune")  # the module itself can be called: see its last lines
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'infertune' has no attribute {name!r}")

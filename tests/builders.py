@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from infertune.device import Device
+from infertune.domain.device import Device
+from infertune.domain.knobs import Choice, Config, Constraint, Float, Int, Scalar, SearchSpace, doubling
+from infertune.domain.measurement import EngineFacts, Infeasible, Measurement, Outcome, Window
+from infertune.domain.record import Header
+from infertune.domain.trial import Phase, Trial
+from infertune.domain.workload import WorkloadRecord
 from infertune.engines.base import Completion, LoadedEngine, Prompt
-from infertune.knobs import Choice, Config, Constraint, Float, Int, Scalar, SearchSpace, doubling
-from infertune.ledger import Header, Ledger
-from infertune.measurement import EngineFacts, Infeasible, Measurement, Outcome, Window
-from infertune.trial import Phase, Trial
-from infertune.workload import WorkloadRecord
+from infertune.runs.ledger import Ledger
 
 CPU = Device(kind="cpu", name="Test CPU", memory_bytes=8 * 1024**3, cores=4)
 WHEN = "2025-01-02T03:04:05+00:00"

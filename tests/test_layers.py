@@ -6,35 +6,24 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "infertune"
-LAYERS = {
-    1: {"stats", "errors", "units", "interpreter", "documents", "verdict"},
-    2: {"knobs", "workload", "measurement", "device", "models", "architectures", "request"},
-    3: {"trial", "energy", "figures", "roofline"},
-    4: {"engines", "isolation", "channel", "ledger", "objective"},
-    5: {
-        "measure",
-        "bench",
-        "search",
-        "summary",
-        "profile",
-        "report",
-        "job",
-        "observer",
-        "doctor",
-        "landscape",
-        "afterwards",
-        "budget",
-        "phases",
-        "origin",
-        "fingerprint",
-        "shelf",
-        "comparing",
-        "sides",
-        "gate_result",
-    },
-    6: {"tune", "sweep", "gate", "worker"},
-    7: {"cli", "terminal", "terminal_profiles", "terminal_gate", "__main__"},
-}
+# From the top of the imports to the bottom: a folder imports from itself and from those below it. Those of one line
+# stand beside each other and do not import each other.
+TOWER: tuple[frozenset[str], ...] = (
+    frozenset({"__main__"}),
+    frozenset({"cli"}),
+    frozenset({"tuning"}),
+    frozenset({"report"}),
+    frozenset({"gating"}),
+    frozenset({"profiles"}),
+    frozenset({"runs"}),
+    frozenset({"bench"}),
+    frozenset({"engines"}),
+    frozenset({"energy", "landscape", "search"}),
+    frozenset({"domain"}),
+    frozenset({"documents"}),
+    frozenset({"errors", "stats", "units", "version"}),
+)
+LEAVES = {"documents", "errors", "stats", "units", "version"}
 ONLY_IMPORTERS = {
     "optuna": {"search"},
     "pynvml": {"energy"},
@@ -45,12 +34,12 @@ ONLY_IMPORTERS = {
     "plotly": {"report"},
     "jinja2": {"report"},
     "typer": {"cli"},
-    "rich": {"cli", "terminal", "terminal_profiles", "terminal_gate"},
+    "rich": {"cli"},
 }
 
 
 def _modules() -> dict[str, list[Path]]:
-    """Top-level module → its files; the package's own `__init__` belongs to no layer."""
+    """Folder or leaf → its files; the package's own `__init__` belongs to no level."""
     found: dict[str, list[Path]] = {}
     for path in PACKAGE.rglob("*.py"):
         name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -60,45 +49,56 @@ def _modules() -> dict[str, list[Path]]:
 
 
 def _imports(path: Path) -> set[str]:
-    """Every dotted name that a file imports, wherever in it."""
+    """Every dotted name that a file imports, wherever in it: of `from a.b import c`, `a.b.c`."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            if node.module == "infertune":
-                names.update(f"infertune.{alias.name}" for alias in node.names)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return names
 
 
-def test_every_module_has_a_layer() -> None:
-    assert set(_modules()) == set().union(*LAYERS.values())
+def test_every_module_has_a_place_in_the_tower() -> None:
+    assert set(_modules()) == frozenset().union(*TOWER)
+
+
+def test_a_file_at_the_top_is_a_leaf() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"} == LEAVES
 
 
 def test_an_import_only_goes_down() -> None:
-    layer = {name: number for number, names in LAYERS.items() for name in names}
+    level = {name: number for number, names in enumerate(TOWER) for name in names}
     upward = [
-        f"{path.relative_to(PACKAGE)} (L{layer[module]}) imports {name} (L{layer[target]})"
+        f"{path.relative_to(PACKAGE)} imports {name}"
         for module, paths in _modules().items()
         for path in paths
         for name in _imports(path)
-        if name.startswith("infertune.") and (target := name.split(".")[1]) in layer and layer[target] > layer[module]
+        if name.startswith("infertune.") and (target := name.split(".")[1]) != module
+        if target not in level or level[target] <= level[module]
     ]
     assert upward == []
 
 
 def test_modules_do_not_import_each_other_in_a_circle() -> None:
-    graph = {
-        module: {n.split(".")[1] for p in paths for n in _imports(p) if n.startswith("infertune.")} - {module}
-        for module, paths in _modules().items()
+    """File by file, so inside a folder too; an `__init__` stands for its folder."""
+    names = {
+        ".".join(("infertune", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+        if path != PACKAGE / "__init__.py"
     }
+
+    def home(name: str) -> str:
+        """The file of an imported name: a module of that name, else the one that it is imported from."""
+        return name if name in names else name.rpartition(".")[0]
+
+    graph = {name: {home(found) for found in _imports(path)} & set(names) - {name} for name, path in names.items()}
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
         assert module not in trail, " → ".join((*trail, module))
         if module not in done:
-            for target in graph.get(module, ()):
+            for target in graph[module]:
                 visit(target, (*trail, module))
             done.add(module)
 
@@ -137,9 +137,9 @@ def test_no_file_is_much_longer_than_400_lines() -> None:
 
 def test_the_parent_never_imports_an_engine() -> None:
     script = (
-        "import sys, infertune.cli, infertune.tune, infertune.sweep, infertune.gate, infertune.doctor\n"
-        "import infertune.terminal, infertune.terminal_gate\n"
-        "from infertune.doctor import diagnose\n"
+        "import sys, infertune.cli.doctor, infertune.tuning.tune, infertune.tuning.sweep, infertune.gating.gate\n"
+        "import infertune.cli.terminal, infertune.cli.terminal_gate\n"
+        "from infertune.cli.doctor import diagnose\n"
         "diagnose()\n"
         "print(sorted({'torch', 'transformers', 'vllm'} & set(sys.modules)))"
     )

@@ -7,10 +7,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from infertune import __version__
 from infertune.cli import gating, looking, measuring, profiles
 from infertune.errors import EXIT_CANNOT_RUN, EXIT_INTERRUPTED, EXIT_OK, InfertuneError
 from infertune.units import printable
+from infertune.version import __version__
 
 app = typer.Typer(
     help="Tune an LLM inference engine for the GPU in front of you, and prove it.",

@@ -80,10 +80,10 @@ def gate(
 ) -> int:
     """Measure a profile's configuration again: is it still as fast? Ends with 0 pass, 1 regression, 3 inconclusive."""
     flags = flags_of(locals())
-    from infertune.gate import gate_request
+    from infertune.domain.request import GateRequest
+    from infertune.gating.gate import gate_request
     from infertune.report.gate import annotation, junit_of_error, step_summary
     from infertune.report.gate import junit as junit_text
-    from infertune.request import GateRequest
 
     request = request_of(GateRequest, flags, config)
     _check_can_write(request.junit)
@@ -103,7 +103,7 @@ def gate(
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
-        from infertune.terminal_gate import print_gate
+        from infertune.cli.terminal_gate import print_gate
 
         print_gate(console(), result)
     return result.exit_code

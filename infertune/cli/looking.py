@@ -33,14 +33,14 @@ def space(
 ) -> None:
     """Print the knobs of an engine for MODEL: values, default, scope and why each matters."""
     flags = flags_of(locals())
-    from infertune.job import prepare
-    from infertune.request import JobRequest
+    from infertune.domain.request import JobRequest
+    from infertune.runs.job import prepare
 
     job = prepare(request_of(JobRequest, flags, None))
     if as_json:
         print_json({"schema_version": 1, "engine": job.engine.name, **job.space.record().model_dump(mode="json")})
         return
-    from infertune.terminal import space_table
+    from infertune.cli.terminal import space_table
 
     terminal = console()
     terminal.print(f"{job.engine.name} {job.availability.version} on {job.device}", highlight=False)
@@ -58,8 +58,8 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a run's report again, from its ledger alone; or set several runs beside each other."""
-    from infertune.afterwards import check_report, compare_runs, report_again
-    from infertune.afterwards import to_optuna as export
+    from infertune.tuning.afterwards import check_report, compare_runs, report_again
+    from infertune.tuning.afterwards import to_optuna as export
 
     check_report(runs, out, to_optuna)
     if out is not None:
@@ -77,7 +77,7 @@ def report(
     if as_json:
         print_json({"schema_version": 1, **found.summary.model_dump(mode="json"), "report": str(page)})
         return
-    from infertune.terminal import print_findings
+    from infertune.cli.terminal import print_findings
 
     print_findings(console(), found)
     _say(f"report:  {page}")
@@ -89,7 +89,7 @@ def _say(line: str) -> None:
 
 def doctor(as_json: Json = False) -> None:
     """Show the device, the engines found, the energy sources, and what to install for what is missing."""
-    from infertune.doctor import diagnose
+    from infertune.cli.doctor import diagnose
 
     found = diagnose()
     if as_json:

@@ -39,7 +39,7 @@ from infertune.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from infertune.tune import Study
+    from infertune.tuning.tune import Study
 
 
 def tune(
@@ -85,8 +85,8 @@ def tune(
 ) -> None:
     """Find a better configuration of MODEL on this machine, prove it on unseen prompts, save it as a profile."""
     flags = flags_of(locals())
-    from infertune.request import TuneRequest
-    from infertune.tune import resumed_request, tune_request
+    from infertune.domain.request import TuneRequest
+    from infertune.tuning.tune import resumed_request, tune_request
 
     check_alone(resume, config)
     request = resumed_request(resume, flags) if resume else request_of(TuneRequest, flags, config)
@@ -103,9 +103,9 @@ def fake(
     as_json: Json = False,
 ) -> None:
     """A demonstration in seconds, anywhere: tune a simulated engine with a known landscape on a simulated clock."""
+    from infertune.domain.request import TuneRequest
     from infertune.engines import DEMO_ENGINE
-    from infertune.request import TuneRequest
-    from infertune.tune import tune_request
+    from infertune.tuning.tune import tune_request
 
     flags = {"engine": f"{DEMO_ENGINE}:{shape}", "trials": trials, "seed": seed, "out": out}
     with Progress() as observer:
@@ -125,7 +125,7 @@ def _tell(study: "Study", as_json: bool) -> None:
             }
         )
     else:
-        from infertune.terminal import print_study
+        from infertune.cli.terminal import print_study
 
         print_study(console(), study)
 
@@ -158,7 +158,7 @@ def landscape(
 ) -> None:
     """Measure every point of a grid of knobs, repeats included."""
     flags = flags_of(locals())
-    from infertune.sweep import LandscapeRequest, landscape_request, resumed_landscape
+    from infertune.tuning.sweep import LandscapeRequest, landscape_request, resumed_landscape
 
     check_alone(resume, config)
     request = resumed_landscape(resume, flags) if resume else request_of(LandscapeRequest, flags, config)
@@ -169,7 +169,7 @@ def landscape(
     if as_json:
         print_json({"schema_version": 1, "run": str(ledger.folder), "trials": len(ledger.trials), "failed": failed})
     else:
-        from infertune.terminal import print_findings
+        from infertune.cli.terminal import print_findings
 
         print_findings(console(), found)
         console().print(f"report:  {ledger.folder / 'report.html'}", highlight=False, soft_wrap=True)
@@ -203,7 +203,7 @@ def bench(
 ) -> None:
     """Measure one configuration properly: fresh launches until the interval is narrow."""
     flags = flags_of(locals())
-    from infertune.sweep import BenchRequest, bench_request
+    from infertune.tuning.sweep import BenchRequest, bench_request
 
     with Progress() as observer:
         result = bench_request(request_of(BenchRequest, flags, config), observer)

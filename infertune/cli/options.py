@@ -11,7 +11,7 @@ from infertune.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from infertune.request import JobRequest
+    from infertune.domain.request import JobRequest
 
 Model = Annotated[str | None, typer.Argument(help="Hub id, local folder or builtin:NAME.", show_default=False)]
 Engine = Annotated[
@@ -58,7 +58,7 @@ def flags_of(given: dict[str, Any]) -> dict[str, Any]:
 
 def request_of(kind: type[R], flags: dict[str, Any], config: Path | None) -> R:
     """A request of flags and a file, a flag winning."""
-    from infertune.request import make_request
+    from infertune.domain.request import make_request
 
     return make_request(kind, flags, config)
 
@@ -83,7 +83,7 @@ class Progress:
     def __enter__(self) -> Any:
         from rich.console import Console
 
-        from infertune.terminal import TerminalObserver
+        from infertune.cli.terminal import TerminalObserver
 
         self._observer = TerminalObserver(Console(stderr=True))
         return self._observer

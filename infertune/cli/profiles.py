@@ -23,7 +23,7 @@ def profile_list(
     as_json: Json = False,
 ) -> None:
     """List the profiles kept here."""
-    from infertune.shelf import read_shelf
+    from infertune.profiles.store import read_shelf
 
     kept, notes = read_shelf(profiles)
     shown = [item for item in kept if item.matches(gpu=gpu, model=model)]
@@ -31,7 +31,7 @@ def profile_list(
         rows = [{"file": str(item.path), **item.profile.model_dump(mode="json")} for item in shown]
         print_json({"schema_version": 1, "profiles": rows, "notes": notes})
         return
-    from infertune.terminal_profiles import profile_table
+    from infertune.cli.terminal_profiles import profile_table
 
     if shown:
         console(wide=True).print(profile_table(shown), highlight=False)
@@ -44,8 +44,8 @@ def profile_list(
 @app.command("show")
 def profile_show(path: ProfileFile, as_json: Json = False) -> None:
     """Print a profile: what it holds for, its settings and its figures."""
-    from infertune.profile import load_profile
-    from infertune.terminal_profiles import print_profile
+    from infertune.cli.terminal_profiles import print_profile
+    from infertune.profiles.profile import load_profile
 
     profile = load_profile(path)
     if as_json:
@@ -57,8 +57,8 @@ def profile_show(path: ProfileFile, as_json: Json = False) -> None:
 @app.command("diff")
 def profile_diff(first: ProfileFile, second: ProfileFile, as_json: Json = False) -> None:
     """Show where two profiles differ: what they hold for, settings, figures."""
-    from infertune.comparing import profile_differences
-    from infertune.profile import load_profile
+    from infertune.profiles.comparing import profile_differences
+    from infertune.profiles.profile import load_profile
 
     found = profile_differences(load_profile(first), load_profile(second))
     if as_json:
@@ -67,7 +67,7 @@ def profile_diff(first: ProfileFile, second: ProfileFile, as_json: Json = False)
     elif not found:
         print("no difference")
     else:
-        from infertune.terminal_profiles import difference_table
+        from infertune.cli.terminal_profiles import difference_table
 
         console(wide=True).print(difference_table(found, str(first), str(second)), highlight=False)
 
@@ -75,8 +75,8 @@ def profile_diff(first: ProfileFile, second: ProfileFile, as_json: Json = False)
 @app.command("verify")
 def profile_verify(path: ProfileFile, engine_python: EnginePython = None, as_json: Json = False) -> None:
     """Say field by field whether a profile holds on this machine as it is now; exit code 4 if it does not."""
-    from infertune.comparing import verify
-    from infertune.profile import load_profile
+    from infertune.profiles.comparing import verify
+    from infertune.profiles.profile import load_profile
 
     checks = verify(load_profile(path).fingerprint, engine_python)
     broken = [check.field for check in checks if check.breaks]
@@ -103,8 +103,8 @@ def profile_export(
     out: Annotated[Path | None, typer.Option(help="The file to write; else standard output.")] = None,
 ) -> None:
     """Write a profile, or what it says in a form that its engine's users run."""
-    from infertune.afterwards import export_profile, profile_from
     from infertune.documents import write_whole
+    from infertune.tuning.afterwards import export_profile, profile_from
 
     profile = profile_from(source, point)
     text = export_profile(profile, form)

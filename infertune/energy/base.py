@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pydantic import Field
 
-from infertune.measurement import Board, Energy, Frozen
+from infertune.domain.measurement import Board, Energy, Frozen
 
 
 class CarbonOptions(Frozen):

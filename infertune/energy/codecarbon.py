@@ -17,10 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from infertune.device import Device
+from infertune.domain.device import Device
+from infertune.domain.measurement import Energy, EnergySource
 from infertune.energy.base import CarbonOptions, Reading, SourceStatus
 from infertune.errors import UsageError
-from infertune.measurement import Energy, EnergySource
 
 if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker

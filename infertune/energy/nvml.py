@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import psutil
 import pynvml
 
-from infertune.device import Device
+from infertune.domain.device import Device
+from infertune.domain.measurement import Board, Energy
 from infertune.energy.base import Reading, SourceStatus
-from infertune.measurement import Board, Energy
 
 _SAMPLE_S = 0.1
 _POLL_S = 0.0015

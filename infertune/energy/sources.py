@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from infertune.device import Device
+from infertune.domain.device import Device
 from infertune.energy.base import CarbonOptions, EnergyMeter, Meters, SourceStatus
 from infertune.energy.codecarbon import (
     CodeCarbonMeter,

@@ -12,10 +12,10 @@ from infertune.errors import UsageError
 
 # name → "module:factory"; a factory takes EngineOptions. In the order in which a default is looked for.
 _BUILTIN = {
-    "vllm": "infertune.engines.vllm:VllmEngine",
-    "hf": "infertune.engines.hf:HfEngine",
-    "fake": "infertune.engines.fake:FakeEngine",
-    "replay": "infertune.engines.replay:ReplayEngine",
+    "vllm": "infertune.engines.vllm.engine:VllmEngine",
+    "hf": "infertune.engines.hf.engine:HfEngine",
+    "fake": "infertune.engines.fake.engine:FakeEngine",
+    "replay": "infertune.engines.replay.engine:ReplayEngine",
 }
 DEMO_ENGINE = "fake"
 

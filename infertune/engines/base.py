@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from infertune.device import Device
+from infertune.domain.device import Device
+from infertune.domain.knobs import Config, SearchSpace
+from infertune.domain.measurement import EngineFacts, Frozen, Infeasible, Stage
+from infertune.domain.models import Model
+from infertune.domain.workload import Workload
 from infertune.energy import EnergyMeter
-from infertune.knobs import Config, SearchSpace
-from infertune.measurement import EngineFacts, Frozen, Infeasible, Stage
-from infertune.models import Model
-from infertune.workload import Workload
 
 
 class EngineOptions(Frozen):

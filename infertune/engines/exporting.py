@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from infertune.architectures import BUILTINS
+from infertune.domain.architectures import BUILTINS
+from infertune.domain.knobs import Config, Scalar
+from infertune.domain.models import Model
 from infertune.engines.base import Served
 from infertune.errors import UsageError
-from infertune.knobs import Config, Scalar
-from infertune.models import Model
 from infertune.units import printable
 
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)

@@ -12,9 +12,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from infertune.knobs import Knob
+from infertune.domain.knobs import Knob
+from infertune.domain.measurement import Frozen
 from infertune.landscape.terrain import Spot
-from infertune.measurement import Frozen
 
 _PERMUTATIONS = 999
 _FEWEST = 12

@@ -5,13 +5,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
+from infertune.domain.figures import j_per_output_token
+from infertune.domain.knobs import Config
+from infertune.domain.measurement import Frozen
+from infertune.domain.objective import Objective
+from infertune.domain.trial import Trial
 from infertune.errors import UsageError
-from infertune.figures import j_per_output_token
-from infertune.knobs import Config
-from infertune.measurement import Frozen
-from infertune.objective import Objective
 from infertune.stats import geometric_mean
-from infertune.trial import Trial
 
 Place = Literal["fastest", "greenest", "knee"]
 PLACES: tuple[Place, ...] = ("fastest", "greenest", "knee")

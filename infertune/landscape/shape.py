@@ -11,11 +11,11 @@ from functools import lru_cache
 from scipy.special import stdtr, stdtrit
 from scipy.stats import studentized_range
 
-from infertune.knobs import Config, Knob, Scalar
+from infertune.domain.knobs import Config, Knob, Scalar
+from infertune.domain.objective import Objective
+from infertune.domain.record import Record
+from infertune.domain.trial import EXPLORING, Trial
 from infertune.landscape.terrain import Noise, Peak, Plateau, Span, Spot, Step, Terrain
-from infertune.ledger import Ledger
-from infertune.objective import Objective
-from infertune.trial import EXPLORING, Trial
 
 LEVEL = 0.95
 PLATEAU = 0.02
@@ -25,15 +25,15 @@ _ON_ONE_LAUNCH = " on one and the same launch, which understates it: nothing was
 Neighbours = list[tuple[int, int, Knob]]
 
 
-def survey(ledger: Ledger, objective: Objective) -> Terrain:
+def survey(record: Record, objective: Objective) -> Terrain:
     """The landscape that a run measured."""
-    spots = _spots(ledger.trials, objective)
-    values = {knob.name: {repr(spot.config[knob.name]) for spot in spots} for knob in ledger.header.space.knobs}
-    knobs = tuple(knob for knob in ledger.header.space.knobs if len(values[knob.name]) > 1)
-    grid = math.prod(len(knob.values) for knob in ledger.header.space.knobs)
-    if ledger.header.command == "landscape" and ledger.ending is not None:
+    spots = _spots(record.trials, objective)
+    values = {knob.name: {repr(spot.config[knob.name]) for spot in spots} for knob in record.header.space.knobs}
+    knobs = tuple(knob for knob in record.header.space.knobs if len(values[knob.name]) > 1)
+    grid = math.prod(len(knob.values) for knob in record.header.space.knobs)
+    if record.header.command == "landscape" and record.ending is not None:
         grid = len(spots)  # all that the rules between knobs allow
-    noise = _noise(ledger.trials, objective)
+    noise = _noise(record.trials, objective)
     neighbours = _neighbours(spots, knobs)
     bare = Terrain(knobs=knobs, spots=spots, grid=grid, noise=noise, steps=(), plateau=None, peaks=())
     if not bare.measured:

@@ -7,8 +7,8 @@ count: the confirmation's ran on other requests and other launches.
 import math
 from functools import cached_property
 
-from infertune.knobs import Config, Knob, Scalar
-from infertune.measurement import Frozen
+from infertune.domain.knobs import Config, Knob, Scalar
+from infertune.domain.measurement import Frozen
 
 _MAPPED = 0.5  # of the grid, from which on it makes sense to count its peaks
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from infertune.report.findings import Findings
+from infertune.runs.summary import Summary
 from infertune.stats import Estimate
-from infertune.summary import Summary
 
 
 @dataclass(frozen=True)

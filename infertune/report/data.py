@@ -6,13 +6,13 @@ from datetime import datetime
 
 from scipy.special import stdtrit
 
-from infertune.figures import j_per_output_token
-from infertune.knobs import Config, Knob, format_scalar
+from infertune.domain.figures import j_per_output_token
+from infertune.domain.knobs import Config, Knob, format_scalar
+from infertune.domain.measurement import Frozen, describe
+from infertune.domain.trial import EXPLORING, Trial
 from infertune.landscape import PLACES, Noise, Spot, point_on
-from infertune.measurement import Frozen, describe
 from infertune.report.findings import Findings
 from infertune.stats import geometric_mean
-from infertune.trial import EXPLORING, Trial
 
 _LONGEST_GAP_S = 600.0  # between two trials; a longer one is a pause, not our work
 

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from infertune.knobs import Config
+from infertune.domain.knobs import Config
+from infertune.domain.measurement import Measurement
+from infertune.domain.objective import Objective
 from infertune.landscape import Effects, Point, Terrain, knob_effects, pareto_front, survey
-from infertune.ledger import Ledger
-from infertune.measurement import Measurement
-from infertune.objective import Objective
-from infertune.profile import changed_settings
+from infertune.profiles.profile import changed_settings
+from infertune.runs.ledger import Ledger
+from infertune.runs.summary import Summary, summarise
 from infertune.search.importance import Importance, ped_anova
-from infertune.summary import Summary, summarise
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 import re
 from xml.etree import ElementTree
 
-from infertune.figures import ENERGY_FIGURES
-from infertune.gate_result import GateResult, MetricResult
+from infertune.domain.figures import ENERGY_FIGURES
+from infertune.gating.result import GateResult, MetricResult
+from infertune.gating.sides import RATE
+from infertune.gating.verdict import LOOKS
 from infertune.report.escaping import escaped
-from infertune.sides import RATE
 from infertune.stats import geometric_mean
 from infertune.units import format_percent, format_rate
-from infertune.verdict import LOOKS
 
 HEADINGS = ("", "base", "new", "change", "95% interval", "verdict")
 _WORDS = {"pass": "PASS", "regression": "REGRESSION", "inconclusive": "INCONCLUSIVE", None: "CALIBRATED"}
@@ -128,7 +128,7 @@ def junit(result: GateResult) -> str:
 
 def junit_of_error(profile: str, message: str, kind: str) -> str:
     """A JUnit document that says why there was no verdict."""
-    case = ElementTree.Element("testcase", classname="infertune.gate", name="gate")
+    case = ElementTree.Element("testcase", classname="infertune.gating.gate", name="gate")
     ElementTree.SubElement(case, "error", message=_xml(message), type=kind)
     return _suite(profile, [case])
 

@@ -1,9 +1,10 @@
 """`report.md`: what a pull request shows."""
 
-from infertune.figures import Economy
-from infertune.knobs import format_scalar
+from infertune.domain.figures import Economy
+from infertune.domain.knobs import format_scalar
+from infertune.domain.measurement import describe
+from infertune.domain.trial import Trial
 from infertune.landscape import PLACES, point_on
-from infertune.measurement import describe
 from infertune.report import pictures
 from infertune.report.answer import contenders_of
 from infertune.report.escaping import code_span, escaped, sentence
@@ -25,9 +26,8 @@ from infertune.report.words import (
     transfer_sentence,
     use_sentence,
 )
+from infertune.runs.summary import Summary
 from infertune.stats import Estimate
-from infertune.summary import Summary
-from infertune.trial import Trial
 from infertune.units import format_duration, format_rate
 
 PICTURES = "pictures"

@@ -16,10 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
+from infertune.domain.knobs import Config, format_scalar
+from infertune.domain.measurement import Frozen
 from infertune.engines import forms_of
 from infertune.errors import UsageError
-from infertune.knobs import Config, format_scalar
-from infertune.measurement import Frozen
 from infertune.report import pictures
 from infertune.report.answer import best_name, contenders_of
 from infertune.report.data import page_data, status_of

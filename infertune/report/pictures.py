@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from infertune.knobs import Knob, format_scalar
+from infertune.domain.knobs import Knob, format_scalar
+from infertune.domain.trial import EXPLORING
 from infertune.report.answer import Contender, contenders_of
 from infertune.report.data import page_data
 from infertune.report.findings import Findings
 from infertune.report.svg import Drawing, tick_text, ticks, viridis
-from infertune.trial import EXPLORING
 from infertune.units import format_rate
 
 _MARKS = {"search": "a", "grid": "a", "bench": "a", "confirm": "o", "final": "g"}

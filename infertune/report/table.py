@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from infertune.figures import co2e_g_per_million_tokens, energy_basis, j_per_output_token, power_w
-from infertune.ledger import Ledger
-from infertune.measurement import describe
-from infertune.trial import Trial
+from infertune.domain.figures import co2e_g_per_million_tokens, energy_basis, j_per_output_token, power_w
+from infertune.domain.measurement import describe
+from infertune.domain.trial import Trial
+from infertune.runs.ledger import Ledger
 
 COLUMNS = {
     "number": "position in the ledger",

@@ -3,11 +3,11 @@
 import math
 from collections import Counter
 
-from infertune.knobs import Config, format_scalar
+from infertune.domain.knobs import Config, format_scalar
 from infertune.landscape import Step
 from infertune.report.findings import Findings
+from infertune.runs.summary import Summary
 from infertune.stats import Estimate
-from infertune.summary import Summary
 from infertune.units import format_duration, format_percent, format_rate
 
 _MOST_STEPS = 8

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from infertune.ledger import Ledger
-from infertune.objective import Objective
+from infertune.domain.objective import Objective
 from infertune.report import pictures
 from infertune.report.compare import compare, comparison_html, comparison_markdown, comparison_picture
 from infertune.report.findings import Findings, find
 from infertune.report.markdown import PICTURES, to_markdown
 from infertune.report.page import to_html
 from infertune.report.table import write_table
+from infertune.runs.ledger import Ledger
 
 
 def write_report(ledger: Ledger, objective: Objective) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from infertune.knobs import Config
+from infertune.domain.knobs import Config
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from infertune.domain.knobs import Knob
+from infertune.domain.trial import Trial
 from infertune.errors import UsageError
-from infertune.knobs import Knob
-from infertune.trial import Trial
 
 
 @dataclass(frozen=True)

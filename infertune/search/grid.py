@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from infertune.knobs import Config, SearchSpace
+from infertune.domain.knobs import Config, SearchSpace
 from infertune.search.base import Result
 
 

@@ -6,8 +6,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from infertune.knobs import Config, Knob
-from infertune.measurement import Frozen
+from infertune.domain.knobs import Config, Knob
+from infertune.domain.measurement import Frozen
 
 _BEST_SHARE = 0.1
 _FEWEST_BEST = 5

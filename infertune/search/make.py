@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from infertune.domain.knobs import Config, SearchSpace
 from infertune.errors import UsageError
-from infertune.knobs import Config, SearchSpace
 from infertune.search.base import Searcher
 from infertune.search.belief import Predictor
 from infertune.search.grid import GridSearcher

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from infertune.knobs import Config, Scalar, SearchSpace
+from infertune.domain.knobs import Config, Scalar, SearchSpace
 from infertune.search.base import Result, requests_of
 from infertune.search.belief import MOST_MODELLED, MOVES_OF_RECALL, Belief, Predictor, most_telling
 from infertune.search.feasibility import Feasibility

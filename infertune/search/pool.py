@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence, Set
 
-from infertune.knobs import Config, SearchSpace
+from infertune.domain.knobs import Config, SearchSpace
 
 _WHOLE_GRID = 2000  # more are not scored within 100 ms
 _SAMPLE = 800

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-from infertune.knobs import Config, Knob, SearchSpace
+from infertune.domain.knobs import Config, Knob, SearchSpace
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]

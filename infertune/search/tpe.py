@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from infertune.knobs import Config, SearchSpace
+from infertune.domain.knobs import Config, SearchSpace
 from infertune.search.base import Result
 
 _ATTEMPTS = 20

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from infertune.knobs import Config, SearchSpace
+from infertune.domain.knobs import Config, SearchSpace
 from infertune.search.base import Result, requests_of
 from infertune.search.belief import Belief, Predictor
 from infertune.search.surrogate import Array, Encoding

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import infertune.engines.hf as hf
-from infertune import worker
+import infertune.engines.hf.engine as hf
+from infertune.bench import worker
 
 _SECONDS = "INFERTUNE_TEST_DELAY_S"
 

@@ -5,7 +5,7 @@
     python -m tests.benchmarks.gate --stored      the rule against earlier runs
 
 A cell is a kind of noise at a run-to-run coefficient of variation (CV). Every simulated gate launches base and new in
-the order of `infertune.verdict.pair_order` with a seed of its own and judges by `infertune.verdict.tails` at its looks
+the order of `pair_order` with a seed of its own and judges by `tails` (both of `infertune.gating.verdict`) at its looks
 and level. The promise: without a change a false alarm in at most 1% of the gates; with a true drop of the margin a pass
 in at most 5%; with twice the margin and a CV up to 2% caught in at least 95%.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import stdtrit
 from scipy.stats import binom
 
-from infertune.verdict import ALPHA_A_LOOK, ALPHA_STORED, FEWEST_RUNS, LOOKS, pair_order, tails
+from infertune.gating.verdict import ALPHA_A_LOOK, ALPHA_STORED, FEWEST_RUNS, LOOKS, pair_order, tails
 
 MARGIN = 0.05
 CVS = (0.01, 0.02, 0.03)

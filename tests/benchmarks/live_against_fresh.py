@@ -19,13 +19,13 @@ import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from infertune.bench import Bench
+from infertune.bench.bench import Bench
+from infertune.bench.isolation import device_lock
+from infertune.domain.knobs import Config, format_scalar
+from infertune.domain.measurement import Measurement, describe
+from infertune.domain.request import JobRequest, make_request
 from infertune.errors import InfertuneError, UsageError
-from infertune.isolation import device_lock
-from infertune.job import Job, prepare, restrict
-from infertune.knobs import Config, format_scalar
-from infertune.measurement import Measurement, describe
-from infertune.request import JobRequest, make_request
+from infertune.runs.job import Job, prepare, restrict
 from infertune.stats import geometric_mean, paired_ratio
 
 Side = Literal["live", "fresh"]

@@ -10,14 +10,14 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from infertune.channel import LoadCommand, LoadedReply, MeasureCommand, MeasuredReply
+from infertune.bench.channel import LoadCommand, LoadedReply, MeasureCommand, MeasuredReply
+from infertune.bench.isolation import Deadlines, EngineProcess
+from infertune.domain.knobs import Scalar
+from infertune.domain.request import JobRequest
 from infertune.energy import CarbonOptions, EnergyMeter, NoMeter, Reading
 from infertune.energy.sources import open_meter
 from infertune.engines.base import Setup
-from infertune.isolation import Deadlines, EngineProcess
-from infertune.job import prepare
-from infertune.knobs import Scalar
-from infertune.request import JobRequest
+from infertune.runs.job import prepare
 from infertune.stats import paired_ratio
 
 _SETTINGS: dict[str, dict[str, Scalar]] = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from infertune.verdict import LOOKS, judge_pairs
+from infertune.gating.verdict import LOOKS, judge_pairs
 from tests.benchmarks import gate
 
 N = 5000

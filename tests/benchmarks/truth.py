@@ -15,9 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from infertune.job import prepare
-from infertune.models import resolve_model
-from infertune.request import JobRequest
+from infertune.domain.models import resolve_model
+from infertune.domain.request import JobRequest
+from infertune.runs.job import prepare
 from infertune.stats import geometric_mean, paired_ratio
 
 _OUTPUT_TOKENS = 32

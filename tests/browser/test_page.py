@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infertune.afterwards import compare_runs, report_again
+from infertune.tuning.afterwards import compare_runs, report_again
 from tests.report.runs import hostile, saved, tuned
 
 if TYPE_CHECKING:

@@ -16,17 +16,17 @@ from typing import get_args
 import psutil
 import pytest
 
-from infertune import device as devices
-from infertune.bench import InlineEngine
-from infertune.channel import LoadCommand, LoadedReply, MeasureCommand, MeasuredReply, Plan
+from infertune.bench.bench import InlineEngine
+from infertune.bench.channel import LoadCommand, LoadedReply, MeasureCommand, MeasuredReply, Plan
+from infertune.bench.isolation import Deadlines, EngineProcess
+from infertune.domain import device as devices
+from infertune.domain.knobs import Config, Knob, Scalar, SearchSpace
+from infertune.domain.measurement import Measurement, Stage
+from infertune.domain.models import resolve_model
+from infertune.domain.workload import parse_workload
 from infertune.engines import export_served, get_engine
 from infertune.engines.base import Engine, EngineOptions, Failure, Served, Setup
 from infertune.errors import UsageError
-from infertune.isolation import Deadlines, EngineProcess
-from infertune.knobs import Config, Knob, Scalar, SearchSpace
-from infertune.measurement import Measurement, Stage
-from infertune.models import resolve_model
-from infertune.workload import parse_workload
 
 TABLE = """
 batch_size,kernel,output_tokens_per_s,status,j_per_output_token,launch_s
@@ -229,7 +229,7 @@ def test_a_restricted_space_keeps_every_rule(subject: Subject) -> None:
 def test_the_parent_knows_the_engine_without_importing_its_library(subject: Subject) -> None:
     program = (
         "import json, sys\n"
-        "from infertune import device, models, workload\n"
+        "from infertune.domain import device, models, workload\n"
         "from infertune.engines import get_engine\n"
         "from infertune.engines.base import EngineOptions\n"
         "spec, options, model = json.loads(sys.argv[1])\n"

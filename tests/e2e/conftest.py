@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import Shell
+from tests.cli.test_cli import Shell
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 import infertune
-from infertune.profile import Profile
+from infertune.profiles.profile import Profile
 
 _TUNED: dict[str, Profile] = {}
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 import infertune
-from infertune.afterwards import profile_from, report_again
+from infertune.domain.objective import get_objective
 from infertune.errors import UsageError
 from infertune.landscape import pareto_front
-from infertune.objective import get_objective
-from infertune.tune import Study
+from infertune.tuning.afterwards import profile_from, report_again
+from infertune.tuning.tune import Study
 
 
 def tune(folder: Path, **options: object) -> Study:

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 import infertune
-from infertune.device import cpu
+from infertune.domain.device import cpu
+from infertune.domain.measurement import Infeasible
+from infertune.domain.request import make_request
+from infertune.domain.trial import Trial
+from infertune.domain.workload import parse_workload
 from infertune.engines.base import EngineOptions
-from infertune.engines.fake import FakeEngine
-from infertune.ledger import Ledger
-from infertune.measurement import Infeasible
-from infertune.observer import Observer
-from infertune.phases import halved
-from infertune.request import make_request
-from infertune.trial import Trial
-from infertune.tune import Study, TuneRequest, resumed_request, tune_request
-from infertune.workload import parse_workload
+from infertune.engines.fake.engine import FakeEngine
+from infertune.runs.ledger import Ledger
+from infertune.runs.observer import Observer
+from infertune.tuning.phases import halved
+from infertune.tuning.tune import Study, TuneRequest, resumed_request, tune_request
 
 SEEDS = range(20)
 CLOSE = 0.95  # of the best configuration's true rate

@@ -17,14 +17,14 @@ import pytest
 from rich.console import Console
 
 import infertune
-import infertune.engines.fake
+import infertune.engines.fake.engine
+from infertune.cli.terminal import TerminalObserver
+from infertune.domain.measurement import Energy
 from infertune.energy import Reading
-from infertune.ledger import Ledger
-from infertune.measurement import Energy
-from infertune.sides import RATE
-from infertune.terminal import TerminalObserver
+from infertune.gating.sides import RATE
+from infertune.runs.ledger import Ledger
+from tests.cli.test_cli import Shell
 from tests.e2e.gates import edited, last_line, profile
-from tests.test_cli import Shell
 
 
 def test_a_profile_that_is_as_fast_as_before_passes_with_0(shell: Shell) -> None:
@@ -201,7 +201,7 @@ def test_stored_runs_give_a_verdict_from_the_ninth_on(shell: Shell) -> None:
 def energy_of_launches(monkeypatch: pytest.MonkeyPatch, *kinds: Energy) -> None:
     """Let the simulated meter read these in turn, again and again."""
     turn = itertools.cycle(kinds)
-    meter = infertune.engines.fake._SimulatedMeter
+    meter = infertune.engines.fake.engine._SimulatedMeter
     monkeypatch.setattr(meter, "end", lambda self: Reading(next(turn)))
 
 

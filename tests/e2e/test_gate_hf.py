@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infertune.ledger import Ledger
+from infertune.runs.ledger import Ledger
 from tests.benchmarks import gate_real
 from tests.benchmarks.delayed_worker import delayed_python
 

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.cli.test_cli import CONTROL, Shell, contents
 from tests.e2e.gates import edited, last_line, profile
-from tests.test_cli import CONTROL, Shell, contents
 
 MISMATCHES = {
     "device": ({"fingerprint__device__name": "NVIDIA H100 80GB HBM3"}, "device was NVIDIA H100 80GB HBM3"),

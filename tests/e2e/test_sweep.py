@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from infertune.domain.knobs import Config
+from infertune.domain.request import R, make_request
 from infertune.errors import BenchmarkError, InterruptedRunError
-from infertune.knobs import Config
-from infertune.ledger import Ledger
-from infertune.observer import Observer
-from infertune.request import R, make_request
-from infertune.sweep import BenchRequest, LandscapeRequest, bench_request, landscape_request
+from infertune.runs.ledger import Ledger
+from infertune.runs.observer import Observer
+from infertune.tuning.sweep import BenchRequest, LandscapeRequest, bench_request, landscape_request
 
 
 class Impatient(Observer):

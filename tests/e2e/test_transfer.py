@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infertune.ledger import Ledger
-from infertune.profile import load_profile
-from infertune.trial import Trial
-from tests.test_cli import Answer, Shell, assert_refused, contents, shell  # noqa: F401 - a fixture is found by its name
+from infertune.domain.trial import Trial
+from infertune.profiles.profile import load_profile
+from infertune.runs.ledger import Ledger
+from tests.cli.test_cli import Answer, Shell, assert_refused, contents, shell  # noqa: F401 - a fixture is found by its name
 
 FEW = ["--requests", "8", "--finalists", "1", "--final-launches", "3", "3"]
 HERE = ["tune", "--engine", "fake", *FEW, "--trials", "12", "--seed", "1"]

@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 import infertune.energy.codecarbon as ours
-from infertune.device import cpu
+from infertune.domain.device import cpu
+from infertune.domain.measurement import Energy
 from infertune.energy.base import CarbonOptions
 from infertune.energy.codecarbon import (
     CodeCarbonMeter,
@@ -24,7 +25,6 @@ from infertune.energy.codecarbon import (
     with_co2,
 )
 from infertune.errors import UsageError
-from infertune.measurement import Energy
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ def watch(event, args):
 sys.addaudithook(watch)
 import json, logging, socket, threading, time
 before = logging.getLogger().level, list(logging.getLogger().handlers), logging.getLogger("infertune").level
-from infertune.device import cpu
+from infertune.domain.device import cpu
 from infertune.energy.base import CarbonOptions
 from infertune.energy.codecarbon import CodeCarbonMeter, carbon_factor
 meter = CodeCarbonMeter(cpu(), CarbonOptions(country="DEU"))

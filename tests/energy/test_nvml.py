@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infertune.device import Device
+from infertune.domain.device import Device
 from infertune.energy import nvml
 from infertune.energy.base import Reading
 from infertune.energy.nvml import NvmlMeter, nvml_status

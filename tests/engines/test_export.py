@@ -15,13 +15,13 @@ from compose_spec import PyCompose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infertune.device import Device
+from infertune.domain.device import Device
+from infertune.domain.knobs import Config, Scalar
+from infertune.domain.models import Model, resolve_model
 from infertune.engines import engine_names, export_served
 from infertune.engines.base import Served
 from infertune.engines.exporting import source_of
 from infertune.errors import UsageError
-from infertune.knobs import Config, Scalar
-from infertune.models import Model, resolve_model
 
 CPU = Device(kind="cpu", name="Some CPU", memory_bytes=16 * 1024**3, cores=4)
 GPU = Device(kind="gpu", name="NVIDIA H100", count=2, memory_bytes=80 * 1024**3, cores=16, driver="570.1")

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from infertune import device as devices
-from infertune.channel import FailureReply, LoadCommand, LoadedReply, MeasureCommand, MeasuredReply, Plan
-from infertune.device import Device
+from infertune.bench.channel import FailureReply, LoadCommand, LoadedReply, MeasureCommand, MeasuredReply, Plan
+from infertune.bench.isolation import Deadlines, EngineProcess
+from infertune.domain import device as devices
+from infertune.domain.device import Device
+from infertune.domain.knobs import Config, SearchSpace
+from infertune.domain.measurement import Stage
+from infertune.domain.models import Model, resolve_model
+from infertune.domain.workload import Workload, parse_workload, token_ids
 from infertune.engines.base import EngineOptions, Failure, LoadedEngine, Prompt, Setup
-from infertune.engines.hf import HfEngine
+from infertune.engines.hf.engine import HfEngine
 from infertune.errors import UsageError
-from infertune.isolation import Deadlines, EngineProcess
-from infertune.knobs import Config, SearchSpace
-from infertune.measurement import Stage
-from infertune.models import Model, resolve_model
-from infertune.workload import Workload, parse_workload, token_ids
 
 GIB = 1024**3
 CPU = Device(kind="cpu", name="test CPU", memory_bytes=16 * GIB, cores=6)
@@ -126,10 +126,10 @@ def test_a_checkpoint_in_float16_keeps_it_as_default_even_on_a_cpu(tiny: Model) 
 def test_flash_attention_is_offered_only_where_it_is_installed_and_on_a_gpu(
     tiny: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infertune.engines.hf.installed_versions", lambda *_: {"flash_attn": "2.8.0"})
+    monkeypatch.setattr("infertune.engines.hf.engine.installed_versions", lambda *_: {"flash_attn": "2.8.0"})
     assert "flash_attention_2" in space_of(tiny, GPU)["attn_implementation"].values
     assert "flash_attention_2" not in space_of(tiny, CPU)["attn_implementation"].values
-    monkeypatch.setattr("infertune.engines.hf.installed_versions", lambda *_: {})
+    monkeypatch.setattr("infertune.engines.hf.engine.installed_versions", lambda *_: {})
     assert "flash_attention_2" not in space_of(tiny, GPU)["attn_implementation"].values
 
 
@@ -190,7 +190,7 @@ def test_another_interpreter_is_asked_what_it_has(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infertune.engines.hf.installed_versions", lambda *_: {"transformers": "5.19.0"})
+    monkeypatch.setattr("infertune.engines.hf.engine.installed_versions", lambda *_: {"transformers": "5.19.0"})
     missing = HfEngine(EngineOptions()).available()
     assert missing.version is None
     assert missing.reason == "torch not installed: pip install infertune[hf]"

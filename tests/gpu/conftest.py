@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from infertune import device
-from infertune.device import Device
+from infertune.domain import device
+from infertune.domain.device import Device
 
 
 @pytest.fixture

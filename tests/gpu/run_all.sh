@@ -172,7 +172,7 @@ prepare() {
   export VLLM_USE_FLASHINFER_SAMPLER=0 VLLM_USE_DEEP_GEMM=0 VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
   export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 VLLM_CACHE_ROOT=${VLLM_CACHE_ROOT:-/tmp/vllm_cache} COLUMNS=160
   if [ ! -s "$WORK/prefix" ]; then
-    slug=$(cd "$WORK" && python3 -c 'from infertune.device import detect; print(detect().slug)') || return 1
+    slug=$(cd "$WORK" && python3 -c 'from infertune.domain.device import detect; print(detect().slug)') || return 1
     echo "$(date -u +%F)-$slug" >"$WORK/prefix"
   fi
 }

@@ -10,15 +10,15 @@ import typer
 
 from infertune.cli import app
 from infertune.cli.options import flags_of
-from infertune.device import Device
-from infertune.engines.hf_space import pipeline_space
-from infertune.engines.vllm_space import Probe, check_fits, space_from_probe
-from infertune.job import restrict
-from infertune.knobs import SearchSpace
-from infertune.models import Model, resolve_model
-from infertune.request import JobRequest, TuneRequest, make_request
-from infertune.sweep import BenchRequest, LandscapeRequest
-from infertune.workload import Workload, parse_workload
+from infertune.domain.device import Device
+from infertune.domain.knobs import SearchSpace
+from infertune.domain.models import Model, resolve_model
+from infertune.domain.request import JobRequest, TuneRequest, make_request
+from infertune.domain.workload import Workload, parse_workload
+from infertune.engines.hf.space import pipeline_space
+from infertune.engines.vllm.space import Probe, check_fits, space_from_probe
+from infertune.runs.job import restrict
+from infertune.tuning.sweep import BenchRequest, LandscapeRequest
 
 SCRIPT = Path(__file__).with_name("run_all.sh")
 KINDS: dict[str, type[JobRequest]] = {"tune": TuneRequest, "landscape": LandscapeRequest, "bench": BenchRequest}

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from infertune import device
-from infertune.device import Device
+from infertune.domain import device
+from infertune.domain.device import Device
 from tests.gpu.board import MIB, Board, held_by_another
 
 pytestmark = pytest.mark.gpu

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from infertune.device import Device
+from infertune.domain.device import Device
 from infertune.energy.nvml import NvmlMeter, nvml_status
 
 pytestmark = pytest.mark.gpu

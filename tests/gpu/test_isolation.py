@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from infertune.channel import LoadCommand, LoadedReply, MeasureCommand
-from infertune.device import Device
+from infertune.bench.channel import LoadCommand, LoadedReply, MeasureCommand
+from infertune.bench.isolation import Deadlines, EngineProcess
+from infertune.domain.device import Device
+from infertune.domain.knobs import Config
+from infertune.domain.measurement import Crashed, Measurement
+from infertune.domain.request import JobRequest
 from infertune.engines.base import Setup
-from infertune.isolation import Deadlines, EngineProcess
-from infertune.job import Job, prepare
-from infertune.knobs import Config
-from infertune.measurement import Crashed, Measurement
-from infertune.request import JobRequest
+from infertune.runs.job import Job, prepare
 from tests.gpu.board import Board
 
 MODEL = "builtin:qwen2.5-0.5b"

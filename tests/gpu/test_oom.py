@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from infertune.architectures import BUILTINS
-from infertune.bench import Bench
-from infertune.channel import Plan
-from infertune.device import Device
+from infertune.bench.bench import Bench
+from infertune.bench.channel import Plan
+from infertune.bench.isolation import Deadlines
+from infertune.domain.architectures import BUILTINS
+from infertune.domain.device import Device
+from infertune.domain.knobs import Int, SearchSpace
+from infertune.domain.measurement import Infeasible, Measurement
+from infertune.domain.models import resolve_model
+from infertune.domain.request import JobRequest
+from infertune.domain.workload import parse_workload
 from infertune.engines import get_engine
 from infertune.engines.base import EngineOptions
-from infertune.isolation import Deadlines
-from infertune.job import prepare
-from infertune.knobs import Int, SearchSpace
-from infertune.measurement import Infeasible, Measurement
-from infertune.models import resolve_model
-from infertune.request import JobRequest
-from infertune.workload import parse_workload
+from infertune.runs.job import prepare
 from tests.gpu.board import MIB, Board, held_by_another
 
 pytestmark = pytest.mark.gpu

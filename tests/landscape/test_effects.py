@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from infertune.knobs import Choice, Int, Scalar, SearchSpace
+from infertune.domain.knobs import Choice, Int, Scalar, SearchSpace
 from infertune.landscape import Effects, Spot, knob_effects
 
 SPACE = SearchSpace(

@@ -2,11 +2,11 @@
 
 import pytest
 
+from infertune.domain.measurement import Energy, Measurement, Window
+from infertune.domain.objective import get_objective
+from infertune.domain.trial import Trial
 from infertune.errors import UsageError
 from infertune.landscape import Point, pareto_front, point_on
-from infertune.measurement import Energy, Measurement, Window
-from infertune.objective import get_objective
-from infertune.trial import Trial
 from tests.builders import config, oom, trial
 
 

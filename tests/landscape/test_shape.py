@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from infertune.knobs import Choice, Config, Int, SearchSpace, doubling
+from infertune.domain.knobs import Choice, Config, Int, SearchSpace, doubling
+from infertune.domain.measurement import Energy, Outcome
+from infertune.domain.objective import get_objective
 from infertune.landscape import Terrain, survey
-from infertune.measurement import Energy, Outcome
-from infertune.objective import get_objective
 from tests.builders import config, ledger_of, measured, oom
 
 SPACE = SearchSpace((Int("slots", doubling(4, 256), 4), Int("budget", doubling(64, 2048), 64)))  # 7 · 6

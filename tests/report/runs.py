@@ -3,11 +3,12 @@
 import random
 from pathlib import Path
 
-from infertune.knobs import Choice, Config, Float, Int, SearchSpace, doubling
-from infertune.ledger import Header, Ledger
-from infertune.measurement import Crashed, Energy, Measurement, Outcome, TimedOut
-from infertune.models import Model
-from infertune.trial import Trial
+from infertune.domain.knobs import Choice, Config, Float, Int, SearchSpace, doubling
+from infertune.domain.measurement import Crashed, Energy, Measurement, Outcome, TimedOut
+from infertune.domain.models import Model
+from infertune.domain.record import Header
+from infertune.domain.trial import Trial
+from infertune.runs.ledger import Ledger
 from tests.builders import header, measured, oom, trial
 
 SPACE = SearchSpace(

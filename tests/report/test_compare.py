@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from infertune.afterwards import compare_runs
+from infertune.domain.models import resolve_model
+from infertune.domain.objective import get_objective
 from infertune.errors import UsageError
-from infertune.models import resolve_model
-from infertune.objective import get_objective
 from infertune.report import Findings, find
 from infertune.report.compare import compare, comparison_markdown, comparison_picture
+from infertune.tuning.afterwards import compare_runs
 from tests.builders import header, measured, trial
 from tests.report.runs import SPACE, beaten, hostile, saved, tuned
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertune.gate_result import GateResult, SideRecord, exit_code, gain, paired_metrics
-from infertune.knobs import Config
+from infertune.domain.knobs import Config
+from infertune.gating.result import GateResult, SideRecord, exit_code, gain, paired_metrics
+from infertune.gating.sides import RATE
+from infertune.gating.verdict import judge_pairs
 from infertune.report.gate import annotation, command, junit, junit_of_error, step_summary, verdict_sentence
-from infertune.sides import RATE
-from infertune.verdict import judge_pairs
-from tests.test_fingerprint import FOUND
+from tests.profiles.test_fingerprint import FOUND
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 

@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from infertune.knobs import Choice, SearchSpace
-from infertune.ledger import Ledger
-from infertune.measurement import Crashed
-from infertune.objective import get_objective
+from infertune.domain.knobs import Choice, SearchSpace
+from infertune.domain.measurement import Crashed
+from infertune.domain.objective import get_objective
 from infertune.report import find, to_markdown
 from infertune.report.words import answer_sentence, interval_text
+from infertune.runs.ledger import Ledger
+from infertune.runs.summary import summarise
 from infertune.stats import log_t_interval
-from infertune.summary import summarise
 from tests.builders import config, header, ledger_of, one_knob, oom
 
 SPACE = one_knob(1, 2)

@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from infertune.afterwards import report_again
-from infertune.ledger import Ledger
-from infertune.objective import get_objective
+from infertune.cli.terminal import print_findings
+from infertune.domain.objective import get_objective
 from infertune.report import Findings, find, to_html, to_markdown
 from infertune.report.data import page_data
 from infertune.report.page import uses
 from infertune.report.pictures import drawn
 from infertune.report.words import caveat_sentences, importance_sentences, noise_sentence
-from infertune.terminal import print_findings
+from infertune.runs.ledger import Ledger
+from infertune.tuning.afterwards import report_again
 from infertune.units import format_percent, format_rate
 from tests.builders import config, ledger_of, measured, one_knob, oom, trial
 from tests.report.runs import NASTY, SPACE, beaten, hostile, saved, tuned

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from infertune.ledger import Ledger
-from infertune.measurement import Energy
-from infertune.objective import get_objective
+from infertune.domain.measurement import Energy
+from infertune.domain.objective import get_objective
 from infertune.report import to_dataframe, write_report, write_table
 from infertune.report.table import COLUMNS
+from infertune.runs.ledger import Ledger
 from tests.builders import config, header, ledger_of, measured, one_knob, oom, trial
 
 SPACE = one_knob(1, 2)

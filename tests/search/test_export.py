@@ -5,9 +5,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from infertune.afterwards import to_optuna
 from infertune.errors import UsageError
-from infertune.ledger import Ledger
+from infertune.runs.ledger import Ledger
+from infertune.tuning.afterwards import to_optuna
 from tests.builders import config, header, one_knob, oom, trial
 
 

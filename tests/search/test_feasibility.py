@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infertune.knobs import Choice, Int, SearchSpace
+from infertune.domain.knobs import Choice, Int, SearchSpace
 from infertune.search.feasibility import Feasibility
 from infertune.search.surrogate import Array, Encoding
 from tests.builders import space

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infertune.knobs import Choice, Int, SearchSpace, doubling
+from infertune.domain.knobs import Choice, Int, SearchSpace, doubling
 from infertune.search.importance import ped_anova
 
 SPACE = SearchSpace(

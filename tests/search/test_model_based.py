@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from infertune.knobs import Config, Int, SearchSpace, doubling
+from infertune.domain.knobs import Config, Int, SearchSpace, doubling
 from infertune.search import Result, make_searcher
 from infertune.search.model_based import ModelSearcher, Parts
 from infertune.search.surrogate import Array

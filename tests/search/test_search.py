@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from infertune.domain.knobs import Choice, Int, SearchSpace
+from infertune.domain.measurement import Measurement
+from infertune.domain.trial import Trial
 from infertune.errors import UsageError
-from infertune.knobs import Choice, Int, SearchSpace
-from infertune.ledger import Ledger
-from infertune.measurement import Measurement
+from infertune.runs.ledger import Ledger
 from infertune.search import Result, make_searcher
 from infertune.search.grid import GridSearcher
 from infertune.search.make import SAMPLERS
 from infertune.search.model_based import ModelSearcher
 from infertune.search.tpe import OptunaSearcher
-from infertune.trial import Trial
 from tests.builders import config, header, measured, one_knob, oom, space, tokens_for_every_sequence, trial
 from tests.search.walks import score, walk
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infertune.knobs import Choice, Int, SearchSpace
+from infertune.domain.knobs import Choice, Int, SearchSpace
 from infertune.search.surrogate import Array, Encoding, Prior, Rows, Surrogate
 from tests.builders import space
 

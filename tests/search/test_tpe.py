@@ -3,7 +3,7 @@
 import math
 import statistics
 
-from infertune.knobs import Config
+from infertune.domain.knobs import Config
 from infertune.search import make_searcher
 from tests.search.walks import (
     Score,

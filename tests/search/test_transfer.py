@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from infertune.knobs import Config
+from infertune.domain.knobs import Config
 from infertune.search import Result, Transferred
 from infertune.search.model_based import ModelSearcher
 from infertune.search.surrogate import Array

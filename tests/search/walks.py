@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from infertune.knobs import Config, Int, SearchSpace, doubling
+from infertune.domain.knobs import Config, Int, SearchSpace, doubling
 from infertune.search import Result, Searcher
 from tests.builders import space
 

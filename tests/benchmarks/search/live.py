@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from infertune.request import TuneRequest, make_request
-from infertune.tune import tune_request
+from infertune.domain.request import TuneRequest, make_request
+from infertune.tuning.tune import tune_request
 from tests.benchmarks.search.problems import RECORDED, of_table
 
 

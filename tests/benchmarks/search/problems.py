@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from infertune.domain.knobs import Config, Constraint, Int, Knob, Scalar, SearchSpace
 from infertune.engines import get_engine
 from infertune.engines.base import EngineOptions
-from infertune.engines.fake import LANDSCAPES, FakeEngine
-from infertune.engines.hf_space import BATCHES
-from infertune.job import restrict
-from infertune.knobs import Config, Constraint, Int, Knob, Scalar, SearchSpace
+from infertune.engines.fake.engine import LANDSCAPES, FakeEngine
+from infertune.engines.hf.space import BATCHES
+from infertune.runs.job import restrict
 
 RECORDED = Path(__file__).parents[2] / "data" / "landscapes"
 _LAUNCH_S, _RUN_S = 40.0, 12.0

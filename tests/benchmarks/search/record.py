@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from infertune.ledger import Ledger
-from infertune.measurement import Infeasible, Measurement
+from infertune.domain.measurement import Infeasible, Measurement
+from infertune.runs.ledger import Ledger
 from tests.benchmarks.search.problems import RECORDED
 
 

@@ -6,11 +6,11 @@ import statistics
 import zlib
 from dataclasses import dataclass, field
 
-from infertune.knobs import Config
-from infertune.phases import LEADERS, halved
+from infertune.domain.knobs import Config
 from infertune.search import Predictor, Result, believed
 from infertune.search.model_based import ModelSearcher
 from infertune.search.tpe import OptunaSearcher
+from infertune.tuning.phases import LEADERS, halved
 from tests.benchmarks.search.problems import Problem
 from tests.benchmarks.search.strategies import Strategy, predictor_of
 

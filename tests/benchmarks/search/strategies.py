@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 
 import optuna
 
-from infertune.device import Device
-from infertune.knobs import Config, SearchSpace
-from infertune.models import Model
-from infertune.roofline import Peaks, Roofline, demand_of, peaks_of
+from infertune.domain.device import Device
+from infertune.domain.knobs import Config, SearchSpace
+from infertune.domain.models import Model
+from infertune.domain.workload import parse_workload
 from infertune.search import Result, Searcher, make_searcher
 from infertune.search.model_based import ModelSearcher, Parts
-from infertune.workload import parse_workload
+from infertune.search.roofline import Peaks, Roofline, demand_of, peaks_of
 from tests.benchmarks.search.problems import Problem
 
 Strategy = Callable[[Problem, int], Searcher]

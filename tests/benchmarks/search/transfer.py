@@ -12,7 +12,7 @@ import statistics
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
-from infertune.knobs import Config, parse_scalar
+from infertune.domain.knobs import Config, parse_scalar
 from infertune.search import Result, Searcher, Transferred
 from infertune.search.model_based import ModelSearcher
 from tests.benchmarks.search.__main__ import problems_here

@@ -1,0 +1,1 @@
+"""One engine process at a time: started, timed, ended."""

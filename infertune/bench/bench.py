@@ -1,0 +1,302 @@
+"""A bench holds one engine at a time and measures configurations on it: the parent's side of `measure.py`.
+
+It launches as rarely as it can: a loaded engine answers every configuration that differs in live knobs only.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from infertune.bench.channel import (
+    FailureReply,
+    LoadCommand,
+    LoadedReply,
+    MeasureCommand,
+    MeasuredReply,
+    Plan,
+    Reply,
+)
+from infertune.bench.isolation import Deadlines, EngineProcess, failure_of
+from infertune.bench.measure import Session
+from infertune.domain.device import Device, memory_used_bytes
+from infertune.domain.knobs import Config, SearchSpace
+from infertune.domain.measurement import Crashed, Infeasible, Outcome, TimedOut
+from infertune.domain.models import Model
+from infertune.domain.trial import Attempt
+from infertune.energy import CarbonOptions, EnergyMeter
+from infertune.energy.sources import open_meter
+from infertune.engines.base import Engine, EngineOptions, Failure, Setup, first_line
+
+_LINES_TO_CLASSIFY = 300
+_MEMORY_BACK_WITHIN_S = 30.0
+_MEMORY_SLACK_BYTES = 256 * 1024**2
+
+
+class EngineHandle(Protocol):
+    """A launch of an engine, in a child process or inline."""
+
+    elapsed_s: float
+    alive: bool
+
+    def load(self, command: LoadCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
+        """Load the engine."""
+
+    def measure(self, command: MeasureCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
+        """Measure a configuration on it."""
+
+    def close(self) -> None:
+        """Close it and leave nothing behind."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines of its log."""
+
+
+class InlineEngine:
+    """A simulated engine in the parent's own process, on its own clock."""
+
+    def __init__(self) -> None:
+        self._session = Session(on_stage=lambda stage: None)
+        self.elapsed_s = 0.0
+        self.alive = True
+
+    def load(self, command: LoadCommand, deadlines: Deadlines) -> Reply:
+        """Load the simulation."""
+        return self._handled(command)
+
+    def measure(self, command: MeasureCommand, deadlines: Deadlines) -> Reply:
+        """Measure on it."""
+        return self._handled(command)
+
+    def close(self) -> None:
+        """Close it."""
+        self._session.close()
+        self.alive = False
+
+    kill = close
+
+    def log_tail(self, lines: int = 40) -> str:
+        """It has no log."""
+        return ""
+
+    def _handled(self, command: LoadCommand | MeasureCommand) -> Reply:
+        reply = self._session.handle(command)
+        if isinstance(reply, FailureReply):
+            self.elapsed_s = reply.failure.elapsed_s
+            self.alive = reply.failure.survivable
+        else:
+            self.elapsed_s = reply.elapsed_s
+        return reply
+
+
+class Bench:
+    """Measures configurations, one engine at a time.
+
+    Attributes:
+        deadlines: How long stages may take; may be changed between measurements.
+        next_launch: Number of the next launch; may be raised between measurements where two benches share a run.
+    """
+
+    # A space restricted by the user has other defaults than the engine: `engine_defaults` are those of the engine.
+    def __init__(
+        self,
+        engine: Engine,
+        options: EngineOptions,
+        model: Model | None,
+        device: Device,
+        space: SearchSpace,
+        log_folder: Path,
+        deadlines: Deadlines,
+        seed: int = 0,
+        carbon: CarbonOptions | None = None,
+        first_launch: int = 0,
+        engine_defaults: Config | None = None,
+        on_note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.deadlines = deadlines
+        self._engine = engine
+        self._options = options
+        self._model = model
+        self._device = device
+        self._space = space
+        self._log_folder = log_folder
+        self._seed = seed
+        self._carbon = carbon or CarbonOptions()
+        self._meter: EnergyMeter | None = None
+        self.next_launch = first_launch
+        self._defaults = engine_defaults or space.default
+        self._on_note = on_note
+        self._idle_memory_bytes = None if engine.simulated else memory_used_bytes(device)
+        self._handle: EngineHandle | None = None
+        self._launched: Config | None = None
+        self._faithful = False
+
+    def measure(self, config: Config, plan: Plan, *, fresh: bool = False) -> Attempt:
+        """Measure a configuration.
+
+        Args:
+            config: All knobs.
+            plan: What to run.
+            fresh: Launch an engine for exactly this configuration, as its users would; otherwise one that is loaded
+                is used if it can take the configuration, and a new one is launched so that live knobs have room.
+        """
+        attempt = self._measure_once(config, plan, fresh)
+        if _may_pass(attempt.outcome):
+            self._on_note(f"{first_line(str(attempt.outcome))}; trying once more")
+            again = self._measure_once(config, plan, fresh)
+            return Attempt(
+                again.outcome,
+                attempt.launch_s + again.launch_s,
+                attempt.run_s + again.run_s,
+                again.launch_number,
+                again.live,
+            )
+        return attempt
+
+    @property
+    def launched(self) -> Config | None:
+        """The configuration that the loaded engine was launched with, None if none is loaded."""
+        return self._launched if self._handle and self._handle.alive else None
+
+    def takes(self, config: Config) -> bool:
+        """Whether the loaded engine can run a configuration without a relaunch."""
+        launched = self.launched
+        if launched is None or self._faithful:
+            return False
+        if self._space.launch_key(launched) != self._space.launch_key(config):
+            return False
+        return all(_number(config, name) <= _number(launched, name) for name in self._ceilings())
+
+    def close(self) -> None:
+        """Close the engine; nothing of it is left when this returns."""
+        if self._handle:
+            self._handle.close()
+            self._wait_for_memory()
+        self._handle = self._launched = None
+
+    def __enter__(self) -> "Bench":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self._handle:
+            self._handle.kill()
+        self.close()
+        if self._meter:
+            self._meter.close()
+
+    def _measure_once(self, config: Config, plan: Plan, fresh: bool) -> Attempt:
+        launch_s = 0.0
+        launched_here = fresh or not self.takes(config)
+        if launched_here:
+            failed, launch_s = self._launch(config, fresh)
+            if failed is not None:
+                return Attempt(failed, launch_s, 0.0, self.next_launch - 1, live=False)
+        assert self._handle and self._launched
+        live = config.subset(frozenset(self._space.names) - self._space.launch_names)
+        reply = self._handle.measure(MeasureCommand(live=live, plan=plan), self.deadlines)
+        outcome = self._outcome(reply)
+        return Attempt(outcome, launch_s, self._handle.elapsed_s, self.next_launch - 1, live=not launched_here)
+
+    def _wait_for_memory(self) -> None:
+        """A driver gives memory back some time after a process is gone; a launch before that would fail for nothing."""
+        if self._idle_memory_bytes is None:
+            return
+        deadline = time.perf_counter() + _MEMORY_BACK_WITHIN_S
+        while (used := memory_used_bytes(self._device)) is not None and time.perf_counter() < deadline:
+            if used <= self._idle_memory_bytes + _MEMORY_SLACK_BYTES:
+                return
+            time.sleep(0.2)
+        self._on_note("the engine is gone, but its device memory is not back; another process may have taken it")
+
+    def _launch(self, config: Config, fresh: bool) -> tuple[Outcome | None, float]:
+        """Launch an engine; what went wrong, or None, and the seconds it took."""
+        roomy = config if fresh else config.updated(self._ceilings())
+        failed, seconds = self._load(roomy, faithful=fresh)
+        if isinstance(failed, Infeasible) and roomy != config:
+            self._on_note(f"no room to launch with {roomy}; launching with {config}")
+            failed, more = self._load(config, faithful=fresh)
+            seconds += more
+        return failed, seconds
+
+    def _load(self, config: Config, *, faithful: bool) -> tuple[Outcome | None, float]:
+        self.close()
+        number = self.next_launch
+        self.next_launch += 1
+        log_path = self._log_folder / f"launch-{number:04d}.log"
+        self._handle = self._start(log_path)
+        setup = Setup(
+            model=self._model,
+            device=self._device,
+            config=config,
+            defaults=self._defaults,
+            faithful=faithful,
+            launch_seed=self._seed * 1_000_003 + number,
+        )
+        command = LoadCommand(engine=self._engine.name, options=self._options, setup=setup)
+        reply = self._handle.load(command, self.deadlines)
+        self._launched, self._faithful = config, faithful
+        if isinstance(reply, LoadedReply):
+            return None, self._handle.elapsed_s
+        elapsed_s = self._handle.elapsed_s
+        outcome = self._outcome(reply)
+        self.close()
+        return outcome, elapsed_s
+
+    def _start(self, log_path: Path) -> EngineHandle:
+        if self._engine.simulated:
+            return InlineEngine()
+        if self._meter is None:  # takes a second or two, once a run
+            self._meter = open_meter(self._device, self._carbon)
+        return EngineProcess(log_path, self._options.python, meter=self._meter)
+
+    def _outcome(self, reply: Reply | TimedOut | Crashed) -> Outcome:
+        if isinstance(reply, MeasuredReply):
+            return reply.measurement
+        if isinstance(reply, TimedOut):
+            return reply.model_copy(update={"stderr_tail": self._handle.log_tail() if self._handle else ""})
+        if isinstance(reply, Crashed):
+            return _told(self._engine.classify(failure_of(reply)), reply.stderr_tail) or reply
+        assert isinstance(reply, FailureReply) and self._handle
+        failure = reply.failure
+        if failure.error_type == TimeoutError.__name__:
+            return TimedOut(stage=failure.stage, after_s=failure.elapsed_s)
+        # An engine's own process may have written the cause far above the traceback that came back.
+        log = self._handle.log_tail(_LINES_TO_CLASSIFY)
+        whole = failure.model_copy(update={"trace_tail": f"{log}\n{failure.trace_tail}"})
+        tail = f"{self._handle.log_tail()}\n{failure.trace_tail}".strip()
+        crashed = Crashed(stage=failure.stage, detail=_one_line(failure), stderr_tail=tail)
+        return _told(self._engine.classify(whole), tail) or crashed
+
+    def _ceilings(self) -> dict[str, int | float]:
+        """The most that live knobs may want which can only be lowered on a loaded engine."""
+        knobs = (knob for knob in self._space.knobs if knob.live_at_most_launched)
+        return {knob.name: top for knob in knobs if isinstance(top := knob.values[-1], int | float)}
+
+
+def _told(infeasible: Infeasible | None, tail: str) -> Infeasible | None:
+    """What an engine cannot run, with the last it said about it."""
+    return infeasible.model_copy(update={"stderr_tail": tail}) if infeasible else None
+
+
+def _may_pass(outcome: Outcome) -> bool:
+    """Whether a failure looks like a passing fault, worth one more try: a killed process, a load that hung."""
+    if isinstance(outcome, TimedOut):
+        return outcome.stage == "load"
+    return isinstance(outcome, Crashed) and outcome.signal == "SIGKILL"
+
+
+def _one_line(failure: Failure) -> str:
+    message = first_line(failure.message)
+    return f"{failure.error_type}: {message}" if failure.error_type else message
+
+
+def _number(config: Config, name: str) -> float:
+    value = config[name]
+    assert isinstance(value, int | float)
+    return float(value)

@@ -1,0 +1,332 @@
+"""An engine in a process of its own, that can hang, crash or be killed without harm to the run.
+
+The worker leads a process group. Its parent holds one end of a private socket; a guardian in the group holds a pipe
+from the parent and kills the group the moment the parent is gone, however that came about.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, TextIO
+
+import psutil
+
+from infertune.bench.channel import (
+    Channel,
+    CloseCommand,
+    FailureReply,
+    LoadCommand,
+    LoadedReply,
+    MeasureCommand,
+    MeasuredReply,
+    MeterDone,
+    MeterEvent,
+    Reply,
+    StageEvent,
+)
+from infertune.domain.measurement import Crashed, Frozen, Stage, TimedOut
+from infertune.energy import EnergyMeter, NoMeter, Reading
+from infertune.engines.base import Failure, first_line
+from infertune.engines.interpreter import package_link
+from infertune.errors import BenchmarkError
+
+_GRACE_S = 15.0
+_TAIL_LINES = 40
+_LOOK_EVERY_S = 1.0
+
+
+class Deadlines(Frozen):
+    """How long each stage may take, in seconds."""
+
+    load_s: float = 1200.0
+    warmup_s: float = 600.0
+    run_s: float = 600.0
+
+    def of(self, stage: Stage) -> float:
+        """The deadline of one stage."""
+        return {"load": self.load_s, "warmup": self.warmup_s, "run": self.run_s}[stage]
+
+
+class EngineProcess:
+    """A worker process with at most one loaded engine.
+
+    Attributes:
+        log_path: Where the worker's output goes.
+        elapsed_s: Seconds that the last command took.
+        alive: Whether further commands can be sent.
+    """
+
+    def __init__(
+        self,
+        log_path: Path,
+        python: Path | None = None,
+        environment: dict[str, str] | None = None,
+        meter: EnergyMeter | None = None,
+    ) -> None:
+        self._meter = meter or NoMeter()
+        self._readings: list[Reading] = []
+        self.log_path = log_path
+        self.elapsed_s = 0.0
+        ours, theirs = socket.socketpair()
+        life_read, self._life_write = os.pipe()
+        self._package_link = package_link() if python else None
+        try:
+            log_path.parent.mkdir(parents=True, exist_ok=True)
+            with log_path.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [
+                        str(python or sys.executable),
+                        "-m",
+                        "infertune.bench.worker",
+                        str(theirs.fileno()),
+                        str(life_read),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(theirs.fileno(), life_read),
+                    start_new_session=True,
+                    env=self._environment(environment or {}),
+                )
+        except OSError as error:
+            raise BenchmarkError(f"cannot start {python or sys.executable}: {error.strerror}") from None
+        finally:
+            theirs.close()
+            os.close(life_read)
+        self._channel = Channel(ours)
+        self.alive = True
+
+    def load(self, command: LoadCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
+        """Load the engine; on anything but a reply the process group is gone when this returns."""
+        return self._ask(command, "load", deadlines)
+
+    def measure(self, command: MeasureCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
+        """Measure a configuration; on anything but a reply the process group is gone when this returns."""
+        return self._ask(command, "warmup", deadlines)
+
+    def close(self) -> None:
+        """Let the engine close itself, then make sure that nothing of its group is left."""
+        if not self.alive:
+            return
+        # Asked before the worker goes: afterwards its children are nobody's.
+        family = _descendants(self._process.pid)
+        with contextlib.suppress(OSError):
+            self._channel.send(CloseCommand())
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE_S)
+        self._end(family)
+
+    def kill(self) -> None:
+        """End the group at once."""
+        self._end()
+
+    def __enter__(self) -> "EngineProcess":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close() if kind is None else self.kill()
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id, which is also its group's."""
+        return self._process.pid
+
+    def log_tail(self, lines: int = _TAIL_LINES) -> str:
+        """The last lines that the worker and its engine wrote."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+    def _ask(
+        self, command: LoadCommand | MeasureCommand, stage: Stage, deadlines: Deadlines
+    ) -> Reply | TimedOut | Crashed:
+        started = stage_started = time.perf_counter()
+        self._readings = []
+        try:
+            self._channel.send(command)
+            while True:
+                left_s = deadlines.of(stage) - (time.perf_counter() - stage_started)
+                try:
+                    message = self._channel.receive(max(min(left_s, _LOOK_EVERY_S), 0.0))
+                except TimeoutError:
+                    # A process that the engine forked may hold the channel open after the worker's death.
+                    if self._process.poll() is not None:
+                        return self._death(stage)
+                    if left_s <= _LOOK_EVERY_S:
+                        raise
+                    continue
+                if isinstance(message, StageEvent):
+                    stage, stage_started = message.stage, time.perf_counter()
+                    continue
+                if isinstance(message, MeterEvent):
+                    self._read_meter(message.edge)
+                    self._channel.send(MeterDone())
+                    continue
+                assert isinstance(message, LoadedReply | MeasuredReply | FailureReply)
+                if isinstance(message, MeasuredReply):
+                    message = self._with_readings(message)
+                if isinstance(message, FailureReply) and not message.failure.survivable:
+                    self._end()
+                return message
+        except TimeoutError:
+            self._end()
+            return TimedOut(stage=stage, after_s=deadlines.of(stage))
+        except (EOFError, OSError):
+            return self._death(stage)
+        finally:
+            self.elapsed_s = time.perf_counter() - started
+
+    def _read_meter(self, edge: Literal["idle", "begin", "end"]) -> None:
+        if edge == "idle":
+            self._meter.measure_idle()
+        elif edge == "begin":
+            self._meter.begin()
+        else:
+            self._readings.append(self._meter.end())
+
+    def _with_readings(self, reply: MeasuredReply) -> MeasuredReply:
+        """The reply with the energy that the parent read for its windows; an engine's own meter reads elsewhere."""
+        measurement = reply.measurement
+        if len(self._readings) != len(measurement.windows):
+            return reply
+        windows = tuple(
+            window.model_copy(update={"energy": reading.energy, "boards": reading.boards})
+            for window, reading in zip(measurement.windows, self._readings, strict=True)
+        )
+        return reply.model_copy(update={"measurement": measurement.model_copy(update={"windows": windows})})
+
+    def _death(self, stage: Stage) -> Crashed:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(2.0)
+        code = self._process.poll()
+        self._end()
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            hint = " (perhaps by the kernel, out of host memory)" if name == "SIGKILL" else ""
+            return Crashed(stage=stage, detail=f"killed by {name}{hint}", signal=name, stderr_tail=self.log_tail())
+        tail = self.log_tail()
+        last = first_line("\n".join(reversed(tail.splitlines())))
+        detail = f"exited with code {code}" + (f": {last}" if last else "")
+        return Crashed(stage=stage, detail=detail, exit_code=code, stderr_tail=tail)
+
+    def _end(self, family: Sequence[psutil.Process] = ()) -> None:
+        """Kill the group, and those of the worker's family that left it, and wait until all are gone."""
+        if not self.alive:
+            return
+        self.alive = False
+        stragglers = [*family, *_descendants(self._process.pid)]
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        for process in stragglers:  # those that left the group
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        _wait_until_dead(stragglers)
+        os.close(self._life_write)
+        self._channel.close()
+        if self._package_link:
+            self._package_link.cleanup()
+
+    def _environment(self, extra: dict[str, str]) -> dict[str, str]:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **extra}
+        if self._package_link:
+            environment["PYTHONPATH"] = self._package_link.name
+        return environment
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _wait_until_dead(processes: list[psutil.Process]) -> None:
+    """Wait for killed processes that are not our children; a zombie, which pid 1 may never reap, holds nothing."""
+    deadline = time.perf_counter() + _GRACE_S
+    while any(map(_is_alive, processes)) and time.perf_counter() < deadline:
+        time.sleep(0.005)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextlib.contextmanager
+def device_lock(
+    names: tuple[str, ...], *, wait: bool, on_note: Callable[[str], None] = lambda text: None
+) -> Iterator[None]:
+    """Hold a device, so that two runs on one machine never measure each other.
+
+    The kernel lets go of the lock when its owner dies, so a file left by a dead run holds nobody up.
+
+    Args:
+        names: What to hold: GPU UUIDs, or `cpu`.
+        wait: Wait until it is free instead of refusing.
+        on_note: Is told whom it waits for.
+
+    Raises:
+        BenchmarkError: Another run holds it, or the lock's file cannot be opened.
+    """
+    with contextlib.ExitStack() as held:
+        for name in sorted(set(names)):  # locking one twice would be waiting for oneself
+            file = held.enter_context(_lock_file(name))
+            if not _locked(file, wait=False):
+                owner = file.read().strip() or "unknown"
+                busy = f"{name} is in use by another infertune run, process {owner}"
+                if not wait:
+                    raise BenchmarkError(f"{busy}; wait for it with --wait")
+                on_note(f"{busy}; waiting until it ends")
+                _locked(file, wait=True)
+            file.seek(0)
+            file.truncate()
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+        yield
+
+
+def _lock_file(name: str) -> TextIO:
+    """A lock's file, which every user of the machine may open."""
+    folder = Path(tempfile.gettempdir()) / "infertune-locks"
+    path = folder / f"{name}.lock"
+    mask = os.umask(0)
+    try:
+        folder.mkdir(mode=0o1777, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+        return path.open("r+", encoding="utf-8")
+    except OSError as error:
+        raise BenchmarkError(f"cannot open the device's lock {path}: {error.strerror}; set TMPDIR") from None
+    finally:
+        os.umask(mask)
+
+
+def _locked(file: TextIO, *, wait: bool) -> bool:
+    """Lock a file; whether it is ours now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return False
+    return True
+
+
+def failure_of(outcome: Crashed) -> Failure:
+    """A worker's death in the form in which engines classify failures."""
+    return Failure(stage=outcome.stage, error_type="", message=outcome.detail, trace_tail=outcome.stderr_tail)

@@ -1,0 +1,210 @@
+"""What people see: progress on standard error while a run lasts, then tables on standard output."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from infertune.domain.knobs import Config, SearchSpace, format_scalar
+from infertune.domain.measurement import describe
+from infertune.domain.trial import Trial
+from infertune.profiles.profile import changed_settings
+from infertune.report.answer import Contender, contenders, contenders_of
+from infertune.report.findings import Findings
+from infertune.report.markdown import economy_rows
+from infertune.report.words import (
+    answer_sentence,
+    cliff_sentence,
+    gain_text,
+    headline,
+    importance_sentences,
+    interval_text,
+    peak_sentence,
+    plateau_sentences,
+    transfer_sentence,
+)
+from infertune.runs.observer import Observer
+from infertune.runs.summary import Summary
+from infertune.stats import Estimate
+from infertune.tuning.tune import Study
+from infertune.units import format_duration, format_percent, format_rate, printable
+
+_MOST_FAILURES = 8
+
+
+class TerminalObserver(Observer):
+    """Shows a run: one line a trial, and below them on a terminal a bar with what is measured now and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._default: Config | None = None
+        self._phase = ""
+        self._steps: int | None = None
+        self._budget_s: float | None = None
+        self._done = 0
+        self._started = time.perf_counter()
+
+    def run_starts(self, folder: Path, default: Config) -> None:
+        """Say where everything goes."""
+        self._default = default
+        self._console.print(f"run: {escape(printable(str(folder)))}", highlight=False, soft_wrap=True)
+
+    def phase(self, name: str, steps: int | None, budget_s: float | None = None) -> None:
+        """Start a new bar."""
+        self.close()
+        self._phase, self._steps, self._budget_s, self._done = name, steps, budget_s, 0
+        self._started = time.perf_counter()
+        limits = [f"up to {steps} trials"] if steps is not None else []
+        limits += [f"{format_duration(budget_s)} left"] if budget_s is not None else []
+        self._console.print(f"[bold]{name}[/bold]: {', '.join(limits)}")
+        if self._console.is_terminal:
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.fields[best]}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.description}"),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+            self._bar.add_task("", total=steps, best="")
+
+    def trial_starts(self, config: Config, *, live: bool) -> None:
+        """Show what is measured now."""
+        if self._bar:
+            how = "live" if live else "launching"
+            count = f"{self._done + 1}/{self._steps}" if self._steps else str(self._done + 1)
+            text = f"{count} {self._left()} {how}: {escape(self._shown(config))}"
+            self._bar.update(self._bar.task_ids[0], description=text)
+
+    def trial_ends(self, trial: Trial, *, figure: float | None, best: float | None, default: float | None) -> None:
+        """One line, and the bar moves on."""
+        self._done += 1
+        against = f"{format_percent(figure / default)} to the default" if figure and default else ""
+        mark = trial.phase if trial.phase in ("base", "new") else "live" if trial.live else "launch"
+        style = "" if trial.measurement else "[yellow]"
+        self._console.print(
+            f"{style}{trial.number:4d} {mark:6} {escape(describe(trial.outcome)):>16} {against:>22}  "
+            f"{escape(self._shown(trial.config))}  {format_duration(trial.cost_s)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if self._bar:
+            shown = f"best {format_rate(best)}" if best else ""
+            if best and default:
+                shown += f" ({format_percent(best / default)} to the default)"
+            self._bar.update(self._bar.task_ids[0], advance=1, best=shown)
+
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        self._console.print(f"note: {escape(printable(text))}", style="dim", highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+        self._bar = None
+
+    def _shown(self, config: Config) -> str:
+        """Only what differs from the default."""
+        if self._default is None:
+            return str(config)
+        return str(changed_settings(config, self._default)) or "default"
+
+    def _left(self) -> str:
+        elapsed_s = time.perf_counter() - self._started
+        if self._budget_s is not None:
+            return f"{format_duration(max(0.0, self._budget_s - elapsed_s))} left,"
+        if self._steps and self._done:
+            return f"about {format_duration(elapsed_s / self._done * (self._steps - self._done))} left,"
+        return ""
+
+
+def print_study(console: Console, study: Study) -> None:
+    """The answer, the settings, what failed, and where everything is."""
+    _print_answer(
+        console, study.summary, contenders(study.summary), answer_sentence(study.summary), study.profile.changed
+    )
+    console.print(
+        f"the search ended because {study.ledger.ending or 'the run was interrupted'}", highlight=False, soft_wrap=True
+    )
+    console.print(f"profile: {study.profile_file}", highlight=False, soft_wrap=True)
+    console.print(f"report:  {study.report_file}", highlight=False, soft_wrap=True)
+
+
+def print_findings(console: Console, found: Findings) -> None:
+    """A report's numbers: the answer, and the landscape in words."""
+    _print_answer(console, found.summary, contenders_of(found), headline(found), found.to_set(found.advised))
+    lines = [*importance_sentences(found), cliff_sentence(found), *plateau_sentences(found), peak_sentence(found)]
+    for line in lines if found.terrain.knobs else ():
+        console.print(f"- {escape(line)}", highlight=False)
+
+
+def _print_answer(
+    console: Console, summary: Summary, compared: Sequence[Contender], sentence: str, changed: Config
+) -> None:
+    console.print()
+    console.print(answer_table(summary.unit, compared))
+    console.print(f"[bold]{escape(sentence)}[/bold]", highlight=False)
+    if text := transfer_sentence(summary):
+        console.print(text, highlight=False)
+    if changed.root:
+        console.print(f"settings: {escape(str(changed))}", highlight=False, soft_wrap=True)
+    known = [row for row in economy_rows(summary.default_economy, summary.candidate_economy) if row[2] != "–"]
+    for name, default, candidate in known:
+        console.print(f"{name}: {candidate} (default {default})", highlight=False)
+    if known:
+        console.print(f"energy is of {summary.candidate_economy.basis}", highlight=False)
+    if summary.failures:
+        console.print(f"{len(summary.failures)} of {summary.trials} trials failed:")
+        for failure in summary.failures[:_MOST_FAILURES]:
+            console.print(
+                f"  {failure.number:4d} {failure.kind:9} {escape(failure.what)}", highlight=False, soft_wrap=True
+            )
+        if len(summary.failures) > _MOST_FAILURES:
+            console.print(f"  … and {len(summary.failures) - _MOST_FAILURES} more in the report")
+    console.print(
+        f"{summary.trials} trials on {summary.launches} launches: {format_duration(summary.launch_s)} launching, "
+        f"{format_duration(summary.run_s)} measuring",
+        highlight=False,
+    )
+
+
+def answer_table(unit: str, compared: Sequence[Contender]) -> Table:
+    """What was compared, a row each."""
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (
+        ("", "left"),
+        (unit, "right"),
+        ("95% interval", "right"),
+        ("launches", "right"),
+        ("gain", "right"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for contender in compared:
+        table.add_row(*_cells(contender.name, contender.estimate), gain_text(contender.gain))
+    return table
+
+
+def space_table(space: SearchSpace) -> Table:
+    """Every knob with its values, default, scope and why it matters."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("knob", "values", "default", "scope", "why"):
+        table.add_column(name, overflow="fold")
+    for knob in space.knobs:
+        values = ", ".join(map(format_scalar, knob.values))
+        scope = "live, at most as launched" if knob.live_at_most_launched else knob.scope
+        unit = f" {knob.unit}" if knob.unit else ""
+        table.add_row(knob.name, values + unit, format_scalar(knob.default), scope, knob.why)
+    return table
+
+
+def _cells(name: str, estimate: Estimate | None) -> tuple[str, str, str, str]:
+    if estimate is None:
+        return name, "–", "–", "0"
+    return name, format_rate(estimate.mean), interval_text(estimate), str(estimate.n)

@@ -1,0 +1,76 @@
+"""What people see of profiles."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from infertune.profiles.fingerprint import Difference
+from infertune.profiles.profile import Profile
+from infertune.profiles.store import Kept
+from infertune.report.markdown import economy_rows
+from infertune.report.words import interval_text
+from infertune.stats import log_t_interval
+from infertune.units import format_rate, printable
+
+
+def print_profile(console: Console, profile: Profile) -> None:
+    """What a profile holds for, its settings and its figures."""
+    found = profile.fingerprint
+    model = "no model"
+    if found.model:
+        model = f"{found.model.spec} ({found.model.weights} weights, {found.model.dtype}, {found.model.config_hash})"
+    limit = f", power limit {found.device.power_limit_w:g} W" if found.device.power_limit_w is not None else ""
+    energy = economy_rows(profile.default_economy, profile.economy)
+    lines = [
+        f"{found.engine} {found.engine_version}, {model}, {found.workload.spec}",
+        f"on {found.device}{limit}",
+        f"by infertune {found.infertune_version} at {profile.created_at}, run {profile.run}",
+        f"settings: {profile.changed if profile.changed.root else 'the default'}",
+        f"{profile.answer}; {profile.objective} in {profile.unit}: {_samples(profile.samples)}",
+        *([f"within the limits {' '.join(profile.slo)}"] if profile.slo else []),
+        f"default: {_samples(profile.default_samples)}",
+        *(f"{name}: {candidate} (default {default})" for name, default, candidate in energy if candidate != "–"),
+    ]
+    for line in lines:
+        console.print(escape(printable(line)), highlight=False, soft_wrap=True)
+
+
+def profile_table(kept: Sequence[Kept]) -> Table:
+    """Profiles, one a row."""
+    names = ("device", "engine", "model", "workload", "answer", "settings", "file")
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for item in kept:
+        profile, found = item.profile, item.profile.fingerprint
+        cells = (
+            found.device.name,
+            f"{found.engine} {found.engine_version or ''}",
+            found.model.spec if found.model else "–",
+            found.workload.spec,
+            profile.verdict(),
+            str(profile.changed) or "the default",
+            str(item.path),
+        )
+        table.add_row(*(escape(printable(cell)) for cell in cells))
+    return table
+
+
+def difference_table(rows: Sequence[Difference], first: str, second: str) -> Table:
+    """Fields in which two things differ, one a row."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("", first, second):
+        table.add_column(escape(printable(name)), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(printable(cell)) for cell in (row.field, row.before, row.now)))
+    return table
+
+
+def _samples(samples: tuple[float, ...]) -> str:
+    """An estimate from a profile's samples."""
+    if not samples:
+        return "not measured"
+    estimate = log_t_interval(samples)
+    return f"{format_rate(estimate.mean)} (95% interval {interval_text(estimate)}, {estimate.n} launches)"

@@ -1,0 +1,1 @@
+"""The values that everything else speaks of: knobs, models, workloads, devices, measurements, trials, requests."""

@@ -1,0 +1,207 @@
+"""Figures of a measurement: throughput, energy, carbon, cost, latency. One launch gives one value of each, or None.
+
+Energy is gross. On a GPU it is the boards' own; without one it is processor and memory, which are modelled where the
+machine has no counter: `energy_basis` says which.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from infertune.domain.measurement import Energy, Frozen, Measurement, Window
+from infertune.stats import geometric_mean
+
+_J_PER_KWH = 3.6e6
+ENERGY_FIGURES = ("j_per_output_token", "power_w")  # comparable only where energy is of the same
+
+
+class Prices(Frozen):
+    """What a machine costs; None where it is not known.
+
+    Attributes:
+        per_hour: Rent of the whole machine an hour, in the user's currency.
+        per_kwh: Price of electricity a kilowatt hour.
+    """
+
+    per_hour: float | None = None
+    per_kwh: float | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A named figure of a launch.
+
+    Attributes:
+        name: With its unit, as in `--slo NAME<VALUE`.
+        unit: For people.
+        of: The figure, None where it is not known.
+    """
+
+    name: str
+    unit: str
+    of: Callable[[Measurement], float | None]
+
+
+def window_j(window: Window) -> float | None:
+    """Gross energy of a window in joules: the GPU's, or all that is known where there is no GPU."""
+    return window.energy.gpu_j if window.energy.gpu_j is not None else window.energy.total_j
+
+
+def total_j(measurement: Measurement) -> float | None:
+    """Gross energy of all windows in joules, None if one of them is unknown."""
+    joules = [window_j(window) for window in measurement.windows]
+    known = [value for value in joules if value is not None]
+    return sum(known) if len(known) == len(joules) else None
+
+
+def energy_basis(measurement: Measurement) -> str:
+    """Where the energy comes from: `GPU, measured`, `CPU and memory, modelled`, or why there is none."""
+    energy = measurement.windows[0].energy
+    if energy.gpu_j is not None:
+        return f"GPU, {energy.gpu_source}" + (", shared board" if energy.gpu_shared else "")
+    if energy.total_j is not None:
+        return f"CPU and memory, {energy.cpu_source}"
+    return energy.reason or "no energy source"
+
+
+def energy_origins(launches: Iterable[Measurement]) -> tuple[str, ...]:
+    """What the energy of launches is of: `GPU, measured by its counter`; if there are several, they do not compare."""
+    found = [_origin(window.energy) for launch in launches for window in launch.windows]
+    return tuple(dict.fromkeys(found))
+
+
+def _origin(energy: Energy) -> str:
+    if energy.gpu_j is not None:
+        how = {"counter": " by its counter", "sampled": " by sampling", "": ""}[energy.gpu_method]
+        return f"GPU, {energy.gpu_source}{how}" + (", shared board" if energy.gpu_shared else "")
+    parts = (("CPU", energy.cpu_j, energy.cpu_source), ("memory", energy.ram_j, energy.ram_source))
+    return " and ".join(f"{name}, {source}" for name, joules, source in parts if joules is not None) or "nothing known"
+
+
+def j_per_output_token(measurement: Measurement) -> float | None:
+    """Gross joules per output token."""
+    joules = total_j(measurement)
+    return None if joules is None or joules <= 0 else joules / _tokens(measurement)
+
+
+def net_j_per_output_token(measurement: Measurement) -> float | None:
+    """GPU joules per output token above what the loaded, idle boards would have used."""
+    net = 0.0
+    for window in measurement.windows:
+        if window.energy.gpu_j is None or window.energy.gpu_idle_w is None:
+            return None
+        net += window.energy.gpu_j - window.energy.gpu_idle_w * window.duration_s
+    return net / _tokens(measurement) if net > 0 else None
+
+
+def power_w(measurement: Measurement) -> float | None:
+    """Mean power over the windows in watts."""
+    joules = total_j(measurement)
+    return None if joules is None or joules <= 0 else joules / _seconds(measurement)
+
+
+def co2e_g_per_million_tokens(measurement: Measurement) -> float | None:
+    """Grams of CO₂ equivalent a million output tokens."""
+    grams = [window.energy.co2e_g for window in measurement.windows]
+    known = [value for value in grams if value is not None]
+    return sum(known) / _tokens(measurement) * 1e6 if len(known) == len(grams) else None
+
+
+def cost_per_million_tokens(measurement: Measurement, prices: Prices) -> float | None:
+    """Rent and electricity a million output tokens, in the currency of the prices."""
+    cost = 0.0
+    if prices.per_hour is not None:
+        cost += prices.per_hour * _seconds(measurement) / 3600
+    if prices.per_kwh is not None:
+        joules = total_j(measurement)
+        if joules is None:
+            return None
+        cost += prices.per_kwh * joules / _J_PER_KWH
+    return cost / _tokens(measurement) * 1e6 if cost > 0 else None
+
+
+class Economy(Frozen):
+    """What a configuration costs: geometric means over its launches, None where unknown.
+
+    Attributes:
+        j_per_output_token: Gross joules per output token.
+        net_j_per_output_token: GPU joules per output token above the idle power of the loaded engine.
+        power_w: Mean power in watts.
+        co2e_g_per_million_tokens: Grams of CO₂ equivalent a million output tokens.
+        cost_per_million_tokens: In the currency of the prices.
+        basis: Where the energy comes from, or why there is none.
+        carbon: The carbon factor with its source, or why there is none.
+    """
+
+    j_per_output_token: float | None = None
+    net_j_per_output_token: float | None = None
+    power_w: float | None = None
+    co2e_g_per_million_tokens: float | None = None
+    cost_per_million_tokens: float | None = None
+    basis: str = ""
+    carbon: str = ""
+
+
+def economy(launches: Sequence[Measurement], prices: Prices) -> Economy:
+    """What a configuration costs, from its launches."""
+    if not launches:
+        return Economy(basis="not measured")
+    energy = launches[0].windows[0].energy
+    return Economy(
+        j_per_output_token=_mean(map(j_per_output_token, launches)),
+        net_j_per_output_token=_mean(map(net_j_per_output_token, launches)),
+        power_w=_mean(map(power_w, launches)),
+        co2e_g_per_million_tokens=_mean(map(co2e_g_per_million_tokens, launches)),
+        cost_per_million_tokens=_mean(cost_per_million_tokens(launch, prices) for launch in launches),
+        basis=energy_basis(launches[0]),
+        carbon=energy.co2e_factor or energy.reason.rpartition("CO₂ unknown: ")[2] or "unknown",
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Geometric mean of positive values, None if one is unknown."""
+    found = list(values)
+    known = [value for value in found if value is not None and value > 0]
+    return geometric_mean(known) if known and len(known) == len(found) else None
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The value that a share of the values does not exceed (nearest rank)."""
+    if not values:
+        return None
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def _latency(share: float) -> Callable[[Measurement], float | None]:
+    return lambda m: percentile([s for window in m.windows for s in window.latency_s], share)
+
+
+def _ttft(share: float) -> Callable[[Measurement], float | None]:
+    return lambda m: percentile([s for window in m.windows for s in window.ttft_s or ()], share)
+
+
+def _memory(measurement: Measurement) -> float | None:
+    return None if measurement.peak_memory_bytes is None else measurement.peak_memory_bytes / 1024**3
+
+
+FIGURES = {
+    figure.name: figure
+    for figure in (
+        Figure("output_tokens_per_s", "tok/s", lambda m: m.output_tokens_per_s),
+        Figure("j_per_output_token", "J/token", j_per_output_token),
+        Figure("power_w", "W", power_w),
+        Figure("ttft_p50_s", "s", _ttft(0.5)),
+        Figure("ttft_p99_s", "s", _ttft(0.99)),
+        Figure("latency_p50_s", "s", _latency(0.5)),
+        Figure("latency_p99_s", "s", _latency(0.99)),
+        Figure("peak_memory_gib", "GiB", _memory),
+    )
+}
+
+
+def _tokens(measurement: Measurement) -> int:
+    return sum(window.output_tokens for window in measurement.windows)
+
+
+def _seconds(measurement: Measurement) -> float:
+    return sum(window.duration_s for window in measurement.windows)

@@ -1,0 +1,151 @@
+"""What is tuned for: a figure of a launch, and limits that a configuration must keep."""
+
+import math
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from infertune.domain.figures import FIGURES, Prices, cost_per_million_tokens, energy_basis, j_per_output_token
+from infertune.domain.measurement import Measurement
+from infertune.domain.request import JobRequest, TuneRequest
+from infertune.errors import UsageError
+
+_COMPARISONS = {"<": operator.le, ">": operator.ge}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A service-level objective: a figure that must stay on one side of a value.
+
+    Attributes:
+        text: As the user wrote it.
+        figure: Name of the figure, one of `FIGURES`.
+        comparison: `<` or `>`; the value itself is allowed.
+        value: In the figure's unit.
+    """
+
+    text: str
+    figure: str
+    comparison: str
+    value: float
+
+    def kept(self, measurement: Measurement) -> bool:
+        """Whether a launch keeps it; one whose figure is unknown does not."""
+        found = FIGURES[self.figure].of(measurement)
+        return found is not None and bool(_COMPARISONS[self.comparison](found, self.value))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A figure to make better under limits.
+
+    Attributes:
+        name: As in `--objective NAME`.
+        unit: Of the figure.
+        figure: The figure of one launch, > 0, or None where this machine cannot measure it.
+        lower_is_better: Whether less is better.
+        limits: What a configuration must keep.
+        prices: What the machine costs, for the figures beside the objective's.
+    """
+
+    name: str
+    unit: str
+    figure: Callable[[Measurement], float | None]
+    lower_is_better: bool = False
+    limits: tuple[Limit, ...] = ()
+    prices: Prices = Prices()
+
+    def score(self, measurement: Measurement) -> float | None:
+        """Logarithm of the figure, higher is better; None if it is unknown or a limit is broken."""
+        value = self.figure(measurement)
+        if value is None or not self.keeps_limits(measurement):
+            return None
+        return self.score_of(value)
+
+    def score_of(self, figure: float) -> float:
+        """Logarithm of a figure, its sign turned where less is better."""
+        return -math.log(figure) if self.lower_is_better else math.log(figure)
+
+    def figure_of(self, score: float) -> float:
+        """The figure that a score stands for."""
+        return math.exp(-score if self.lower_is_better else score)
+
+    def keeps_limits(self, measurement: Measurement) -> bool:
+        """Whether a launch keeps every limit."""
+        return all(limit.kept(measurement) for limit in self.limits)
+
+    def unknown(self, measurement: Measurement) -> str:
+        """What this machine and engine cannot measure of what is asked, with what they can; empty if nothing."""
+        asked = {limit.figure: FIGURES[limit.figure].of(measurement) for limit in self.limits}
+        asked[f"the figure of --objective {self.name}"] = self.figure(measurement)
+        missing = [name for name, value in asked.items() if value is None]
+        if not missing:
+            return ""
+        known = ", ".join(name for name, figure in FIGURES.items() if figure.of(measurement) is not None)
+        return f"{', '.join(missing)} cannot be measured here ({energy_basis(measurement)}); available are {known}"
+
+    def better(self, new: float, than: float, by: float = 1.0) -> bool:
+        """Whether a figure is better than another by more than a factor."""
+        return self.score_of(new) > self.score_of(than) + math.log(by)
+
+
+NAMES = ("throughput", "tokens-per-joule", "energy", "cost")
+
+
+def get_objective(name: str, limits: Sequence[str] = (), prices: Prices | None = None) -> Objective:
+    """The objective of a name, under limits.
+
+    Args:
+        name: One of `NAMES`.
+        limits: Each like `j_per_output_token<0.05`.
+        prices: For `cost`.
+
+    Raises:
+        UsageError: There is no such objective or figure, a limit is malformed, or `cost` has no price.
+    """
+    given = prices or Prices()
+    parsed = tuple(map(_parse_limit, limits))
+    if name == "throughput":
+        return Objective(name, "tok/s", lambda m: m.output_tokens_per_s, False, parsed, given)
+    if name == "tokens-per-joule":
+        return Objective(name, "tok/J", _tokens_per_joule, False, parsed, given)
+    if name == "energy":
+        return Objective(name, "J/token", j_per_output_token, True, parsed, given)
+    if name == "cost":
+        if given.per_hour is None and given.per_kwh is None:
+            raise UsageError("--objective cost needs --price-per-hour or --price-per-kwh, or both")
+        figure = partial(cost_per_million_tokens, prices=given)
+        return Objective(name, "per million tokens", figure, True, parsed, given)
+    raise UsageError(f"unknown objective {name!r}; there are {', '.join(NAMES)}")
+
+
+def objective_of(request: JobRequest) -> Objective:
+    """What a request tunes for; throughput where the command searches for nothing.
+
+    Raises:
+        UsageError: As `get_objective`.
+    """
+    prices = Prices(per_hour=request.price_per_hour, per_kwh=request.price_per_kwh)
+    if not isinstance(request, TuneRequest):
+        return get_objective("throughput", (), prices)
+    return get_objective(request.objective, request.slo, prices)
+
+
+def _tokens_per_joule(measurement: Measurement) -> float | None:
+    joules = j_per_output_token(measurement)
+    return None if joules is None else 1 / joules
+
+
+def _parse_limit(text: str) -> Limit:
+    match = re.fullmatch(r"\s*(\w+)\s*([<>])=?\s*([0-9.eE+-]+)\s*", text)
+    try:
+        value = float(match[3]) if match else math.nan
+    except ValueError:
+        value = math.nan
+    if not match or not math.isfinite(value):
+        raise UsageError(f"--slo {text!r} is not like j_per_output_token<0.05")
+    if match[1] not in FIGURES:
+        raise UsageError(f"--slo {text!r}: there is no figure {match[1]!r}; there are {', '.join(FIGURES)}")
+    return Limit(text=text.strip(), figure=match[1], comparison=match[2], value=value)

@@ -1,0 +1,124 @@
+"""What a run wrote down: the header, the trials and the ending of its `trials.jsonl`, as they are read.
+
+The file is written by `runs.ledger`. Reading stands here, below everything that only looks at a run: the landscape's
+statistics, the engine that answers from a recorded run, the report.
+"""
+
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import JsonValue, ValidationError
+
+from infertune.domain.device import Device
+from infertune.domain.knobs import Config, SpaceRecord
+from infertune.domain.measurement import Frozen
+from infertune.domain.models import Model
+from infertune.domain.trial import Trial
+from infertune.domain.workload import WorkloadRecord
+from infertune.errors import UsageError
+
+FILE_NAME = "trials.jsonl"
+_ENDING_START = b'{"ended":'
+
+
+class Header(Frozen):
+    """First line of a ledger: what was asked, of what, where, and by which version.
+
+    Attributes:
+        schema_version: Of this file; a newer one is refused.
+        command: The command that made the run.
+        request: Its options, as `--config` takes them.
+        space: The knobs, restricted as the user wished; a knob held at a value has it as its default.
+        engine_defaults: What the engine does when it is told nothing.
+        notes: What was changed on the way, in sentences.
+        ported: The configuration that was best elsewhere, for a run that started from there.
+    """
+
+    schema_version: Literal[1] = 1
+    infertune_version: str
+    python_version: str = platform.python_version()
+    created_at: str
+    command: Literal["tune", "landscape", "bench", "gate"]
+    request: dict[str, JsonValue]
+    engine: str
+    engine_version: str | None
+    model: Model | None
+    device: Device
+    workload: WorkloadRecord
+    space: SpaceRecord
+    engine_defaults: Config
+    notes: tuple[str, ...] = ()
+    ported: Config | None = None
+
+
+class Ending(Frozen):
+    """Last line of a run that came to its end.
+
+    Attributes:
+        ended: Why the search stopped, in words.
+    """
+
+    ended: str
+
+
+class Record:
+    """A run as its file tells it.
+
+    Attributes:
+        folder: The run's folder.
+        header: The first line.
+        trials: Every trial, in order.
+        warnings: What was found amiss when it was read.
+        ending: Why the search stopped; None while the run has not come to its end.
+        torn_bytes: The length of a last line that a crash cut short.
+    """
+
+    def __init__(
+        self, folder: Path, header: Header, trials: Iterable[Trial] = (), warnings: tuple[str, ...] = ()
+    ) -> None:
+        self.folder = folder
+        self.header = header
+        self.trials = list(trials)
+        self.warnings = warnings
+        self.ending: str | None = None
+        self.torn_bytes = 0
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a run's folder, without its last line if that one is torn.
+
+    Raises:
+        UsageError: The folder is not a run, is of a newer version, or is damaged before its last line.
+    """
+    path = folder / FILE_NAME
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise UsageError(f"{folder} is not a run: it has no readable {FILE_NAME}") from None
+    lines = content.split(b"\n")
+    torn = lines.pop()  # a whole ledger ends in a line break, so nothing follows the last one
+    try:
+        header = Header.model_validate_json(lines[0] if lines else b"")
+    except ValidationError as error:
+        raise UsageError(f"{path} is no ledger that this version of infertune reads: {_fault(error)}") from None
+    record = Record(folder, header)
+    if torn:
+        record.warnings = (f"{path}: the last line was torn ({len(torn)} bytes) and is dropped",)
+        record.torn_bytes = len(torn)
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            if line.startswith(_ENDING_START):
+                record.ending = Ending.model_validate_json(line).ended
+            else:
+                record.trials.append(Trial.model_validate_json(line))
+        except ValidationError as error:
+            raise UsageError(f"{path}, line {number} is damaged: {_fault(error)}") from None
+    return record
+
+
+def _fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else str(first["msg"])

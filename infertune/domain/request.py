@@ -1,0 +1,252 @@
+"""What a user may ask for: the flags of a command, the keys of a `--config` file, the request in a ledger's header."""
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from infertune.documents import WRONG_VALUE
+from infertune.domain.knobs import Scalar, parse_scalar
+from infertune.domain.workload import MOST_REQUESTS
+from infertune.errors import UsageError
+from infertune.units import parse_duration_s, parse_share
+
+_DEFAULT_TRIALS = 30
+
+
+class JobRequest(BaseModel):
+    """What every command that measures needs to know.
+
+    Attributes:
+        model: Hub id, folder or `builtin:NAME`; None chooses a built-in for the device.
+        engine: `NAME` or `NAME:VARIANT`; None takes the first that is installed.
+        workload: What is asked of the engine; None chooses a small synthetic one for the device.
+        requests: Requests in a job; None lets the default configuration's rate and `window` decide.
+        weights: `dummy` for random weights; None takes the real ones where there are any.
+        seed: Seeds every draw.
+        set: Knobs held at a value.
+        knob: Knobs restricted to some values.
+        window: Length of one window in seconds; None means 10 on a GPU and 2 on a CPU.
+        table: Recorded table, for an engine that answers from one.
+        ignore: Columns of the table that are not knobs.
+        engine_python: Interpreter for the engine's process.
+        load_timeout: Deadline of one launch, in seconds.
+        run_timeout: Deadline of one measurement, in seconds; None allows what the default takes, five times over.
+        wait: Wait for a busy device instead of refusing.
+        out: The run's folder; None makes one under `reports/`.
+        profiles: The folder in which profiles are kept.
+        country: ISO 3166-1 alpha-3 code of the country whose electricity is used; for CO₂.
+        carbon_intensity: Grams of CO₂ equivalent a kilowatt hour; wins over the country.
+        price_per_hour: Rent of the machine an hour.
+        price_per_kwh: Price of electricity a kilowatt hour.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    model: str | None = None
+    engine: str | None = None
+    workload: str | None = None
+    requests: int | None = Field(default=None, ge=1, le=MOST_REQUESTS)
+    weights: Literal["real", "dummy"] | None = None
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
+    set: dict[str, Scalar] = {}
+    knob: dict[str, tuple[Scalar, ...]] = {}
+    window: float | None = Field(default=None, gt=0)
+    table: Path | None = None
+    ignore: tuple[str, ...] = ()
+    engine_python: Path | None = None
+    load_timeout: float = Field(default=1200.0, gt=0)
+    run_timeout: float | None = Field(default=None, gt=0)
+    wait: bool = False
+    out: Path | None = None
+    profiles: Path = Path("profiles")
+    country: str | None = None
+    carbon_intensity: float | None = Field(default=None, ge=0)
+    price_per_hour: float | None = Field(default=None, ge=0)
+    price_per_kwh: float | None = Field(default=None, ge=0)
+
+    @field_validator("set", mode="before")
+    @classmethod
+    def _assignments(cls, given: Any) -> Any:
+        """`["a=1", "b=x"]`, as flags come, or a mapping, as files have it."""
+        return dict(_split(text) for text in given) if isinstance(given, list | tuple) else given
+
+    @field_validator("knob", mode="before")
+    @classmethod
+    def _ranges(cls, given: Any) -> Any:
+        """`["a=1,2", "b=x,y"]`, as flags come, or a mapping of names to lists, as files have it."""
+        if isinstance(given, list | tuple):
+            pairs = (_name_and_text(text) for text in given)
+            return {name: tuple(map(parse_scalar, values.split(","))) for name, values in pairs}
+        return given
+
+    @field_validator("country")
+    @classmethod
+    def _country(cls, given: str | None) -> str | None:
+        return given.upper() if given else given
+
+    @field_validator("window", "load_timeout", "run_timeout", mode="before")
+    @classmethod
+    def _durations(cls, given: Any) -> Any:
+        return parse_duration_s(given) if isinstance(given, str) else given
+
+
+class TuneRequest(JobRequest):
+    """What `infertune tune` takes besides.
+
+    Attributes:
+        objective: What is tuned for.
+        slo: Limits that a configuration must keep, each like `j_per_output_token<0.05`.
+        from_: Profiles or runs' folders to start from, of other GPUs, models or versions; the key is `from`.
+        sampler: The search strategy.
+        trials: Most trials of the search; None where only time is limited.
+        budget: Most seconds for everything; None where only trials are limited.
+        patience: The search ends after so many trials without a gain of 1%.
+        finalists: How many of the best are measured again on unseen prompts.
+        confirm_launches: Launches of each finalist.
+        final_launches: Least and most pairs of launches in the final comparison.
+    """
+
+    objective: str = "throughput"
+    slo: tuple[str, ...] = ()
+    from_: tuple[Path, ...] = Field(default=(), alias="from")
+    sampler: str = "auto"
+    trials: int | None = Field(default=None, ge=1)
+    budget: float | None = Field(default=None, gt=0)
+    patience: int = Field(default=12, ge=1)
+    finalists: int = Field(default=5, ge=1)
+    confirm_launches: int = Field(default=5, ge=1)
+    final_launches: tuple[int, int] = (5, 10)
+
+    @property
+    def most_trials(self) -> int | None:
+        """Most trials of the search; None where the time budget alone ends it."""
+        return _DEFAULT_TRIALS if self.trials is None and self.budget is None else self.trials
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget(cls, given: Any) -> Any:
+        return parse_duration_s(given) if isinstance(given, str) else given
+
+    @field_validator("final_launches")
+    @classmethod
+    def _final(cls, given: tuple[int, int]) -> tuple[int, int]:
+        if not 2 <= given[0] <= given[1]:
+            raise ValueError("needs at least 2 pairs of launches, and the most must not be below the least")
+        return given
+
+
+class GateRequest(JobRequest):
+    """What `infertune gate` takes besides; model, workload and settings come from the profile.
+
+    Attributes:
+        profile: The profile whose configuration is measured again: the new side.
+        mode: `paired` with a base, launched in turn; `stored` against earlier runs.
+        calibrate: Measure the profile's configuration against itself, and say what this machine lets a gate see.
+        against: The base: `default`, or another profile; None means the default, or the same configuration where a
+            base interpreter or model is given.
+        baseline_python: Interpreter of the base side: another version of the engine.
+        baseline_model: Model of the base side.
+        baseline_set: Settings of the base side that are changed from what `against` names.
+        margin: The drop that must not pass, a share.
+        metric: What is gated on, each a figure of `infertune.domain.figures.FIGURES`; none given means throughput, or
+            energy where a profile that was tuned for it is held against the default.
+        history: The folder of earlier runs, for `stored`; None means the one beside the profile.
+        launches: Launches that make one run, for `stored`.
+        on_inconclusive: What an inconclusive gate counts as; None keeps its own exit code.
+        junit: Where to write a JUnit file.
+    """
+
+    profile: Path
+    mode: Literal["paired", "stored"] = "paired"
+    calibrate: bool = False
+    against: str | None = None
+    baseline_python: Path | None = None
+    baseline_model: str | None = None
+    baseline_set: dict[str, Scalar] = {}
+    margin: float = 0.05
+    metric: tuple[str, ...] = ()
+    history: Path | None = None
+    launches: int = Field(default=3, ge=1)
+    on_inconclusive: Literal["pass", "fail"] | None = None
+    junit: Path | None = None
+
+    @field_validator("margin", mode="before")
+    @classmethod
+    def _margin(cls, given: Any) -> Any:
+        return parse_share(str(given))
+
+    @field_validator("baseline_set", mode="before")
+    @classmethod
+    def _baseline_assignments(cls, given: Any) -> Any:
+        return dict(_split(text) for text in given) if isinstance(given, list | tuple) else given
+
+    @field_validator("metric")
+    @classmethod
+    def _metrics(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(given))
+
+    @field_validator("set", "knob")
+    @classmethod
+    def _from_the_profile(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if given:
+            raise ValueError("a gate takes its settings from the profile; change the base's with --baseline-set")
+        return given
+
+
+R = TypeVar("R", bound=JobRequest)
+
+
+def make_request(kind: type[R], flags: dict[str, Any], config_file: Path | None = None) -> R:
+    """A request from a file's keys and the flags given, a flag winning over the file.
+
+    Args:
+        kind: The request's class.
+        flags: Name → value as typed; None for a flag that was not given.
+        config_file: YAML with the same names; dashes and underscores are the same.
+
+    Raises:
+        UsageError: A name is unknown or a value impossible.
+    """
+    document = _read_config_file(config_file) if config_file else {}
+    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    try:
+        return kind.model_validate({**document, **given})
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = str(fault["loc"][0]).replace("_", "-") if fault["loc"] else "request"
+        if fault["type"] == "extra_forbidden":
+            raise UsageError(f"{f'{config_file}: ' if config_file else ''}there is no option {name!r}") from None
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        raise UsageError(f"--{name} {_shown(fault['input'])}: {message[0].lower() + message[1:]}") from None
+
+
+def _read_config_file(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read --config {path}: {error.strerror}") from None
+    except (yaml.YAMLError, RecursionError, *WRONG_VALUE) as error:
+        raise UsageError(f"--config {path} is not YAML: {' '.join(str(error).split())[:200]}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise UsageError(f"--config {path} must hold names and values, such as `trials: 20`")
+    return {str(name).replace("-", "_"): value for name, value in document.items()}
+
+
+def _split(text: str) -> tuple[str, Scalar]:
+    name, value = _name_and_text(text)
+    return name, parse_scalar(value)
+
+
+def _name_and_text(given: object) -> tuple[str, str]:
+    name, equals, value = str(given).partition("=")
+    if not equals or not name or not value:
+        raise ValueError(f"{given!r} is not like NAME=VALUE")
+    return name, value
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**64) else ""

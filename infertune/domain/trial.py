@@ -1,0 +1,88 @@
+"""A trial: one attempt to measure one configuration, as it stands in the ledger."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from infertune.domain.knobs import Config
+from infertune.domain.measurement import Frozen, Measurement, Outcome
+
+Phase = Literal["search", "confirm", "final", "grid", "bench", "base", "new"]
+EXPLORING: tuple[Phase, ...] = ("search", "grid", "bench")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of measuring a configuration, and what it cost in seconds.
+
+    Attributes:
+        outcome: What came of it.
+        launch_s: Seconds paid for launching.
+        run_s: Seconds of warm-up and windows.
+        launch_number: Which launch it ran on.
+        live: Whether that launch was for another configuration.
+    """
+
+    outcome: Outcome
+    launch_s: float
+    run_s: float
+    launch_number: int
+    live: bool
+
+
+class Trial(Frozen):
+    """One attempt at one configuration.
+
+    Attributes:
+        number: Position in the ledger, from 0.
+        phase: `search` and `grid` explore; `confirm` re-measures finalists, `final` the winner, on unseen prompts;
+            `base` and `new` are the two sides of a gate.
+        round_number: Interleaved round in confirm, final and grid phases, pair of a gate; 0 in search.
+        config: The configuration.
+        outcome: What came of it.
+        started_at: ISO 8601 time in UTC.
+        launch_number: Which launch of the engine it ran on, from 0 within the run's session.
+        launch_s: Seconds paid for launching, 0 on an engine that was already loaded.
+        run_s: Seconds of warm-up and windows.
+        live: Whether it ran on an engine that had been launched for another configuration.
+    """
+
+    number: int = Field(ge=0)
+    phase: Phase
+    round_number: int = Field(default=0, ge=0)
+    config: Config
+    outcome: Outcome
+    started_at: str
+    launch_number: int = 0
+    launch_s: float = Field(ge=0)
+    run_s: float = Field(ge=0)
+    live: bool = False
+
+    @classmethod
+    def of(
+        cls, number: int, phase: Phase, round_number: int, config: Config, started_at: str, attempt: Attempt
+    ) -> "Trial":
+        """An attempt with its place in the ledger."""
+        return cls(
+            number=number,
+            phase=phase,
+            round_number=round_number,
+            config=config,
+            outcome=attempt.outcome,
+            started_at=started_at,
+            launch_number=attempt.launch_number,
+            launch_s=attempt.launch_s,
+            run_s=attempt.run_s,
+            live=attempt.live,
+        )
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """The measurement, or None if the trial failed."""
+        return self.outcome if isinstance(self.outcome, Measurement) else None
+
+    @property
+    def cost_s(self) -> float:
+        """All the seconds it took."""
+        return self.launch_s + self.run_s

@@ -1,0 +1,329 @@
+"""A simulated engine with a known landscape: for demos, for statistics at scale, and for faults.
+
+`--engine fake` has a plateau, a cliff, an out-of-memory region, interacting knobs, launch cost and noise, on a
+simulated clock: a whole tune takes seconds. `fake:flat` is a landscape on which nothing beats the default, and
+`fake:ragged` drops at every second batch size, as Hugging Face pipelines do. `fake:faults` is another matter: a real
+child process with a real clock and a helper process of its own, that fails in the way that its knob `fault` names.
+"""
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from infertune.domain.device import Device
+from infertune.domain.knobs import Choice, Config, Constraint, Float, Int, Scalar, SearchSpace, doubling
+from infertune.domain.measurement import Energy, EngineFacts, Infeasible
+from infertune.domain.models import Model
+from infertune.domain.workload import Workload
+from infertune.energy import EnergyMeter, Reading
+from infertune.engines.base import (
+    Availability,
+    Completion,
+    EngineOptions,
+    Failure,
+    LoadedEngine,
+    Prompt,
+    Served,
+    Setup,
+)
+from infertune.errors import UsageError
+
+_LAUNCH_S = 30.0
+_LAUNCH_NOISE = 0.012
+_WINDOW_NOISE = 0.005
+_FAULTS = (
+    "no fault", "oom at load", "oom in run", "rejected", "exception", "segfault", "exit", "hang at load",
+    "hang at warmup", "hang in run", "short answer", "nan",
+)  # fmt: skip
+_NO_CO2 = "simulated; CO₂ unknown: the energy is simulated"
+
+
+class FakeOutOfMemoryError(Exception):
+    """What this engine raises where a real one runs out of memory."""
+
+
+def _plateau(c: Mapping[str, float]) -> float:
+    """Output tokens per second: saturating in slots, a token budget that starves them, a cliff past 256 slots."""
+    slots, budget = c["max_num_seqs"], c["max_num_batched_tokens"]
+    rate = 9000 * slots / (slots + 48)
+    rate *= min(1.0, 0.55 + 0.15 * math.log2(budget / 256)) if budget < 2048 else 1.0
+    rate *= 1.22 if c["compiled"] else 1.0
+    if slots > 256:  # the cache no longer holds every request, and some are computed twice
+        rate *= 0.72
+    return rate * (1.015 if c["block_size"] == 32 else 1.0)
+
+
+def _flat(c: Mapping[str, float]) -> float:
+    """Nothing beats the default: fewer slots are slower, more change nothing, the other knobs do nothing."""
+    return 5000 * min(1.0, 0.5 + c["max_num_seqs"] / 128)
+
+
+def _ragged(c: Mapping[str, float]) -> float:
+    """The plateau, with a drop of 20% at every second batch size."""
+    odd_rung = round(math.log2(c["max_num_seqs"])) % 2
+    return _plateau(c) * (0.8 if odd_rung else 1.0)
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A closed form and where it runs out of memory."""
+
+    rate: Callable[[Mapping[str, float]], float]
+    memory: Callable[[Mapping[str, float]], float]
+
+
+def _memory(c: Mapping[str, float]) -> float:
+    """Share of the memory in use; over 1 the engine does not load."""
+    return c["memory_share"] + c["max_num_seqs"] / 4096 + c["max_num_batched_tokens"] / 131072
+
+
+LANDSCAPES = {
+    "plateau": Landscape(_plateau, _memory),
+    "flat": Landscape(_flat, _memory),
+    "ragged": Landscape(_ragged, _memory),
+}
+
+
+class FakeEngine:
+    """`--engine fake[:LANDSCAPE]`, and `fake:faults`."""
+
+    name: ClassVar[str] = "fake"
+    needs_model: ClassVar[bool] = False
+    forms: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._variant = options.variant or "plateau"
+        if self._variant not in (*LANDSCAPES, "faults"):
+            raise UsageError(f"no fake landscape {self._variant!r}; there are {', '.join((*LANDSCAPES, 'faults'))}")
+        self.simulated = self._variant != "faults"
+
+    def available(self) -> Availability:
+        """Always there."""
+        return Availability(version="1")
+
+    def space(self, model: Model | None, device: Device, workload: Workload) -> SearchSpace:
+        """Six knobs like vLLM's, or the faults."""
+        if not self.simulated:
+            speeds = Int("speed", doubling(1, 8), 1, scope="live", why="the work takes 1/speed of the time")
+            size = Int("size", (1, 2), 1, why="nothing but a launch")
+            return SearchSpace((Choice("fault", _FAULTS, "no fault", why="how to fail"), speeds, size))
+        return SearchSpace(
+            knobs=(
+                Int("max_num_seqs", doubling(4, 512), 64, scope="live", is_concurrency=True,
+                    why="requests that run at once"),
+                Int("max_num_batched_tokens", doubling(256, 16384), 2048, scope="live", unit="tokens",
+                    why="tokens in one step; too few starve the slots"),
+                Choice("compiled", (False, True), False, why="faster steps for a longer launch"),
+                Int("block_size", (16, 32, 64), 16, unit="tokens", why="hardly matters"),
+                Float("memory_share", (0.7, 0.8, 0.9, 0.95), 0.8, why="room for the cache, until it does not load"),
+            ),
+            constraints=(_TOKENS_FOR_EVERY_SEQUENCE,),
+        )  # fmt: skip
+
+    def classify(self, failure: Failure) -> Infeasible | None:
+        """This engine's own out-of-memory error, and ValueError for settings that it refuses."""
+        reasons = {FakeOutOfMemoryError.__name__: "oom", ValueError.__name__: "rejected"}
+        reason = reasons.get(failure.error_type)
+        if reason is None:
+            return None
+        return Infeasible.model_validate({"reason": reason, "stage": failure.stage, "detail": failure.message})
+
+    def export(self, served: Served, form: str) -> str:
+        """Nobody serves it."""
+        raise UsageError(f"--as {form}: the engine {self.name} has no such form")
+
+    def load(self, setup: Setup) -> LoadedEngine:
+        """The simulation, or the engine that fails."""
+        if self.simulated:
+            return LoadedFake(LANDSCAPES[self._variant], setup)
+        return LoadedFaulty(setup)
+
+    def fits(self, config: Config) -> bool:
+        """Whether a configuration loads."""
+        return LANDSCAPES[self._variant].memory(_numbers(config)) <= 1
+
+    def optimum(self, space: SearchSpace) -> tuple[Config, float]:
+        """The best configuration of the landscape and its rate without noise, found by looking at all of them."""
+        shape = LANDSCAPES[self._variant]
+        fitting = filter(self.fits, space.grid())
+        best = max(fitting, key=lambda config: shape.rate(_numbers(config)))
+        return best, shape.rate(_numbers(best))
+
+    def true_rate(self, config: Config) -> float:
+        """Output tokens per second of a configuration without noise."""
+        return LANDSCAPES[self._variant].rate(_numbers(config))
+
+
+class LoadedFake(LoadedEngine):
+    """The simulation: its clock moves only when it works."""
+
+    def __init__(self, landscape: Landscape, setup: Setup) -> None:
+        self._landscape = landscape
+        self._config = setup.config
+        self._rng = random.Random(f"{setup.launch_seed}/{setup.config.key}")
+        self._launch_factor = math.exp(self._rng.gauss(0, _LAUNCH_NOISE))
+        self._now_s = _LAUNCH_S
+        self.clock = lambda: self._now_s
+        self._meter = _SimulatedMeter()
+        self._check_memory()
+
+    def apply(self, live: Config) -> None:
+        """Take over live settings."""
+        self._config = self._config.updated(live.root)
+        self._check_memory()
+
+    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
+        """Advance the clock by what the job would take."""
+        rate = self._landscape.rate(_numbers(self._config)) * self._launch_factor
+        rate *= math.exp(self._rng.gauss(0, _WINDOW_NOISE))
+        duration_s = sum(prompt.output_tokens for prompt in prompts) / rate
+        self._now_s += duration_s
+        self._meter.gpu_j = power_w(_numbers(self._config)) * duration_s
+        return [Completion(prompt.output_tokens, latency_s=duration_s) for prompt in prompts]
+
+    def meter(self) -> EnergyMeter:
+        """Its power is of a closed form too."""
+        return self._meter
+
+    def slots(self) -> int:
+        """Requests that run at once."""
+        return int(_numbers(self._config)["max_num_seqs"])
+
+    def facts(self) -> EngineFacts:
+        """Nothing real ran."""
+        return EngineFacts(versions={"fake": "1"}, notes=("simulated: these figures are of no real engine",))
+
+    def tokenize(self, text: str) -> list[int]:
+        """One token a byte."""
+        return list(text.encode())
+
+    def vocab_size(self) -> int:
+        """A small vocabulary."""
+        return 1000
+
+    def recover(self, error: Exception) -> bool:
+        """Out of memory is survived."""
+        return isinstance(error, FakeOutOfMemoryError)
+
+    def _check_memory(self) -> None:
+        share = self._landscape.memory(_numbers(self._config))
+        if share > 1:
+            raise FakeOutOfMemoryError(f"out of memory: {share:.0%} of the device would be needed")
+
+
+def power_w(c: Mapping[str, float]) -> float:
+    """Power in watts: more with more slots, and so much more with a compiled model that an eager one is greener."""
+    return 120 + 400 * c["max_num_seqs"] / (c["max_num_seqs"] + 100) + (150 if c["compiled"] else 0)
+
+
+class _SimulatedMeter:
+    """Says what the simulation used in its last job."""
+
+    def __init__(self) -> None:
+        self.gpu_j = 0.0
+
+    def measure_idle(self) -> None:
+        """Known beforehand."""
+
+    def begin(self) -> None:
+        """Nothing to start."""
+
+    def end(self) -> Reading:
+        """As simulated; labelled modelled, for nothing was measured."""
+        return Reading(Energy(gpu_j=self.gpu_j, gpu_idle_w=120.0, gpu_source="modelled", reason=_NO_CO2))
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class LoadedFaulty(LoadedEngine):
+    """A real process that works by waiting, and fails as it is told to."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._fault = str(setup.config["fault"])
+        self._speed = 1.0
+        self._measuring = False
+        # Stands for the processes that engines start for themselves: it must be gone when the worker is.
+        self._helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        self._fail_if("load", setup)
+
+    def apply(self, live: Config) -> None:
+        """Take over live settings."""
+        self._speed = _numbers(live)["speed"]
+        self._measuring = False
+
+    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
+        """Wait as long as the work would take, or fail."""
+        started = self.clock()
+        self._fail_if("run" if self._measuring else "warmup", None)
+        time.sleep(0.1 / self._speed)
+        latency_s = math.nan if self._fault == "nan" else self.clock() - started
+        missing = 1 if self._fault == "short answer" else 0
+        return [Completion(prompt.output_tokens - missing, latency_s=latency_s) for prompt in prompts]
+
+    def reset(self) -> None:
+        """A window starts: what comes now is measured."""
+        self._measuring = True
+
+    def slots(self) -> int:
+        """All at once."""
+        return 8
+
+    def facts(self) -> EngineFacts:
+        """Nothing real ran."""
+        return EngineFacts(versions={"fake": "1"})
+
+    def tokenize(self, text: str) -> list[int]:
+        """One token a byte."""
+        return list(text.encode())
+
+    def vocab_size(self) -> int:
+        """A small vocabulary."""
+        return 1000
+
+    def close(self) -> None:
+        """End the helper."""
+        self._helper.kill()
+        self._helper.wait()
+
+    def _fail_if(self, stage: str, setup: Setup | None) -> None:
+        match self._fault, stage:
+            case ("oom at load", "load") | ("oom in run", "run"):
+                raise FakeOutOfMemoryError("out of memory: 120% of the device would be needed")
+            case ("rejected", "load"):
+                raise ValueError("this engine does not take that setting")
+            case ("exception", "run"):
+                raise RuntimeError("an internal error")
+            case ("segfault", "run"):
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case ("exit", "run"):
+                print("the engine says goodbye", file=sys.stderr, flush=True)
+                os._exit(3)
+            case ("hang at load", "load") | ("hang at warmup", "warmup") | ("hang in run", "run"):
+                time.sleep(3600)
+            case _:
+                return
+
+
+_TOKENS_FOR_EVERY_SEQUENCE = Constraint(
+    name="tokens for every sequence",
+    reason="max_num_batched_tokens must be at least max_num_seqs",
+    holds=lambda c: _number(c["max_num_batched_tokens"]) >= _number(c["max_num_seqs"]),
+    mend=lambda c: {"max_num_batched_tokens": max(512, int(_number(c["max_num_seqs"])))},
+)
+
+
+def _number(value: Scalar) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def _numbers(config: Config) -> dict[str, float]:
+    return {name: float(value) for name, value in config.root.items() if isinstance(value, int | float)}

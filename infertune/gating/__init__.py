@@ -1,0 +1,1 @@
+"""The performance gate: a profile against a base, and the verdict."""

@@ -1,0 +1,374 @@
+"""What a gate found, as one versioned document, and the earlier runs that the stored mode is held against."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from infertune.documents import read_text, write_whole
+from infertune.domain.figures import ENERGY_FIGURES, FIGURES
+from infertune.domain.knobs import Config
+from infertune.domain.measurement import Frozen
+from infertune.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSION, UsageError
+from infertune.gating.sides import RATE
+from infertune.gating.verdict import Answer, Calibration, Judgement
+from infertune.profiles.fingerprint import differences
+from infertune.profiles.profile import Fingerprint, Sample
+from infertune.stats import geometric_mean, paired_ratio
+
+_EXIT_CODES: dict[Answer, int] = {
+    "pass": EXIT_OK,
+    "regression": EXIT_REGRESSION,
+    "inconclusive": EXIT_INCONCLUSIVE,
+}
+_MOST_RUN_BYTES = 1024**2
+
+
+class SideRecord(Frozen):
+    """One side as it ran.
+
+    Attributes:
+        label: For people.
+        engine: Name and version, as its interpreter has it.
+        versions: Libraries, as the engine named them.
+        model: What was loaded, None for engines that need none.
+        config: Every knob's value.
+        changed: Only the settings that differ from this engine's defaults.
+        energy: What its energy is of, measured or modelled; several, if its launches differ.
+    """
+
+    label: str
+    engine: str
+    versions: dict[str, str]
+    model: str | None
+    config: Config
+    changed: Config
+    energy: tuple[str, ...] = ()
+
+
+class MetricResult(Frozen):
+    """One metric on both sides.
+
+    Attributes:
+        name: As in `--metric NAME`.
+        unit: Of the samples.
+        lower_is_better: Whether less is better.
+        gated: Whether the verdict depends on it; otherwise it is only reported.
+        answer: Of this metric alone; None where it is not gated.
+        withheld: Why the two sides are not compared in it; empty where they are.
+        ratio: New over base, geometric mean; None where it is not known.
+        ratio_low: Lower end of its two-sided 95% interval; pairs are sampled until the gate decides, so it is a guide.
+        ratio_high: Upper end.
+        limit: Where a regression begins: as a ratio for pairs, in the metric's unit for stored runs.
+        base_samples: One a launch, pair by pair; for stored runs, one an earlier run.
+        new_samples: One a launch.
+    """
+
+    name: str
+    unit: str
+    lower_is_better: bool
+    gated: bool
+    answer: Answer | None = None
+    withheld: str = ""
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    limit: float | None = None
+    base_samples: tuple[float, ...]
+    new_samples: tuple[float, ...]
+
+
+class StoredGain(Frozen):
+    """Whether the gain over the default that a profile promises is still there.
+
+    Attributes:
+        promised: Ratio to the default with its 95% interval, as stored.
+        measured: The same, today.
+        holds: Whether today's interval reaches up to the promised one.
+    """
+
+    promised: tuple[float, float, float]
+    measured: tuple[float, float, float]
+    holds: bool
+
+
+class GateResult(Frozen):
+    """What a gate found: `gate.json` in its run's folder, and what `--json` prints.
+
+    Attributes:
+        schema_version: Of this document.
+        answer: The verdict; None for a calibration.
+        exit_code: What the program ends with.
+        mode: How it was found.
+        question: What was asked, in one sentence.
+        profile: The profile's file.
+        margin: The drop that must not pass, a share; None where none is used.
+        pairs: Pairs of launches, or launches in stored mode.
+        base: The base side.
+        new: The profile's side.
+        metrics: Gated ones first.
+        stored_gain: Whether the profile's promise holds; None where the base is not the default.
+        calibration: What this machine lets a gate see; None but for `--calibrate`.
+        fingerprint: Of the new side, today.
+        n_requests: Requests in every job.
+        notes: What the user should know, in sentences.
+        run: The run's folder.
+        created_at: ISO 8601 time in UTC.
+    """
+
+    schema_version: Literal[1] = 1
+    infertune_version: str
+    answer: Answer | None
+    exit_code: int
+    mode: Literal["paired", "stored", "calibrate"]
+    question: str
+    profile: str
+    margin: float | None
+    pairs: int
+    base: SideRecord
+    new: SideRecord
+    metrics: tuple[MetricResult, ...]
+    stored_gain: StoredGain | None = None
+    calibration: Calibration | None = None
+    fingerprint: Fingerprint
+    n_requests: int
+    notes: tuple[str, ...] = ()
+    run: str
+    created_at: str
+
+
+class StoredRun(Frozen):
+    """One run of the stored mode, in its history folder.
+
+    Attributes:
+        schema_version: Of this file.
+        fingerprint: What it holds for.
+        config: What was launched.
+        n_requests: Requests in every job.
+        window_s: The `--window` that the job's size comes from, in seconds; None where none was given.
+        launches: Launches that its samples are means of.
+        samples: Metric → geometric mean over its launches, of every figure that is known.
+        energy: What its energy is of; empty if not known, or if its launches differ.
+        answer: What the gate said of it; a regression is no part of what is normal.
+        run: The run's folder.
+        created_at: ISO 8601 time in UTC.
+    """
+
+    schema_version: Literal[1] = 1
+    fingerprint: Fingerprint
+    config: Config
+    n_requests: int
+    window_s: float | None = None
+    launches: int
+    samples: dict[str, Sample]
+    energy: str = ""
+    answer: Answer
+    run: str
+    created_at: str
+
+    def compares(self, metric: str, energy: str) -> bool:
+        """Whether it has a figure that today's can be held against: joules of the same, anything else always."""
+        return metric in self.samples and (metric not in ENERGY_FIGURES or (self.energy == energy != ""))
+
+
+def lower_is_better(metric: str) -> bool:
+    """Throughput alone should be high: latencies, energy, power and memory should be low."""
+    return metric != RATE
+
+
+def gain(metric: str, new: float, base: float = 1.0) -> float:
+    """Logarithm of how many times better a figure is than another; below 0 it is worse."""
+    logarithm = math.log(new / base)
+    return -logarithm if lower_is_better(metric) else logarithm
+
+
+def exit_code(answer: Answer | None, on_inconclusive: Literal["pass", "fail"] | None) -> int:
+    """What the program ends with."""
+    if answer is None:
+        return EXIT_OK
+    if answer == "inconclusive" and on_inconclusive is not None:
+        return EXIT_OK if on_inconclusive == "pass" else EXIT_REGRESSION
+    return _EXIT_CODES[answer]
+
+
+def paired_metrics(
+    base: Mapping[str, Sequence[float]],
+    new: Mapping[str, Sequence[float]],
+    judgement: Judgement | None,
+    margin: float,
+    withheld: Mapping[str, str] | None = None,
+) -> tuple[MetricResult, ...]:
+    """Every metric that is known on both sides, pair by pair.
+
+    Args:
+        base: Metric → one figure a pair.
+        new: The same of the new side.
+        judgement: What is said of those that are gated; None for a calibration.
+        margin: The drop that must not pass, a share.
+        withheld: Metric → why its two sides are not compared.
+    """
+    withheld = withheld or {}
+    rulings = judgement.rulings if judgement else {}
+    found = []
+    for name in [*rulings, *(name for name in FIGURES if name not in rulings)]:
+        if name not in base or name not in new:
+            continue
+        reason = withheld.get(name, "")
+        ratio = None if reason else paired_ratio(new[name], base[name])
+        limit = 1 / (1 - margin) if lower_is_better(name) else 1 - margin
+        found.append(
+            _metric(
+                name,
+                answer=rulings[name].answer if name in rulings else None,
+                withheld=reason,
+                ratio=ratio.mean if ratio else None,
+                ratio_low=ratio.low if ratio else None,
+                ratio_high=ratio.high if ratio else None,
+                limit=limit if name in rulings else None,
+                base_samples=tuple(base[name]),
+                new_samples=tuple(new[name]),
+            )
+        )
+    return tuple(found)
+
+
+def stored_metrics(
+    history: Sequence[StoredRun], new: Mapping[str, Sequence[float]], judgement: Judgement, energy: str = ""
+) -> tuple[MetricResult, ...]:
+    """Every metric of a run beside its earlier runs; energy beside those whose energy is of the same."""
+    found = []
+    for name in [*judgement.rulings, *(name for name in FIGURES if name in new and name not in judgement.rulings)]:
+        ruling = judgement.rulings.get(name)
+        earlier = tuple(run.samples[name] for run in history if run.compares(name, energy))
+        limit = None if ruling is None or ruling.low is None else ruling.low
+        found.append(
+            _metric(
+                name,
+                answer=ruling.answer if ruling else None,
+                ratio=geometric_mean(new[name]) / geometric_mean(earlier) if earlier else None,
+                limit=1 / limit if limit is not None and lower_is_better(name) else limit,
+                base_samples=earlier,
+                new_samples=tuple(new[name]),
+            )
+        )
+    return tuple(found)
+
+
+def _metric(
+    name: str,
+    answer: Answer | None,
+    ratio: float | None,
+    base_samples: tuple[float, ...],
+    new_samples: tuple[float, ...],
+    limit: float | None = None,
+    withheld: str = "",
+    ratio_low: float | None = None,
+    ratio_high: float | None = None,
+) -> MetricResult:
+    return MetricResult(
+        name=name,
+        unit=FIGURES[name].unit,
+        lower_is_better=lower_is_better(name),
+        gated=answer is not None,
+        answer=answer,
+        withheld=withheld,
+        ratio=ratio,
+        ratio_low=ratio_low,
+        ratio_high=ratio_high,
+        limit=limit,
+        base_samples=base_samples,
+        new_samples=new_samples,
+    )
+
+
+def stored_gain(promised: tuple[float, float, float], rate: MetricResult) -> StoredGain | None:
+    """Whether a profile's gain over the default is still there; None with too few pairs to say."""
+    if rate.ratio is None or rate.ratio_low is None or rate.ratio_high is None:
+        return None
+    return StoredGain(
+        promised=promised,
+        measured=(rate.ratio, rate.ratio_low, rate.ratio_high),
+        holds=rate.ratio_high >= promised[1],
+    )
+
+
+def read_history(folder: Path) -> list[StoredRun]:
+    """Every run of a history folder, oldest first; an absent folder has none.
+
+    Raises:
+        UsageError: A file in it is no stored run that this version reads, or no regular file.
+    """
+    runs = []
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        try:
+            runs.append(StoredRun.model_validate_json(read_text(path, "stored run", _MOST_RUN_BYTES)))
+        except ValidationError as error:
+            what = error.errors()[0]["msg"]
+            raise UsageError(f"{path} is no stored run that this version of infertune reads: {what}") from None
+    return sorted(runs, key=lambda run: run.created_at)
+
+
+def comparable(
+    runs: Sequence[StoredRun],
+    today: Fingerprint,
+    config: Config,
+    launches: int,
+    metrics: Sequence[str],
+    n_requests: int | None = None,
+    window_s: float | None = None,
+) -> tuple[list[StoredRun], list[str]]:
+    """The runs that a run of today can be held against, and why others cannot, in sentences.
+
+    A run that was a regression is left out too: what went wrong is no part of what is normal.
+
+    Args:
+        runs: Every run of the history, oldest first.
+        today: What is here now.
+        config: What will be launched.
+        launches: How often.
+        metrics: What the verdict needs.
+        n_requests: The size of a job that was asked for; None takes that of the newest run that is left.
+        window_s: The window that was asked for instead.
+    """
+    kept: list[StoredRun] = []
+    reasons: dict[str, int] = {}
+    for run in runs:
+        reason = _foreign(run, today, config, launches, metrics)
+        if reason:
+            reasons[reason] = reasons.get(reason, 0) + 1
+        else:
+            kept.append(run)
+    if window_s and not n_requests:
+        asked = [run for run in kept if run.window_s == window_s]
+        if len(asked) < len(kept):
+            reasons["another --window"] = len(kept) - len(asked)
+        kept = asked
+    sized = [run for run in kept if run.n_requests == (n_requests or kept[-1].n_requests)]
+    if len(sized) < len(kept):
+        reasons["another number of requests"] = len(kept) - len(sized)
+    notes = [f"{n} earlier run{'s' if n > 1 else ''} left out: {reason}" for reason, n in reasons.items()]
+    return sized, notes
+
+
+def _foreign(run: StoredRun, today: Fingerprint, config: Config, launches: int, metrics: Sequence[str]) -> str:
+    found = differences(run.fingerprint, today)
+    if found:
+        return f"another {found[0].field}"
+    if run.config != config:
+        return "other settings"
+    if run.launches != launches:
+        return "another number of launches"
+    if any(name not in run.samples for name in metrics):
+        return "a metric is missing"
+    return "it was a regression" if run.answer == "regression" else ""
+
+
+def save_json(path: Path, document: Frozen) -> Path:
+    """Write a document, whole or not at all.
+
+    Raises:
+        UsageError: The path cannot be written.
+    """
+    return write_whole(path, document.model_dump_json(indent=1) + "\n", "result")

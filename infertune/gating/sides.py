@@ -1,0 +1,254 @@
+"""The two sides of a gate: what is measured again, and what it is held against. Refused here, before anything runs."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from infertune.domain.device import detect
+from infertune.domain.figures import FIGURES
+from infertune.domain.knobs import Config, SearchSpace
+from infertune.domain.request import GateRequest
+from infertune.engines.base import first_line
+from infertune.errors import MismatchError, UsageError
+from infertune.profiles.fingerprint import check_device, check_fingerprint, fingerprint_of
+from infertune.profiles.profile import Profile, changed_settings, load_profile
+from infertune.runs.job import Job, prepare, restrict
+
+DEFAULT = "default"
+RATE = "output_tokens_per_s"
+ENERGY = "j_per_output_token"
+ENERGY_OBJECTIVES = ("energy", "tokens-per-joule")
+_WINDOWS_S = {"cpu": 5.0, "gpu": 30.0}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a gate.
+
+    Attributes:
+        label: For people.
+        job: The engine, model, device and workload of this side.
+        config: The configuration that is launched.
+    """
+
+    label: str
+    job: Job
+    config: Config
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a gate compares.
+
+    Attributes:
+        profile: What the new side comes from.
+        new: The profile's configuration.
+        base: What it is held against; the same as `new` where a gate needs no base.
+        question: What the gate asks, in one sentence.
+        metrics: What is gated on, names of `infertune.domain.figures.FIGURES`.
+        against_default: Whether the base is the engine's default: then the profile's stored gain can be checked too.
+        notes: What was left out or changed on the way, in sentences.
+    """
+
+    profile: Profile
+    new: Side
+    base: Side
+    question: str
+    metrics: tuple[str, ...]
+    against_default: bool
+    notes: tuple[str, ...]
+
+    @property
+    def one_engine(self) -> bool:
+        """Whether both sides run the same model under the same interpreter."""
+        return self.base.job.options == self.new.job.options and self.base.job.model == self.new.job.model
+
+
+def compared(request: GateRequest) -> Comparison:
+    """What a request compares, checked.
+
+    Raises:
+        UsageError: A flag does not fit, a file is missing, or the profile holds an impossible value.
+        MismatchError: The profile does not hold here.
+    """
+    _check_flags(request)
+    profile = load_profile(request.profile)
+    check_device(profile.fingerprint.device, detect(), str(request.profile))
+    job = _job_of(request, profile)
+    versions = frozenset({"engine version"}) if request.baseline_python else frozenset()
+    check_fingerprint(profile.fingerprint, fingerprint_of(job), str(request.profile), versions)
+    config, notes = _applied(job, profile.config, profile.changed, str(request.profile))
+    unnamed = [name for name in changed_settings(config, job.engine_defaults).root if name not in profile.changed]
+    unlike = "measured as config has it, but changed does not name it: exports leave it out"
+    notes += [f"{name}: {unlike}" for name in unnamed]
+    new = Side("profile", job, config)
+    base, more_notes = _base(request, profile, new)
+    job = replace(job, space=_spanning(job, base.config, new.config))
+    new = replace(new, job=job)
+    if request.calibrate or request.mode == "stored":
+        base = new
+    against_default = base.label == DEFAULT
+    metrics, metric_notes = _metrics(request, profile, against_default)
+    if against_default and base.config == new.config:
+        more_notes = [*more_notes, "the profile's configuration is the default: both sides are the same"]
+    return Comparison(
+        profile=profile,
+        new=new,
+        base=base,
+        question=_question(request, base),
+        metrics=metrics,
+        against_default=against_default,
+        notes=tuple(dict.fromkeys((*job.notes, *notes, *more_notes, *metric_notes))),
+    )
+
+
+def _check_flags(request: GateRequest) -> None:
+    pairs_only = {
+        "--against": request.against,
+        "--baseline-python": request.baseline_python,
+        "--baseline-model": request.baseline_model,
+        "--baseline-set": request.baseline_set,
+    }
+    given = [flag for flag, value in pairs_only.items() if value]
+    if given and (request.mode == "stored" or request.calibrate):
+        what = "--calibrate" if request.calibrate else "--mode stored"
+        raise UsageError(f"{given[0]} names a base, and {what} has none; leave one of them out")
+    if request.calibrate and request.mode == "stored":
+        raise UsageError("--calibrate measures pairs; leave out --mode stored")
+    if request.mode == "stored" and "margin" in request.model_fields_set:
+        raise UsageError("--margin is for pairs; --mode stored fails below what earlier runs predict")
+    if request.mode != "stored" and request.history:
+        raise UsageError("--history is for --mode stored")
+    if unknown := [name for name in request.metric if name not in FIGURES]:
+        raise UsageError(f"--metric {unknown[0]}: there is no such figure; there are {', '.join(FIGURES)}")
+
+
+def _job_of(request: GateRequest, profile: Profile) -> Job:
+    """The job that a profile was made with, on what is here today."""
+    found = profile.fingerprint
+    spec = request.engine or found.engine
+    if spec.partition(":")[0] != found.engine:
+        raise MismatchError(f"{request.profile} is of engine {found.engine}, not of {spec}; leave out --engine")
+    workload = request.workload or found.workload.spec
+    kind, _, rest = workload.partition(":")
+    file = rest.partition(",out=")[0]
+    if kind != "synthetic" and not os.path.isfile(file):
+        raise UsageError(
+            f"the workload's file {first_line(file, 80)} is not here; "
+            f"say where with --workload {first_line(kind, 20)}:FILE"
+        )
+    changes: dict[str, object] = {
+        "engine": spec,
+        "model": request.model or (found.model and found.model.spec),
+        "weights": found.model and found.model.weights,
+        "workload": workload,
+        "requests": request.requests or (None if request.window else found.workload.n_requests),
+        "seed": found.workload.seed,
+    }
+    return _prepared(request, changes)
+
+
+def _prepared(request: GateRequest, changes: dict[str, object]) -> Job:
+    """A side's job; the request's seed is that of the launches, the profile's that of the workload."""
+    job = prepare(request.model_copy(update=changes))
+    request = request.model_copy(update={**changes, "seed": request.seed})
+    return replace(job, request=request, window_s=request.window or _WINDOWS_S[job.device.kind])
+
+
+def _base(request: GateRequest, profile: Profile, new: Side) -> tuple[Side, list[str]]:
+    """What the profile's configuration is held against."""
+    job, labels = new.job, []
+    if request.baseline_python or request.baseline_model:
+        model = new.job.model
+        job = _prepared(
+            request,
+            {
+                **{name: getattr(new.job.request, name) for name in ("engine", "workload", "requests")},
+                "seed": profile.fingerprint.workload.seed,
+                "model": request.baseline_model or new.job.request.model,
+                "weights": "dummy" if model and model.weights == "dummy" else None,
+                "engine_python": request.baseline_python or request.engine_python,
+            },
+        )
+        if request.baseline_python:
+            labels.append(f"{job.engine.name} {job.availability.version}")
+        if request.baseline_model and job.model:
+            labels.append(job.model.spec)
+    config, notes = _base_config(request, profile, job, labels)
+    if request.baseline_set:
+        if unknown := [name for name in request.baseline_set if name not in job.space]:
+            raise UsageError(f"--baseline-set: unknown knob {unknown[0]!r}; there are {', '.join(job.space.names)}")
+        config, _ = _applied(job, config.updated(request.baseline_set), Config({}), "--baseline-set")
+        labels.append(" ".join(("with", str(Config(request.baseline_set)))))
+    return Side(" ".join(labels), job, config), notes
+
+
+def _base_config(request: GateRequest, profile: Profile, job: Job, labels: list[str]) -> tuple[Config, list[str]]:
+    """The base's configuration, its name added to the labels."""
+    against = request.against or (None if labels else DEFAULT)
+    if against == DEFAULT:
+        labels.append(DEFAULT)
+        return job.engine_defaults, []
+    if against is None:
+        return _applied(job, profile.config, profile.changed, str(request.profile))
+    other = load_profile(Path(against))
+    free = {"engine version"} if request.baseline_python else set()
+    free |= {"model", "weights", "dtype", "revision"} if request.baseline_model else set()
+    check_fingerprint(other.fingerprint, fingerprint_of(job), against, free)
+    labels.append(against)
+    return _applied(job, other.config, other.changed, against)
+
+
+def _applied(job: Job, config: Config, changed: Config, source: str) -> tuple[Config, list[str]]:
+    """A configuration as this side's engine takes it, with what had to be left out.
+
+    Raises:
+        UsageError: A value is impossible.
+        MismatchError: A setting that matters does not exist here.
+    """
+    unknown = [name for name in config.root if name not in job.space]
+    if needed := [name for name in unknown if name in changed]:
+        raise MismatchError(
+            f"{source} sets {needed[0]}, which {job.engine.name} {job.availability.version} does not have; "
+            f"there are {', '.join(job.space.names)}"
+        )
+    notes = [f"{name}: left out, {job.engine.name} {job.availability.version} does not have it" for name in unknown]
+    known = config.subset(frozenset(job.space.names))
+    try:
+        space = restrict(job.space, known.root, {})
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from None
+    whole = job.engine_defaults.updated(known.root)
+    if broken := space.violations(whole):
+        raise UsageError(f"{source}: these settings cannot be together: {'; '.join(broken)}")
+    return whole, notes
+
+
+def _spanning(job: Job, base: Config, new: Config) -> SearchSpace:
+    """The space with the two sides' concurrency only: a job need not fill more slots than these have."""
+    space = job.space
+    for knob in space.knobs:
+        if knob.is_concurrency:
+            values = dict.fromkeys(config[knob.name] for config in (base, new) if knob.name in config)
+            space = restrict(space, {}, {knob.name: tuple(values)})
+    return space
+
+
+def _metrics(request: GateRequest, profile: Profile, against_default: bool) -> tuple[tuple[str, ...], list[str]]:
+    """What is gated on: throughput, but for a profile that gave some of it away for something else."""
+    if request.metric:
+        return request.metric, []
+    if not against_default or profile.objective == "throughput":
+        return (RATE,), []
+    if profile.objective in ENERGY_OBJECTIVES:
+        return (ENERGY,), [f"gated on {ENERGY}: the profile was tuned for {profile.objective}; --metric chooses"]
+    return (RATE,), [f"gated on {RATE}, but the profile was tuned for {profile.objective}; --metric chooses"]
+
+
+def _question(request: GateRequest, base: Side) -> str:
+    """What is asked, in one sentence."""
+    if request.calibrate:
+        return "how much do launches of the profile's configuration differ here?"
+    if request.mode == "stored":
+        return "is the profile's configuration worse than its earlier runs predict?"
+    return f"is the profile's configuration worse than {base.label} by {100 * request.margin:g}% or more?"

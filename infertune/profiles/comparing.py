@@ -1,0 +1,130 @@
+"""A profile beside this machine, and beside another profile: what is the same, and what is not."""
+
+from pathlib import Path
+
+from infertune.domain.device import detect
+from infertune.domain.knobs import Config, format_scalar
+from infertune.domain.measurement import Frozen
+from infertune.domain.models import known_here
+from infertune.engines import installed_version
+from infertune.profiles.fingerprint import Difference, differences
+from infertune.profiles.profile import Fingerprint, Profile
+from infertune.stats import geometric_mean
+from infertune.units import format_bytes, format_rate
+from infertune.version import __version__
+
+_INFORMATIVE = "infertune version"  # says who measured; the figures hold all the same
+
+
+class Check(Frozen):
+    """One field of a profile against this machine.
+
+    Attributes:
+        field: Its name, as in `Difference`.
+        profile_value: What the profile says.
+        here_value: What is here; None where that cannot be told offline.
+        breaks: The profile's figures do not hold here because of it.
+    """
+
+    field: str
+    profile_value: str
+    here_value: str | None
+    breaks: bool = False
+
+    def __str__(self) -> str:
+        if self.here_value is None:
+            return f"unknown  {self.field}: {self.profile_value}; cannot be told here"
+        if self.breaks:
+            stale = " (stale: the engine has changed since)" if self.field == "engine version" else ""
+            return f"differs  {self.field}: {self.profile_value}, here {self.here_value}{stale}"
+        if self.here_value != self.profile_value:
+            return f"near     {self.field}: {self.profile_value}, here {self.here_value}; no matter"
+        return f"same     {self.field}: {self.profile_value}"
+
+
+def verify(of: Fingerprint, engine_python: Path | None = None) -> list[Check]:
+    """Every field of a fingerprint that is a machine's, against this machine as it is now.
+
+    Args:
+        of: A profile's.
+        engine_python: The interpreter that has the engine; None for this one.
+
+    Raises:
+        UsageError: There is no such engine.
+    """
+    version = installed_version(of.engine, engine_python)
+    known_hash, known_revision = known_here(of.model) if of.model else (None, None)
+    here = of.model_copy(
+        update={
+            "device": detect(),
+            "engine_version": version,
+            "model": of.model
+            and of.model.model_copy(
+                update={"config_hash": known_hash or of.model.config_hash, "revision": known_revision}
+            ),
+            "infertune_version": __version__,
+        }
+    )
+    broken = {difference.field for difference in differences(of, here)}
+    then, now = _table(of), _table(here)
+    if of.model and known_hash is None:
+        now["model"] = None
+    if "revision" in then and known_revision is None:
+        now["revision"] = None
+    if version is None:
+        now["engine version"] = "not installed"
+    fields = [*then, *(field for field in now if field not in then)]
+    return [
+        Check(
+            field=field,
+            profile_value=then.get(field) or "unknown",
+            here_value=now.get(field, "none"),
+            breaks=field in broken,
+        )
+        for field in fields
+    ]
+
+
+def _table(of: Fingerprint) -> dict[str, str | None]:
+    """The fields of a machine, named as in `Difference`."""
+    device, model = of.device, of.model
+    table: dict[str, object] = {"device": device.name, "memory": format_bytes(device.memory_bytes)}
+    if device.kind == "gpu":
+        watts = "unknown" if device.power_limit_w is None else f"{device.power_limit_w:g} W"
+        table |= {"number of GPUs": device.count, "driver": device.driver, "power limit": watts}
+    else:
+        table |= {"number of cores": device.cores}
+    table |= {"engine version": f"{of.engine} {of.engine_version}"}
+    if model:
+        table |= {"model": f"{model.spec} ({model.config_hash})"}
+        table |= {"revision": model.revision} if model.revision else {}
+    table |= {_INFORMATIVE: of.infertune_version}
+    return {field: str(value) for field, value in table.items()}
+
+
+def profile_differences(one: Profile, other: Profile) -> list[Difference]:
+    """What two profiles hold for, their settings and their figures, where they differ."""
+    return [
+        *differences(one.fingerprint, other.fingerprint),
+        *_differing({_INFORMATIVE: one.fingerprint.infertune_version},
+                    {_INFORMATIVE: other.fingerprint.infertune_version}),
+        *_differing(_settings(one.config), _settings(other.config)),
+        *_differing(_figures(one), _figures(other)),
+    ]  # fmt: skip
+
+
+def _settings(config: Config) -> dict[str, str]:
+    return {name: format_scalar(value) for name, value in config.root.items()}
+
+
+def _figures(profile: Profile) -> dict[str, str]:
+    samples = {profile.unit: profile.samples, f"default's {profile.unit}": profile.default_samples}
+    means = {name: format_rate(geometric_mean(figures)) for name, figures in samples.items() if figures}
+    limits = " ".join(profile.slo) or "none"
+    return {"objective": profile.objective, "limits": limits, "answer": profile.answer, **means}
+
+
+def _differing(one: dict[str, str], other: dict[str, str]) -> list[Difference]:
+    fields = [*one, *(field for field in other if field not in one)]
+    pairs = [(field, one.get(field, "–"), other.get(field, "–")) for field in fields]
+    return [Difference(field=field, before=before, now=now) for field, before, now in pairs if before != now]

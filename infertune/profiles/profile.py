@@ -1,0 +1,266 @@
+"""A profile: a configuration, what it was measured on and what came out. YAML, safe to load from strangers."""
+
+import math
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+
+from infertune.documents import Document, plain_yaml, read_document, write_whole
+from infertune.domain.device import Device
+from infertune.domain.figures import Economy, economy
+from infertune.domain.knobs import Config, format_scalar
+from infertune.domain.measurement import Frozen
+from infertune.domain.models import Model
+from infertune.domain.objective import Objective
+from infertune.domain.record import Header
+from infertune.domain.workload import WorkloadRecord
+from infertune.engines.base import first_line
+from infertune.errors import UsageError
+from infertune.runs.ledger import Ledger
+from infertune.runs.summary import Answer, Summary, default_config, figures
+from infertune.units import format_percent, slugify
+
+SCHEMA_VERSION = 1
+Sample = Annotated[float, Field(ge=1e-12, le=1e12)]
+Ratio = Annotated[float, Field(gt=0)]
+
+
+class Fingerprint(Frozen):
+    """What a profile's figures hold for.
+
+    Attributes:
+        device: The GPUs with memory, driver and power limit, or the processor.
+        engine: The engine's name.
+        engine_version: Its version.
+        model: The model with the hash of its config.json, weights real or dummy, dtype.
+        workload: The requests, by hash.
+        infertune_version: What measured it.
+    """
+
+    device: Device
+    engine: str
+    engine_version: str | None
+    model: Model | None
+    workload: WorkloadRecord
+    infertune_version: str
+
+
+class Profile(Frozen):
+    """A saved configuration.
+
+    Attributes:
+        schema_version: Of the file; a newer one is refused.
+        fingerprint: What it holds for.
+        objective: What was tuned for.
+        slo: The limits that it keeps, as `--slo` has them.
+        unit: Of the samples.
+        answer: What the final comparison said.
+        config: Every knob's value.
+        changed: Only the settings that differ from the engine's defaults: what to type.
+        samples: The objective's figure of the configuration, one a launch.
+        default_samples: The same of the engine's default, paired.
+        gain: Ratio to the default with its 95% interval, low and high; None while unconfirmed.
+        economy: What the configuration costs in energy, carbon and money.
+        default_economy: The same of the default.
+        run: The folder of the run that it came from.
+        created_at: ISO 8601 time in UTC.
+    """
+
+    schema_version: Literal[1] = 1
+    fingerprint: Fingerprint
+    objective: str
+    slo: tuple[str, ...] = ()
+    unit: str
+    answer: Answer
+    config: Config
+    changed: Config
+    samples: tuple[Sample, ...]
+    default_samples: tuple[Sample, ...]
+    gain: tuple[Ratio, Ratio, Ratio] | None
+    economy: Economy
+    default_economy: Economy
+    run: str
+    created_at: str
+
+    @field_validator("config", "changed")
+    @classmethod
+    def _plain_numbers(cls, given: Config) -> Config:
+        for name, value in given.root.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name[:40]!r} is no finite number")
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError(f"{name[:40]!r} is no number of 64 bits")
+        return given
+
+    @field_validator("changed")
+    @classmethod
+    def _as_in_config(cls, given: Config, info: ValidationInfo) -> Config:
+        """An export types what `changed` has, a gate launches `config`: they must not say two things."""
+        config = info.data.get("config")
+        if isinstance(config, Config):
+            for name, value in given.root.items():
+                if name not in config or Config({name: value}) != config.subset({name}):
+                    here = first_line(format_scalar(value), 40)
+                    there = first_line(format_scalar(config[name]), 40) if name in config else "nothing"
+                    raise ValueError(f"{name[:40]!r} is {here} here and {there} in config: make the two the same")
+        return given
+
+    def verdict(self) -> str:
+        """Its answer, with the gain where there is one: `better (+34.2%)`."""
+        return (
+            f"{self.answer} ({format_percent(self.gain[0])})" if self.gain and self.answer == "better" else self.answer
+        )
+
+    def sentence(self) -> str:
+        """Its answer and settings in one line."""
+        return f"{self.verdict()}, {self.changed if self.changed.root else 'the default settings'}"
+
+    def text(self) -> str:
+        """The profile as YAML, for people and for `load_profile`."""
+        return plain_yaml(self.model_dump(mode="json"))
+
+    def save(self, path: Path) -> Path:
+        """Write it as YAML, whole or not at all.
+
+        Raises:
+            UsageError: The path cannot be written.
+        """
+        return write_whole(path, self.text(), "profile")
+
+
+def load_profile(path: str | Path, within: Path | None = None) -> Profile:
+    """A saved profile.
+
+    Args:
+        path: Its file.
+        within: No link may lead out of this folder; the `profiles` in which the file lies, else the file's own folder.
+
+    Raises:
+        UsageError: The file is missing, is a link that leads out, or is no profile that this version reads; the
+            message names the line.
+    """
+    path = Path(path)
+    _refuse_link_out(path, within or _own_folder(path))
+    document = read_document(path, "profile")
+    if newer := _newer_schema(document):
+        raise UsageError(f"{path} has schema version {newer}, this infertune reads {SCHEMA_VERSION}: upgrade infertune")
+    try:
+        return Profile.model_validate(document.value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        where = first_line(".".join(map(str, fault["loc"])), 80) or "top"
+        reason = fault["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"{path} is no profile that this version of infertune reads: {where}: {reason} "
+            f"(line {document.line_of(fault['loc'])})"
+        ) from None
+
+
+def _own_folder(path: Path) -> Path:
+    parents = Path(os.path.abspath(path)).parents
+    return next((folder for folder in parents if folder.name == "profiles"), parents[0])
+
+
+def _refuse_link_out(path: Path, folder: Path) -> None:
+    """Refuse a link planted among profiles: it shows, or gates on, a file that nobody meant to share.
+
+    Raises:
+        UsageError: The file lies outside of the folder once links are followed.
+    """
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        inside = False
+    except ValueError:  # a name with a NUL in it: reading says so
+        return
+    if not inside:
+        raise UsageError(f"{path} is a link out of {folder}: name the file itself that is meant")
+
+
+def _newer_schema(document: Document) -> int | None:
+    """The schema version of a profile that a later infertune wrote; None for every other document."""
+    version = document.value.get("schema_version") if isinstance(document.value, dict) else None
+    return version if type(version) is int and SCHEMA_VERSION < version < 1_000_000 else None
+
+
+def fingerprint(header: Header) -> Fingerprint:
+    """What a run's figures hold for."""
+    return Fingerprint(
+        device=header.device,
+        engine=header.engine,
+        engine_version=header.engine_version,
+        model=header.model,
+        workload=header.workload,
+        infertune_version=header.infertune_version,
+    )
+
+
+def profile_of(ledger: Ledger, summary: Summary, objective: str) -> Profile:
+    """The profile that a run recommends."""
+    recommends_default = summary.best_config == summary.default_config
+    gain = summary.gain
+    return Profile(
+        fingerprint=fingerprint(ledger.header),
+        objective=objective,
+        slo=_limits(ledger),
+        unit=summary.unit,
+        answer=summary.answer,
+        config=summary.best_config,
+        changed=changed_settings(summary.best_config, ledger.header.engine_defaults),
+        samples=summary.default_samples if recommends_default else summary.candidate_samples,
+        default_samples=summary.default_samples,
+        gain=None if gain is None or gain.low is None or gain.high is None else (gain.mean, gain.low, gain.high),
+        economy=summary.default_economy if recommends_default else summary.candidate_economy,
+        default_economy=summary.default_economy,
+        run=ledger.folder.name,
+        created_at=ledger.header.created_at,
+    )
+
+
+def profile_at(ledger: Ledger, config: Config, objective: Objective) -> Profile:
+    """A profile of any configuration that a run's search measured; its figures are the search's own, unconfirmed."""
+    default = default_config(ledger)
+    phases = ("search", "grid")
+    launches = {
+        key: [t.measurement for t in ledger.trials if t.config == key and t.phase in phases and t.measurement]
+        for key in (config, default)
+    }
+    return Profile(
+        fingerprint=fingerprint(ledger.header),
+        objective=objective.name,
+        slo=_limits(ledger),
+        unit=objective.unit,
+        answer="unconfirmed",
+        config=config,
+        changed=changed_settings(config, ledger.header.engine_defaults),
+        samples=tuple(figures(ledger.trials, config, objective)),
+        default_samples=tuple(figures(ledger.trials, default, objective)),
+        gain=None,
+        economy=economy(launches[config], objective.prices),
+        default_economy=economy(launches[default], objective.prices),
+        run=ledger.folder.name,
+        created_at=ledger.header.created_at,
+    )
+
+
+def _limits(ledger: Ledger) -> tuple[str, ...]:
+    """The `--slo` limits of a run."""
+    given = ledger.header.request.get("slo")
+    return tuple(map(str, given)) if isinstance(given, list) else ()
+
+
+def changed_settings(config: Config, default: Config) -> Config:
+    """The settings in which a configuration differs from the default."""
+    return Config({name: value for name, value in config.root.items() if value != default.root.get(name)})
+
+
+def profile_path(folder: Path, found: Fingerprint, objective: str = "throughput") -> Path:
+    """Where a profile is filed: `FOLDER/<gpu-slug>/<engine>/<model>--<workload>.yaml`.
+
+    One that was tuned for something else than throughput has its objective in the name: `…--energy.yaml`.
+    """
+    model = slugify(found.model.name) if found.model else "no-model"
+    tail = "" if objective == "throughput" else f"--{slugify(objective)}"
+    return folder / found.device.slug / slugify(found.engine) / f"{model}--{slugify(found.workload.name)}{tail}.yaml"

@@ -1,0 +1,84 @@
+"""The folder in which profiles are kept: what lies there, and which of it answers a question already."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from infertune.errors import UsageError
+from infertune.profiles.fingerprint import Difference, differences
+from infertune.profiles.profile import Fingerprint, Profile, load_profile, profile_path
+
+_MOST_FILES = 10_000
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A profile and its file."""
+
+    path: Path
+    profile: Profile
+
+    def matches(self, gpu: str | None, model: str | None) -> bool:
+        """Whether the names of its device and model hold these texts, whatever their case."""
+        found = self.profile.fingerprint
+        models = f"{found.model.spec} {found.model.name}" if found.model else ""
+        devices = f"{found.device.name} {found.device.slug}"
+        return (gpu or "").lower() in devices.lower() and (model or "").lower() in models.lower()
+
+
+def read_shelf(folder: Path) -> tuple[list[Kept], list[str]]:
+    """Every profile under a folder by path, and a note on each file that is none.
+
+    A link is followed only to a file within the folder, and never to another folder.
+
+    Raises:
+        UsageError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}: tune something first, or name another with --profiles")
+    kept, notes = [], []
+    for path in _yaml_files(folder):
+        try:
+            kept.append(Kept(path, load_profile(path, within=folder)))
+        except UsageError as error:
+            notes.append(f"skipped: {error}")
+    return kept, notes
+
+
+def earlier_answer(
+    folder: Path, found: Fingerprint, objective: str = "throughput", slo: tuple[str, ...] = ()
+) -> str | None:
+    """What the profiles kept say about a question before it is measured; None if they say nothing.
+
+    Args:
+        folder: The folder of profiles; it need not exist.
+        found: What is about to be tuned.
+        objective: What for.
+        slo: Within which limits.
+    """
+    path = profile_path(folder, found, objective)
+    if not os.path.lexists(path):
+        return None
+    try:
+        profile = load_profile(path, within=folder)
+    except UsageError as error:
+        return f"an earlier profile cannot be used and will be replaced: {error}"
+    changed = differences(profile.fingerprint, found)
+    if profile.objective != objective:
+        changed.append(Difference(field="objective", before=profile.objective, now=objective))
+    if sorted(profile.slo) != sorted(slo):
+        before, now = (" ".join(limits) or "none" for limits in (profile.slo, slo))
+        changed.append(Difference(field="set of limits", before=before, now=now))
+    if changed:
+        return f"{path} is of something else and will be replaced: {'; '.join(map(str, changed))}"
+    return f"{path} has answered this: {profile.sentence()}; it is measured again and replaced at the end"
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder):  # does not follow links to folders
+        folders.sort()
+        found += [Path(root, name) for name in sorted(names) if name.endswith((".yaml", ".yml"))]
+        if len(found) > _MOST_FILES:
+            raise UsageError(f"{folder} holds more than {_MOST_FILES:,} YAML files: name a smaller folder")
+    return found

@@ -1,0 +1,282 @@
+"""From a request to something that can be measured: everything is checked here, before anything is touched."""
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from infertune.bench.bench import Bench
+from infertune.bench.channel import Plan
+from infertune.bench.isolation import Deadlines
+from infertune.domain.device import Device, detect
+from infertune.domain.knobs import Config, Scalar, SearchSpace, format_scalar
+from infertune.domain.models import Model, resolve_model
+from infertune.domain.record import Header
+from infertune.domain.request import JobRequest, R, make_request
+from infertune.domain.workload import LONG_DRAW, Part, Workload, parse_workload
+from infertune.energy import CarbonOptions
+from infertune.energy.sources import check_country
+from infertune.engines import default_engine_name, get_engine
+from infertune.engines.base import Availability, Engine, EngineOptions
+from infertune.errors import MismatchError, UsageError
+from infertune.runs.ledger import Ledger, now
+from infertune.search.roofline import Roofline, demand_of, peaks_of
+from infertune.units import slugify
+from infertune.version import __version__
+
+_DEFAULT_MODELS = {"cpu": "builtin:tiny", "gpu": "builtin:qwen2.5-0.5b"}
+_DEFAULT_WORKLOADS = {"cpu": "synthetic:in=32-128,out=32", "gpu": "synthetic:in=512,out=128"}
+_DEFAULT_WINDOWS_S = {"cpu": 2.0, "gpu": 10.0}
+_FEWEST_REQUESTS = 32
+_WARMUP_REQUESTS = 256
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request made concrete.
+
+    Attributes:
+        request: What was asked.
+        engine: The engine, not loaded.
+        options: How its worker finds it.
+        availability: Its installed version.
+        model: The model, None for engines that need none.
+        device: What it runs on.
+        workload: What is asked of it.
+        space: Its knobs, restricted as the user wished; what it holds is then the space's default.
+        engine_defaults: What the engine does when it is told nothing.
+        window_s: Length of one window in seconds.
+        notes: What was chosen for the user, in sentences.
+    """
+
+    request: JobRequest
+    engine: Engine
+    options: EngineOptions
+    availability: Availability
+    model: Model | None
+    device: Device
+    workload: Workload
+    space: SearchSpace
+    engine_defaults: Config
+    window_s: float
+    notes: tuple[str, ...]
+
+    def bench(self, folder: Path, first_launch: int = 0, on_note: Callable[[str], None] = lambda text: None) -> Bench:
+        """A bench that logs into a run's folder."""
+        request = self.request
+        deadlines = Deadlines(load_s=request.load_timeout)
+        if request.run_timeout is not None:
+            deadlines = Deadlines(load_s=request.load_timeout, warmup_s=request.run_timeout, run_s=request.run_timeout)
+        return Bench(
+            engine=self.engine,
+            options=self.options,
+            model=self.model,
+            device=self.device,
+            space=self.space,
+            log_folder=folder / "logs",
+            deadlines=deadlines,
+            seed=request.seed,
+            carbon=CarbonOptions(country=request.country, intensity_g_per_kwh=request.carbon_intensity),
+            first_launch=first_launch,
+            engine_defaults=self.engine_defaults,
+            on_note=on_note,
+        )
+
+    @property
+    def lock_names(self) -> tuple[str, ...]:
+        """What no other run may use meanwhile."""
+        return () if self.engine.simulated else self.device.lock_names
+
+    def plan(self, part: Part, n_requests: int | None, round_number: int = 0, windows: int = 1) -> Plan:
+        """What to run: a part's requests, as many as given or as many as fill a window."""
+        fewest = max(_FEWEST_REQUESTS, min(self.space.most_concurrent, _WARMUP_REQUESTS))
+        drawn = n_requests or fewest
+        if part == "search":  # always the first of one long draw, so that the job found for the default is everyone's
+            drawn = max(LONG_DRAW, drawn)
+        return Plan(
+            warmup=self.workload.draw("warmup", min(n_requests or _WARMUP_REQUESTS, _WARMUP_REQUESTS)),
+            requests=self.workload.draw(part, drawn, round_number)[:n_requests],
+            windows=windows,
+            window_s=self.window_s if n_requests is None else None,
+            fewest=fewest,
+        )
+
+    def header(self, command: str, ported: Config | None = None) -> Header:
+        """The first line of this job's ledger, with the configuration brought from elsewhere, if one was."""
+        return Header.model_validate(
+            {
+                "infertune_version": __version__,
+                "created_at": now(),
+                "command": command,
+                "request": self.request.model_dump(mode="json", exclude_defaults=True, by_alias=True),
+                "engine": self.engine.name,
+                "engine_version": self.availability.version,
+                "model": self.model,
+                "device": self.device,
+                "workload": self.workload.record(),
+                "space": self.space.record(),
+                "engine_defaults": self.engine_defaults,
+                "notes": self.notes,
+                "ported": ported,
+            }
+        )
+
+    def resume(self, folder: Path) -> Ledger:
+        """The ledger of a run of this very job, to be appended to.
+
+        Raises:
+            UsageError: The folder is not a run.
+            MismatchError: Something that its figures depend on has changed since.
+        """
+        ledger = Ledger.open(folder, mend=True)
+        then, today = ledger.header, self.header(ledger.header.command)
+        for what in ("device", "engine", "engine_version", "model", "workload", "space", "engine_defaults"):
+            before, after = getattr(then, what), getattr(today, what)
+            if before != after:
+                raise MismatchError(
+                    f"{folder} cannot be continued: {what.replace('_', ' ')} was {_brief(before)} and is now "
+                    f"{_brief(after)}; its trials would not compare, so start a new run"
+                )
+        return ledger
+
+    def roofline(self) -> Roofline | None:
+        """A prediction from the sizes of model and device; None without a model."""
+        if self.model is None:
+            return None
+        return Roofline(self.space, demand_of(self.model, self.device, self.workload, peaks_of(self.device)))
+
+    def new_folder(self) -> Path:
+        """The run's folder: as asked, or `reports/<date>-<gpu>-<engine>-<model>`, numbered if there is one already.
+
+        Raises:
+            UsageError: It cannot be made or written.
+        """
+        folder = self.request.out or self._free_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise UsageError(f"cannot write {folder}: {error.strerror}; choose another --out") from None
+        return folder
+
+    def _free_folder(self) -> Path:
+        day = datetime.now(UTC).date().isoformat()
+        model = self.model.name if self.model else slugify(self.options.variant or "no-model")
+        name = f"{day}-{self.device.slug}-{self.engine.name}-{model}"
+        number = 1
+        while (folder := Path("reports") / (name if number == 1 else f"{name}-{number}")).exists():
+            number += 1
+        return folder
+
+
+def prepare(request: JobRequest) -> Job:
+    """Check a request and find everything that it names.
+
+    Raises:
+        UsageError: Something in it cannot be; the message says what to do.
+    """
+    notes: list[str] = []
+    spec = request.engine or default_engine_name()
+    if request.engine_python is not None and not os.access(request.engine_python, os.X_OK):
+        raise UsageError(f"--engine-python {request.engine_python} is no executable interpreter")
+    options = EngineOptions(
+        variant=spec.partition(":")[2],
+        table=request.table.absolute() if request.table else None,
+        ignore=request.ignore,
+        python=request.engine_python,
+    )
+    engine = get_engine(spec, options)
+    availability = engine.available()
+    if availability.reason:
+        raise UsageError(f"engine {engine.name} cannot be used here: {availability.reason}")
+    device = detect()
+    if request.country is not None:
+        check_country(request.country)
+    model = None
+    if engine.needs_model:
+        if request.model is None:
+            notes.append(f"no MODEL given: tuning {_DEFAULT_MODELS[device.kind]}")
+        model = resolve_model(request.model or _DEFAULT_MODELS[device.kind], request.weights)
+    elif request.model is not None:
+        raise UsageError(f"engine {engine.name} takes no MODEL; leave {request.model!r} out")
+    if model and model.weights == "dummy":
+        notes.append("dummy weights: speeds are those of the architecture; the text means nothing")
+    workload = parse_workload(request.workload or _DEFAULT_WORKLOADS[device.kind], request.requests, request.seed)
+    if request.requests is not None and (most := workload.most("search")) is not None and most < request.requests:
+        notes.append(f"the workload has {most} requests for the search, fewer than the {request.requests} asked for")
+    whole_space = engine.space(model, device, workload)
+    space = restrict(whole_space, request.set, request.knob)
+    return Job(
+        request=request,
+        engine=engine,
+        options=options,
+        availability=availability,
+        model=model,
+        device=device,
+        workload=workload,
+        space=space,
+        engine_defaults=whole_space.default,
+        window_s=request.window or _DEFAULT_WINDOWS_S[device.kind],
+        notes=(*notes, *space.notes),
+    )
+
+
+def _brief(value: object) -> str:
+    board = f"{', '.join(value.uuids)}: " if isinstance(value, Device) and value.uuids else ""  # one of many alike
+    text = " ".join(f"{board}{value}".split())
+    return text if len(text) <= 120 else text[:119] + "…"
+
+
+def continued(kind: type[R], header: Header, folder: Path, flags: Mapping[str, Any], may_change: Set[str]) -> R:
+    """The request that a run was started with, for `--resume`; only its limits may be given anew.
+
+    Args:
+        kind: The request's class.
+        header: The run's.
+        folder: The run's.
+        flags: Flags given beside `--resume`; None for those that were not.
+        may_change: Flags that do not change what is measured.
+
+    Raises:
+        UsageError: A flag would change what is measured.
+    """
+    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    if others := sorted(given.keys() - may_change):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
+    return make_request(kind, {**header.request, **given, "out": folder})
+
+
+def restrict(space: SearchSpace, held: dict[str, Scalar], ranges: dict[str, tuple[Scalar, ...]]) -> SearchSpace:
+    """A space with some knobs held at one value and some restricted to a few.
+
+    Raises:
+        UsageError: A knob is unknown, or a value is not of its kind or out of its range.
+    """
+    for name, values in [*ranges.items(), *((name, (value,)) for name, value in held.items())]:
+        if name not in space:
+            raise UsageError(f"unknown knob {name!r}; there are {', '.join(space.names)}")
+        knob = space[name]
+        _check_values(knob.name, knob.kind, knob.values, values)
+        space = space.with_knob(knob.restricted(values))
+    return space
+
+
+def _check_values(name: str, kind: str, allowed: Sequence[Scalar], values: Sequence[Scalar]) -> None:
+    shown = ", ".join(map(format_scalar, allowed))
+    if len(set(map(format_scalar, values))) != len(values):
+        raise UsageError(f"{name}: a value is given twice")
+    for value in values:
+        if kind == "choice":
+            if not any(value == other and type(value) is type(other) for other in allowed):
+                raise UsageError(f"{name}={format_scalar(value)} is not one of {shown}")
+        elif isinstance(value, bool) or not isinstance(value, int if kind == "int" else int | float):
+            raise UsageError(f"{name}={format_scalar(value)} is not a number of the kind {shown}")
+        else:
+            numbers = [float(v) for v in allowed if isinstance(v, int | float)]
+            if not min(numbers) <= value <= max(numbers):
+                raise UsageError(f"{name}={format_scalar(value)} is out of range {numbers[0]:g} to {numbers[-1]:g}")

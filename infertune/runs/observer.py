@@ -1,0 +1,31 @@
+"""What a run tells whoever watches it. The terminal shows it; from Python it is silent unless you pass your own."""
+
+from pathlib import Path
+
+from infertune.domain.knobs import Config
+from infertune.domain.trial import Trial
+
+
+class Observer:
+    """Watches a run; every method does nothing here, and takes no time that is measured."""
+
+    def run_starts(self, folder: Path, default: Config) -> None:
+        """A run begins or goes on: its folder, and the engine's default configuration."""
+
+    def phase(self, name: str, steps: int | None, budget_s: float | None = None) -> None:
+        """A phase begins.
+
+        Args:
+            name: In words.
+            steps: How many trials it will have at most, None if only time limits it.
+            budget_s: The seconds left for it, None if only trials limit it.
+        """
+
+    def trial_starts(self, config: Config, *, live: bool) -> None:
+        """A configuration is about to be measured, `live` if no launch is needed."""
+
+    def trial_ends(self, trial: Trial, *, figure: float | None, best: float | None, default: float | None) -> None:
+        """A trial is in the ledger; its figure of the objective, the best so far and the default's."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""

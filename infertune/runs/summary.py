@@ -1,0 +1,263 @@
+"""What a run found, computed from its ledger alone: the answer, its interval, and where the time went."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from infertune.domain.figures import Economy, economy
+from infertune.domain.knobs import Config
+from infertune.domain.measurement import Frozen, describe
+from infertune.domain.objective import Objective
+from infertune.domain.trial import EXPLORING, Trial
+from infertune.engines.base import first_line
+from infertune.runs.ledger import Ledger
+from infertune.stats import Estimate, geometric_mean, log_t_interval, paired_ratio
+
+Answer = Literal[
+    "better",
+    "no better than the default",
+    "the default cannot run here",
+    "unconfirmed",
+    "nothing ran",
+]
+
+
+class FailureLine(Frozen):
+    """One failed trial, for people."""
+
+    number: int
+    config: str
+    kind: str
+    what: str
+
+
+class Summary(Frozen):
+    """The answer of a tune.
+
+    Attributes:
+        answer: In one phrase; `unconfirmed` where there was no final comparison.
+        unit: Of the figures.
+        default_config: The engine's default, with what the request set.
+        best_config: The recommended configuration: the default's unless another was shown to be better.
+        candidate_config: The fastest found, whether or not it was shown to be better.
+        default: The default over launches on unseen prompts; without a final comparison those of the confirmation, and
+            without that the search's own.
+        candidate: The same of the candidate.
+        gain: Ratio candidate / default over pairs of launches; None while unconfirmed.
+        default_samples: One figure a launch.
+        candidate_samples: One figure a launch, paired with the default's.
+        ported_config: What was best elsewhere, for a run that started from there.
+        ported: It over the final comparison's launches; None where it was not in it.
+        ported_samples: One figure a launch, paired with the default's.
+        ported_gain: Ratio ported / default.
+        retuned_gain: Ratio candidate / ported; None where they are the same.
+        trials: How many trials there were in all.
+        failures: Those that failed.
+        default_economy: What the default costs in energy, carbon and money.
+        candidate_economy: The same of the candidate.
+        launches: How often an engine was launched.
+        launch_s: Seconds spent on launches.
+        run_s: Seconds spent on warm-up and windows.
+    """
+
+    answer: Answer
+    unit: str
+    default_config: Config
+    best_config: Config
+    candidate_config: Config
+    default: Estimate | None
+    candidate: Estimate | None
+    gain: Estimate | None
+    default_samples: tuple[float, ...] = ()
+    candidate_samples: tuple[float, ...] = ()
+    ported_config: Config | None = None
+    ported: Estimate | None = None
+    ported_samples: tuple[float, ...] = ()
+    ported_gain: Estimate | None = None
+    retuned_gain: Estimate | None = None
+    trials: int
+    failures: tuple[FailureLine, ...] = ()
+    default_economy: Economy = Economy()
+    candidate_economy: Economy = Economy()
+    launches: int
+    launch_s: float
+    run_s: float
+
+
+def summarise(ledger: Ledger, objective: Objective) -> Summary:
+    """The answer of a run, finished or not."""
+    trials = ledger.trials
+    default = default_config(ledger)
+    final = final_rounds(ledger, objective)
+    candidate = final.candidate if final else _best_without_final(ledger, objective)
+    phases: Sequence[str] = ("final",)
+    if final:
+        new, base = list(final.candidate_samples), list(final.default_samples)
+        gain = paired_ratio(new, base)
+    else:
+        phases = _best_known(trials, candidate, default)
+        new, base = (figures(trials, config, objective, phases) for config in (candidate, default))
+        gain = None
+    ported = final.ported_samples if final else ()
+    answer = _answer(ledger, gain, objective, have_default=bool(base))
+    return Summary(
+        answer=answer,
+        unit=objective.unit,
+        default_config=default,
+        best_config=default if answer == "no better than the default" else candidate,
+        candidate_config=candidate,
+        default=log_t_interval(base) if base else None,
+        candidate=log_t_interval(new) if new else None,
+        gain=gain,
+        default_samples=tuple(base),
+        candidate_samples=tuple(new),
+        ported_config=ledger.header.ported,
+        ported=log_t_interval(ported) if ported else None,
+        ported_samples=ported,
+        ported_gain=paired_ratio(ported, base) if ported else None,
+        retuned_gain=paired_ratio(new, ported) if ported and candidate != ledger.header.ported else None,
+        trials=len(trials),
+        failures=tuple(_failure_line(trial) for trial in trials if trial.measurement is None),
+        default_economy=_economy(trials, default, objective, phases),
+        candidate_economy=_economy(trials, candidate, objective, phases),
+        launches=len({trial.launch_number for trial in trials}),
+        launch_s=sum(trial.launch_s for trial in trials),
+        run_s=sum(trial.run_s for trial in trials),
+    )
+
+
+def default_config(ledger: Ledger) -> Config:
+    """The engine's default configuration with what the request set, which is also the first trial."""
+    return Config({knob.name: knob.default for knob in ledger.header.space.knobs})
+
+
+def figures(
+    trials: Sequence[Trial], config: Config, objective: Objective, phases: Sequence[str] = EXPLORING
+) -> list[float]:
+    """One figure for every launch on which a configuration was measured in some phases, in order."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for trial in trials:
+        if trial.phase in phases and trial.config == config and trial.measurement is not None:
+            figure = objective.figure(trial.measurement)
+            if figure is not None:
+                found[trial.launch_number].append(figure)
+    return [geometric_mean(values) if len(values) > 1 else values[0] for values in found.values()]
+
+
+def ranked(trials: Sequence[Trial], objective: Objective) -> list[tuple[Config, float]]:
+    """Configurations of the search that keep the limits, with the geometric mean of their figures, best first."""
+    samples: dict[Config, list[float]] = defaultdict(list)
+    for trial in trials:
+        if trial.phase in ("search", "grid") and trial.measurement is not None:
+            figure = objective.figure(trial.measurement)
+            if figure is not None and objective.keeps_limits(trial.measurement):
+                samples[trial.config].append(figure)
+    return _best_first(samples, objective)
+
+
+def requests_of(trials: Iterable[Trial]) -> int | None:
+    """How many requests the jobs of a run have; None while nothing ran."""
+    return next((trial.measurement.n_requests for trial in trials if trial.measurement), None)
+
+
+def best_searched(trials: Sequence[Trial], objective: Objective) -> Config | None:
+    """The configuration that looked best in the search; its figure flatters it."""
+    order = ranked(trials, objective)
+    return order[0][0] if order else None
+
+
+def confirmed(trials: Sequence[Trial], objective: Objective) -> list[tuple[Config, float]]:
+    """Configurations that kept the limits in every confirmation round so far, best first."""
+    rounds = {trial.round_number for trial in trials if trial.phase == "confirm"}
+    samples: dict[Config, list[float]] = defaultdict(list)
+    for trial in trials:
+        if trial.phase == "confirm" and trial.measurement is not None and objective.keeps_limits(trial.measurement):
+            figure = objective.figure(trial.measurement)
+            if figure is not None:
+                samples[trial.config].append(figure)
+    whole = {config: values for config, values in samples.items() if len(values) == len(rounds)}
+    return _best_first(whole, objective)
+
+
+@dataclass(frozen=True)
+class FinalRounds:
+    """The final comparison so far: only rounds in which every configuration of it was measured.
+
+    Attributes:
+        candidate: The configuration that is compared with the default.
+        candidate_samples: One figure a round.
+        default_samples: One figure a round.
+        ported_samples: The same of the configuration brought from elsewhere; the candidate's own if it is that one.
+    """
+
+    candidate: Config
+    candidate_samples: tuple[float, ...]
+    default_samples: tuple[float, ...]
+    ported_samples: tuple[float, ...]
+
+
+def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
+    """The final comparison of a run; None before two whole rounds of it."""
+    default, ported = default_config(ledger), ledger.header.ported
+    by_round: dict[int, dict[Config, float]] = defaultdict(dict)
+    for trial in ledger.trials:
+        if trial.phase == "final" and trial.measurement is not None:
+            figure = objective.figure(trial.measurement)
+            if figure is not None:
+                by_round[trial.round_number][trial.config] = figure
+    compared = {config for found in by_round.values() for config in found} - {default}
+    candidates = compared - {ported} or compared
+    if len(candidates) != 1:
+        return None
+    candidate = next(iter(candidates))
+    whole = [found for _, found in sorted(by_round.items()) if {default, *compared} <= found.keys()]
+    if len(whole) < 2:
+        return None
+    samples = {config: tuple(found[config] for found in whole) for config in {default, *compared}}
+    return FinalRounds(candidate, samples[candidate], samples[default], samples.get(ported, ()) if ported else ())
+
+
+def _best_without_final(ledger: Ledger, objective: Objective) -> Config:
+    """The best so far; where a whole tune ended because the default won, what came nearest to it."""
+    default = default_config(ledger)
+    beaten = ledger.header.command == "tune" and ledger.ending is not None
+    for order in (confirmed(ledger.trials, objective), ranked(ledger.trials, objective)):
+        for config, _ in order:
+            if not beaten or config != default:
+                return config
+    return default
+
+
+def _best_known(trials: Sequence[Trial], *configs: Config) -> Sequence[str]:
+    """The confirmation, if all configurations were measured in it, else what explored."""
+    there = {trial.config for trial in trials if trial.phase == "confirm" and trial.measurement}
+    return ("confirm",) if there.issuperset(configs) else EXPLORING
+
+
+def _economy(trials: Sequence[Trial], config: Config, objective: Objective, phases: Sequence[str]) -> Economy:
+    launches = [t.measurement for t in trials if t.config == config and t.phase in phases and t.measurement]
+    return economy(launches, objective.prices)
+
+
+def _best_first(samples: Mapping[Config, Sequence[float]], objective: Objective) -> list[tuple[Config, float]]:
+    means = [(config, geometric_mean(values)) for config, values in samples.items()]
+    return sorted(means, key=lambda pair: -objective.score_of(pair[1]))
+
+
+def _answer(ledger: Ledger, gain: Estimate | None, objective: Objective, *, have_default: bool) -> Answer:
+    if not any(trial.measurement for trial in ledger.trials):
+        return "nothing ran"
+    if gain is not None and gain.low is not None and gain.high is not None:
+        worst_end = gain.high if objective.lower_is_better else gain.low
+        return "better" if objective.better(worst_end, 1.0) else "no better than the default"
+    if ledger.ending is None or ledger.header.command != "tune":
+        return "unconfirmed"
+    return "no better than the default" if have_default else "the default cannot run here"
+
+
+def _failure_line(trial: Trial) -> FailureLine:
+    kind = trial.outcome.kind if trial.outcome.kind != "infeasible" else trial.outcome.reason
+    return FailureLine(
+        number=trial.number, config=str(trial.config), kind=kind, what=first_line(describe(trial.outcome), 160)
+    )

@@ -1,0 +1,1 @@
+"""From a request to a proven, saved and reported answer: `tune`, `landscape` and `bench`."""

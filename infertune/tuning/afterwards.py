@@ -1,0 +1,144 @@
+"""What can be made of a finished run without measuring anything: its report again, and profiles of other points."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from infertune.domain.measurement import describe
+from infertune.domain.objective import Objective, objective_of
+from infertune.domain.request import JobRequest, TuneRequest, make_request
+from infertune.domain.trial import EXPLORING
+from infertune.engines import export_served
+from infertune.engines.base import Served
+from infertune.errors import UsageError
+from infertune.landscape import PLACES, pareto_front, point_on
+from infertune.profiles.profile import Profile, load_profile, profile_at, profile_of
+from infertune.report import Findings, find, write_comparison, write_found
+from infertune.runs.ledger import Ledger
+from infertune.runs.summary import summarise
+from infertune.search.export import Result, export_study
+
+
+def report_again(folder: Path) -> tuple[Findings, Path]:
+    """Write a run's report again from its ledger alone; what was found, and the page.
+
+    Raises:
+        UsageError: The folder is not a run, or cannot be written.
+    """
+    found = findings_of(folder)
+    try:
+        return found, write_found(found)
+    except OSError as error:
+        raise UsageError(f"cannot write {folder}: {error.strerror}") from None
+
+
+def findings_of(folder: Path) -> Findings:
+    """What was found in a run.
+
+    Raises:
+        UsageError: The folder is not a run.
+    """
+    ledger = Ledger.open(folder)
+    if ledger.header.command == "gate":
+        raise UsageError(
+            f"{folder} is a run of `infertune gate`; its verdict and samples are in {folder / 'gate.json'}"
+        )
+    return find(ledger, _objective(ledger))
+
+
+def check_report(folders: Sequence[Path], out: Path | None, storage: str | None) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        UsageError: There are several runs without a folder for their comparison, or one run with one.
+    """
+    if len(folders) > 1 and storage is not None:
+        raise UsageError("--to-optuna takes one run; name one")
+    if len(folders) > 1 and out is None:
+        raise UsageError("several runs give a comparison: name a folder for it with --out FOLDER")
+    if len(folders) == 1 and out is not None:
+        raise UsageError("a run's report is written into the run's folder; leave --out out, or name several runs")
+
+
+def compare_runs(folders: Sequence[Path], out: Path) -> Path:
+    """Set several runs beside each other; the page.
+
+    Raises:
+        UsageError: A folder is not a run, stands twice, or `out` cannot be written.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UsageError("a run is named twice; name different ones to compare them")
+    runs = [findings_of(folder) for folder in folders]
+    try:
+        return write_comparison(runs, out)
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}") from None
+
+
+def to_optuna(folder: Path, storage: str) -> tuple[str, int]:
+    """Write a run's search or grid as an Optuna study; its name, and how many trials it has.
+
+    Raises:
+        UsageError: The folder is not a run, or the database cannot be written.
+    """
+    ledger = Ledger.open(folder)
+    objective = _objective(ledger)
+    results = [
+        Result(trial, objective.figure(trial.measurement) if trial.measurement else None, describe(trial.outcome))
+        for trial in ledger.trials
+        if trial.phase in EXPLORING
+    ]
+    name = folder.resolve().name
+    knobs = ledger.header.space.knobs
+    return name, export_study(storage, name, knobs, results, minimize=objective.lower_is_better)
+
+
+def profile_from(source: Path, place: str | None = None) -> Profile:
+    """The profile in a file, or the one that a run's folder gives.
+
+    Args:
+        source: A profile, or a run's folder.
+        place: Of a run: a point of its front of throughput against energy; None takes what the run recommends.
+
+    Raises:
+        UsageError: It is neither, has no energy figures, or there is no such place.
+    """
+    chosen = next((known for known in PLACES if known == place), None)
+    if place is not None and chosen is None:
+        raise UsageError(f"--point {place}: there are {', '.join(PLACES)}")
+    if not source.is_dir():
+        if place is not None:
+            raise UsageError(f"--point chooses among the trials of a run: name a run's folder, not the file {source}")
+        return load_profile(source)
+    ledger = Ledger.open(source)
+    objective = _objective(ledger)
+    if chosen is None:
+        return profile_of(ledger, summarise(ledger, objective), objective.name)
+    return profile_at(ledger, point_on(pareto_front(ledger.trials, objective), chosen).config, objective)
+
+
+def export_profile(profile: Profile, form: str | None = None) -> str:
+    """A profile as text: YAML, or one of its engine's own forms.
+
+    Raises:
+        UsageError: Its engine has no such form, or the profile cannot be written so.
+    """
+    if form is None:
+        return profile.text()
+    found = profile.fingerprint
+    served = None
+    if found.model:
+        served = Served(
+            model=found.model,
+            device=found.device,
+            engine_version=found.engine_version,
+            config=profile.config,
+            changed=profile.changed,
+            answer=profile.verdict(),
+        )
+    return export_served(found.engine, served, form)
+
+
+def _objective(ledger: Ledger) -> Objective:
+    kind = TuneRequest if ledger.header.command == "tune" else JobRequest
+    known = {name: value for name, value in ledger.header.request.items() if name in kind.model_fields}
+    return objective_of(make_request(kind, known))

@@ -1,0 +1,222 @@
+"""Measure configurations without searching: one of them (`bench`), or every point of a grid (`landscape`)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from infertune.bench.isolation import device_lock
+from infertune.domain.knobs import Config
+from infertune.domain.measurement import Frozen, describe
+from infertune.domain.objective import get_objective, objective_of
+from infertune.domain.request import JobRequest
+from infertune.domain.trial import Phase, Trial
+from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
+from infertune.report import Findings, find, write_found
+from infertune.runs.job import Job, continued, prepare
+from infertune.runs.ledger import Ledger, now
+from infertune.runs.observer import Observer
+from infertune.runs.summary import figures, requests_of
+from infertune.stats import ENOUGH_HALF_WIDTH, Estimate, log_t_interval
+
+_THROUGHPUT = get_objective("throughput")
+_MOST_POINTS = 100_000
+_MAY_CHANGE = {"repeats", "wait", "load_timeout", "run_timeout"}
+
+
+class BenchRequest(JobRequest):
+    """What `infertune bench` takes besides.
+
+    Attributes:
+        launches: Least and most launches; between them it stops when the 99% interval is narrow enough.
+        windows: Windows on each launch.
+    """
+
+    launches: tuple[int, int] = (3, 10)
+    windows: int = Field(default=2, ge=1)
+
+    @field_validator("launches")
+    @classmethod
+    def _launches(cls, given: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= given[0] <= given[1]:
+            raise ValueError("the most launches must not be below the least, which is 1 or more")
+        return given
+
+
+class LandscapeRequest(JobRequest):
+    """What `infertune landscape` takes besides.
+
+    Attributes:
+        repeats: Rounds over the whole grid; every other one runs backwards.
+    """
+
+    repeats: int = Field(default=3, ge=1)
+
+
+class BenchResult(Frozen):
+    """One configuration measured properly.
+
+    Attributes:
+        config: Every knob's value.
+        output_tokens_per_s: Over launches.
+        samples: One rate a launch, in tokens per second.
+        run: The run's folder.
+    """
+
+    config: Config
+    output_tokens_per_s: Estimate
+    samples: tuple[float, ...]
+    run: str
+
+
+def bench_request(request: BenchRequest, observer: Observer | None = None) -> BenchResult:
+    """Measure one configuration on fresh launches until its interval is narrow.
+
+    Raises:
+        UsageError: The request cannot be; nothing was touched.
+        BenchmarkError: The configuration could not be measured.
+        InterruptedRunError: Ctrl-C.
+    """
+    observer = observer or Observer()
+    job = prepare(request)
+    config = job.space.repair(job.space.default.updated(request.set))
+    if broken := job.space.violations(config):
+        raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
+    with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
+        return _bench(job, request, config, observer)
+
+
+def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer) -> BenchResult:
+    ledger = _new_ledger(job, "bench", observer)
+    observer.run_starts(ledger.folder, job.space.default)
+    least, most = request.launches
+    n_requests = request.requests
+    observer.phase("bench", most)
+    samples: list[float] = []
+    ending = f"all {most} launches were made"
+    for number in range(most):
+        trial = _measure(job, ledger, observer, [(config, number)], "bench", n_requests, request.windows)[0]
+        if trial.measurement is None:
+            ledger.finish("the configuration could not be measured")
+            _report(job, ledger)
+            raise BenchmarkError(f"{config}: {describe(trial.outcome)}; its log is in {ledger.folder / 'logs'}")
+        n_requests = trial.measurement.n_requests
+        samples = figures(ledger.trials, config, _THROUGHPUT)
+        if number + 1 >= least and log_t_interval(samples, 0.99).half_width < ENOUGH_HALF_WIDTH:
+            ending = f"the 99% interval is within ±{ENOUGH_HALF_WIDTH:.0%}"
+            break
+    ledger.finish(ending)
+    _report(job, ledger)
+    return BenchResult(
+        config=config,
+        output_tokens_per_s=log_t_interval(samples),
+        samples=tuple(samples),
+        run=str(ledger.folder),
+    )
+
+
+def landscape_request(
+    request: LandscapeRequest, observer: Observer | None = None, resume: Path | None = None
+) -> Findings:
+    """Measure every point of a grid, in interleaved rounds, and report the landscape.
+
+    Raises:
+        UsageError: The request cannot be, or the grid has too many points; nothing was touched.
+        BenchmarkError: The device is busy or the disk is full.
+        InterruptedRunError: Ctrl-C; `resume` continues.
+    """
+    observer = observer or Observer()
+    job = prepare(request)
+    if broken := job.space.violations(job.space.repair(job.space.default)):
+        raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
+    if job.space.size > _MOST_POINTS:
+        raise UsageError(
+            f"the grid has {job.space.size} points; restrict it with --knob NAME=values or --set NAME=VALUE"
+        )
+    with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
+        return _landscape(job, request, observer, resume)
+
+
+def _landscape(job: Job, request: LandscapeRequest, observer: Observer, resume: Path | None) -> Findings:
+    points = list(job.space.grid())
+    ledger = job.resume(resume) if resume else _new_ledger(job, "landscape", observer)
+    observer.run_starts(ledger.folder, job.space.default)
+    observer.phase("landscape", len(points) * request.repeats)
+    done = {(trial.config, trial.round_number) for trial in ledger.trials}
+    rounds = [(c, r) for r in range(request.repeats) for c in (points if r % 2 == 0 else reversed(points))]
+    known = requests_of(ledger.trials) or request.requests
+    _measure(job, ledger, observer, [point for point in rounds if point not in done], "grid", known, 1)
+    ledger.finish("every point was measured")
+    return _report(job, ledger)
+
+
+def resumed_landscape(folder: Path, flags: Mapping[str, Any]) -> LandscapeRequest:
+    """The request that a run was started with; only its limits may be given anew.
+
+    Args:
+        folder: The run's folder.
+        flags: Flags given beside `--resume`; None for those that were not.
+
+    Raises:
+        UsageError: The folder is not a run of `landscape`, or a flag would change what is measured.
+    """
+    header = Ledger.open(folder).header
+    if header.command != "landscape":
+        raise UsageError(f"{folder} is a run of `infertune {header.command}`, not of `infertune landscape`")
+    return continued(LandscapeRequest, header, folder, flags, _MAY_CHANGE)
+
+
+def _report(job: Job, ledger: Ledger) -> Findings:
+    """Write a run's report.
+
+    Raises:
+        BenchmarkError: The disk refused; the ledger holds everything all the same.
+    """
+    found = find(ledger, objective_of(job.request))
+    try:
+        write_found(found)
+    except OSError as error:
+        raise BenchmarkError(
+            f"cannot write the report: {error.strerror}; the {len(ledger.trials)} trials are safe: make room, then "
+            f"infertune report {ledger.folder}"
+        ) from None
+    return found
+
+
+def _new_ledger(job: Job, command: str, observer: Observer) -> Ledger:
+    for note in job.notes:
+        observer.note(note)
+    return Ledger.create(job.new_folder(), job.header(command))
+
+
+def _measure(
+    job: Job,
+    ledger: Ledger,
+    observer: Observer,
+    points: list[tuple[Config, int]],
+    phase: Phase,
+    n_requests: int | None,
+    windows: int,
+) -> list[Trial]:
+    """Measure points in order: each on a fresh launch for `bench`, live where possible for a grid."""
+    first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
+    trials = []
+    try:
+        with job.bench(ledger.folder, first_launch, observer.note) as bench:
+            for config, round_number in points:
+                fresh = phase == "bench"
+                observer.trial_starts(config, live=not fresh and bench.takes(config))
+                started_at = now()
+                attempt = bench.measure(config, job.plan("search", n_requests, windows=windows), fresh=fresh)
+                trial = Trial.of(len(ledger.trials), phase, round_number, config, started_at, attempt)
+                ledger.append(trial)
+                trials.append(trial)
+                if n_requests is None and trial.measurement:
+                    n_requests = trial.measurement.n_requests
+                figure = trial.measurement.output_tokens_per_s if trial.measurement else None
+                observer.trial_ends(trial, figure=figure, best=None, default=None)
+    except KeyboardInterrupt:
+        _report(job, ledger)
+        raise InterruptedRunError(f"interrupted; {len(ledger.trials)} measurements are in {ledger.folder}") from None
+    return trials

@@ -1,0 +1,181 @@
+"""Tune an engine on this machine. This page is the product, from top to bottom."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from infertune.bench.isolation import device_lock
+from infertune.domain.objective import objective_of
+from infertune.domain.request import TuneRequest, make_request
+from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
+from infertune.profiles.profile import Profile, fingerprint, profile_of, profile_path
+from infertune.profiles.store import earlier_answer
+from infertune.report import find, to_dataframe, write_found
+from infertune.runs.job import Job, continued, prepare
+from infertune.runs.ledger import Ledger
+from infertune.runs.observer import Observer
+from infertune.runs.summary import Summary, default_config
+from infertune.search import Predictor, Transferred, make_searcher
+from infertune.tuning.origin import Origin, read_origin
+from infertune.tuning.phases import Phases
+
+_MAY_CHANGE = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout", "profiles"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A tune and what it found.
+
+    Attributes:
+        ledger: Every trial.
+        summary: The answer.
+        profile: The configuration that it recommends, with its fingerprint.
+        profile_file: Where the profile was saved.
+        report_file: The report's page; `report.md` and `landscape.csv` lie beside it.
+    """
+
+    ledger: Ledger
+    summary: Summary
+    profile: Profile
+    profile_file: Path
+    report_file: Path
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a trial: the columns of `landscape.csv`."""
+        return to_dataframe(self.ledger)
+
+
+def tune_request(request: TuneRequest, observer: Observer | None = None, resume: Path | None = None) -> Study:
+    """Find a better configuration, prove it on unseen prompts, save it and report it.
+
+    Args:
+        request: What to tune.
+        observer: Is told of every step.
+        resume: A run's folder, to continue it; the request must be the one it was started with.
+
+    Returns:
+        The study, complete.
+
+    Raises:
+        UsageError: The request cannot be; nothing was touched.
+        BenchmarkError: Not even the default could be measured, the device is busy, or the disk is full.
+        MismatchError: The run to resume was made on another device, engine version, model or workload.
+        InterruptedRunError: Ctrl-C. The engine is gone; profile and report of what there is so far are in the folder.
+    """
+    observer = observer or Observer()
+    objective = objective_of(request)
+    job = prepare(request)
+    if broken := job.space.violations(job.space.repair(job.space.default)):
+        raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
+    origins = [read_origin(path, job, objective) for path in request.from_]
+    predictor = _predictor(job, origins)
+    searcher = make_searcher(
+        job.space,
+        sampler=request.sampler,
+        trials=request.most_trials,
+        seed=request.seed,
+        seeds=[origin.config for origin in origins],
+        predictor=predictor,
+    )
+    _check_can_save(request.profiles)
+    with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
+        header = job.header("tune", ported=origins[0].config if origins else None)
+        ledger = job.resume(resume) if resume else Ledger.create(job.new_folder(), header)
+        observer.run_starts(ledger.folder, default_config(ledger))
+        for note in (*job.notes, *(origin.note for origin in origins), *ledger.warnings):
+            observer.note(note)
+        question = (fingerprint(ledger.header), request.objective, request.slo)
+        if ledger.ending is None and (answer := earlier_answer(request.profiles, *question)):
+            observer.note(answer)
+        first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
+        try:
+            with job.bench(ledger.folder, first_launch, observer.note) as bench:
+                run = Phases(request, job, ledger, bench, objective, observer, predictor)
+                if ledger.ending is None:
+                    ended = run.search(searcher)
+                    winner = run.confirm()
+                    run.compare(winner)
+                    ledger.finish(ended)
+        except KeyboardInterrupt:
+            _finished(ledger, request)
+            raise InterruptedRunError(
+                f"interrupted after {len(ledger.trials)} trials; continue: infertune tune --resume {ledger.folder}; "
+                f"best so far, unconfirmed: {ledger.folder / 'profile.yaml'}"
+            ) from None
+        return _finished(ledger, request)
+
+
+def resumed_request(folder: Path, flags: Mapping[str, Any]) -> TuneRequest:
+    """The request that a run was started with; only its limits may be given anew.
+
+    Args:
+        folder: The run's folder.
+        flags: Flags given beside `--resume`; None for those that were not.
+
+    Raises:
+        UsageError: The folder is not a run of `tune`, or a flag would change what is measured.
+    """
+    header = Ledger.open(folder).header
+    if header.command != "tune":
+        raise UsageError(f"{folder} is a run of `infertune {header.command}`; only a tune can be resumed")
+    return continued(TuneRequest, header, folder, flags, _MAY_CHANGE)
+
+
+def _predictor(job: Job, origins: Sequence[Origin]) -> Predictor | None:
+    """The roofline, and the shape of what was measured elsewhere if anything was."""
+    roofline = job.roofline()
+    results = next((origin.results for origin in origins if origin.results), ())
+    transferred = Transferred(job.space, results, job.request.seed, roofline)
+    return transferred if transferred.has_shape else roofline
+
+
+def _check_can_save(profiles: Path) -> None:
+    """Find out before the run, not after it, that its profile cannot be saved."""
+    nearest = next(path for path in (profiles.absolute(), *profiles.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        what = "cannot be written" if nearest.is_dir() else "is no folder"
+        raise UsageError(f"cannot save a profile under {profiles}: {nearest} {what}; choose another --profiles")
+
+
+def _finished(ledger: Ledger, request: TuneRequest) -> Study:
+    """Save the profile and write the report.
+
+    Raises:
+        BenchmarkError: The disk refused; the ledger holds everything all the same.
+    """
+    found = find(ledger, objective_of(request))
+    summary = found.summary
+    profile = profile_of(ledger, summary, request.objective)
+    profile_file = ledger.folder / "profile.yaml"
+    try:
+        report_file = write_found(found)
+        profile.save(profile_file)
+        if ledger.ending is not None:
+            profile_file = profile.save(profile_path(request.profiles, profile.fingerprint, profile.objective))
+    except (OSError, UsageError) as error:
+        raise BenchmarkError(
+            f"{error}; the {len(ledger.trials)} trials are safe: make room or a way, then write profile and report "
+            f"with --resume {ledger.folder}"
+        ) from None
+    return Study(ledger, summary, profile, profile_file, report_file)
+
+
+def tune(model: str | None = None, **options: Any) -> Study:
+    """Tune an engine on this machine: `infertune tune MODEL`, from Python, as `infertune.tune(...)`.
+
+    Args:
+        model: Hub id, local folder or `builtin:NAME`.
+        **options: The fields of `infertune.domain.request.TuneRequest`, which are the command's flags.
+
+    Returns:
+        The study: the answer with its interval, the profile and every trial.
+
+    Raises:
+        UsageError: The request cannot be; nothing was touched.
+        BenchmarkError: Not even the default could be measured.
+    """
+    return tune_request(make_request(TuneRequest, {"model": model, **options}))

@@ -1,0 +1,108 @@
+"""Flags, files of flags, and requests that are refused before anything is touched."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infertune.domain.request import JobRequest, TuneRequest, make_request
+from infertune.errors import UsageError
+
+
+def file_of(folder: Path, text: str) -> Path:
+    path = folder / "flags.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    path = file_of(tmp_path, "trials: 20\nseed: 7\n")
+    request = make_request(TuneRequest, {"trials": 5, "seed": None, "engine": None}, path)
+    assert (request.trials, request.seed, request.patience) == (5, 7, 12)
+
+
+def test_a_flag_of_zero_counts_as_given(tmp_path: Path) -> None:
+    assert make_request(TuneRequest, {"seed": 0}, file_of(tmp_path, "seed: 7")).seed == 0
+
+
+def test_names_in_a_file_may_have_dashes_as_on_the_command_line(tmp_path: Path) -> None:
+    assert make_request(TuneRequest, {}, file_of(tmp_path, "confirm-launches: 3")).confirm_launches == 3
+
+
+def test_flags_and_files_write_settings_each_in_their_way(tmp_path: Path) -> None:
+    typed = make_request(JobRequest, {"set": ["a=1", "b=x=y", "c=true"], "knob": ["n=1,2.5,auto"]})
+    filed = make_request(JobRequest, {}, file_of(tmp_path, "set: {a: 1, b: x=y, c: true}\nknob: {n: [1, 2.5, auto]}"))
+    assert typed == filed
+    assert typed.set == {"a": 1, "b": "x=y", "c": True}
+    assert typed.knob == {"n": (1, 2.5, "auto")}
+
+
+def test_durations_may_be_written_with_units_or_as_seconds(tmp_path: Path) -> None:
+    request = make_request(TuneRequest, {"budget": "1h30m", "window": "10s"}, file_of(tmp_path, "load_timeout: 90"))
+    assert (request.budget, request.window, request.load_timeout) == (5400, 10, 90)
+
+
+def test_a_request_is_read_back_from_what_a_ledger_keeps_of_it() -> None:
+    request = make_request(TuneRequest, {"set": ["a=1"], "knob": ["n=1,2"], "budget": "20m", "out": Path("x")})
+    kept = request.model_dump(mode="json", exclude_defaults=True)
+    assert make_request(TuneRequest, kept) == request
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    assert make_request(TuneRequest, {}, file_of(tmp_path, "# nothing yet\n")) == TuneRequest()
+
+
+@pytest.mark.parametrize(
+    ("flags", "cure"),
+    [
+        ({"trials": 0}, "--trials 0: input should be greater than or equal to 1"),
+        ({"window": "soon"}, "write it like 90s, 20m or 1h30m"),
+        ({"window": "0s"}, "--window 0"),
+        ({"budget": "-5m"}, "--budget -5m"),
+        ({"set": ["slots"]}, "is not like NAME=VALUE"),
+        ({"set": ["=5"]}, "is not like NAME=VALUE"),
+        ({"set": ["slots="]}, "is not like NAME=VALUE"),
+        ({"final_launches": (1, 5)}, "--final-launches : needs at least 2 pairs"),
+        ({"final_launches": (5, 4)}, "must not be below the least"),
+        ({"weights": "none"}, "--weights none"),
+        ({"seed": "x"}, "--seed x"),
+    ],
+)
+def test_an_impossible_value_is_refused_by_its_flag(flags: dict[str, Any], cure: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        make_request(TuneRequest, flags)
+    assert cure in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("trails: 20", "there is no option 'trails'"),
+        ("- trials", "must hold names and values, such as `trials: 20`"),
+        ("trials", "must hold names and values"),
+        ("a: [", "is not YAML"),
+        ("x: !!python/name:os.system", "is not YAML"),
+        ("x: 2024-13-45", "is not YAML"),
+        ('x: !!int ""', "is not YAML"),
+        ("seed: 0x" + "f" * 3500, "--seed"),
+        ("requests: 2000000000", "--requests 2000000000: input should be less than or equal to 1000000"),
+        ("trials: many", "--trials many"),
+        ("set: [1, 2]", "is not like NAME=VALUE"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        make_request(TuneRequest, {}, file_of(tmp_path, text))
+    assert fault in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_option_from_python_is_named_without_a_file() -> None:
+    with pytest.raises(UsageError, match=r"^there is no option 'trails'$"):
+        make_request(TuneRequest, {"trails": 5})
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read --config"):
+        make_request(TuneRequest, {}, tmp_path / "none.yaml")

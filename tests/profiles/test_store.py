@@ -1,0 +1,134 @@
+"""The folder of profiles: found, filtered, never left, and a tune told what it holds."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from infertune.domain.device import Device
+from infertune.errors import UsageError
+from infertune.profiles.profile import Profile, profile_path
+from infertune.profiles.store import earlier_answer, read_shelf
+from tests.profiles.test_profile import model, profile
+
+
+def filed(folder: Path, kept: Profile) -> Path:
+    return kept.save(profile_path(folder, kept.fingerprint))
+
+
+def of(gpu: str = "NVIDIA H100", name: str = "tiny", engine_version: str = "1") -> Profile:
+    device = Device(kind="gpu", name=gpu, memory_bytes=80 * 1024**3, cores=8, driver="570.1", power_limit_w=700.0)
+    changes = {"device": device, "model": model(name), "engine_version": engine_version}
+    return profile(fingerprint=profile().fingerprint.model_copy(update=changes))
+
+
+def test_every_profile_is_found_and_filtered_by_gpu_and_model(tmp_path: Path) -> None:
+    for gpu, name in (("NVIDIA H100", "qwen"), ("NVIDIA H100", "llama"), ("NVIDIA L4", "llama")):
+        filed(tmp_path, of(gpu, name))
+    kept, notes = read_shelf(tmp_path)
+    assert len(kept) == 3 and notes == []
+    assert [item.path for item in kept] == sorted(item.path for item in kept)
+    assert len([item for item in kept if item.matches(gpu="h100", model=None)]) == 2
+    assert len([item for item in kept if item.matches(gpu="nvidia-l4", model="LLAMA")]) == 1
+    assert not [item for item in kept if item.matches(gpu="a100", model=None)]
+
+
+def test_what_is_no_profile_is_skipped_with_a_note(tmp_path: Path) -> None:
+    good = filed(tmp_path, of())
+    (tmp_path / "notes.yaml").write_text("a: 1\n")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "readme.md").write_text("not looked at")
+    kept, notes = read_shelf(tmp_path)
+    assert [item.path for item in kept] == [good]
+    assert [note.split(":")[0] for note in notes] == ["skipped"] * 2
+    assert any("no profile that this version" in note for note in notes) and any("it is a pipe" in n for n in notes)
+
+
+def test_a_file_at_which_the_parser_stumbles_is_one_note(tmp_path: Path) -> None:
+    good = filed(tmp_path, of())
+    for number, text in enumerate(('x: !!int ""', 'x: "\\UFFFFFFFF"', "x: 190" + ":59" * 4000 + ".5")):
+        (tmp_path / f"{number}.yaml").write_text(text)
+    kept, notes = read_shelf(tmp_path)
+    assert [item.path for item in kept] == [good]
+    assert len(notes) == 3 and all("line 1: " in note for note in notes)
+
+
+def test_links_lead_nowhere_outside_the_folder(tmp_path: Path) -> None:
+    shelf, outside = tmp_path / "profiles", tmp_path / "outside"
+    secret = filed(outside, of())
+    good = filed(shelf, of())
+    (shelf / "out.yaml").symlink_to(secret)
+    (shelf / "folder").symlink_to(outside, target_is_directory=True)
+    (shelf / "circle.yaml").symlink_to("circle.yaml")
+    (shelf / "passwd.yaml").symlink_to("/etc/passwd")
+    (shelf / "within.yaml").symlink_to(good)
+    kept, notes = read_shelf(shelf)
+    assert {item.path.name for item in kept} == {good.name, "within.yaml"}
+    assert len(notes) == 3 and all("link out of" in note for note in notes if "circle" not in note)
+    assert not any("root:" in note for note in notes)
+
+
+def test_a_folder_that_is_not_there_is_a_cure_to_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="tune something first"):
+        read_shelf(tmp_path / "none")
+
+
+def test_a_tune_is_told_of_the_same_question_with_its_answer(tmp_path: Path) -> None:
+    kept = of()
+    path = filed(tmp_path, kept)
+    said = earlier_answer(tmp_path, kept.fingerprint)
+    assert said and str(path) in said and "has answered this: better (+" in said and "slots=2" in said
+
+
+def test_another_board_of_the_same_kind_is_the_same_question(tmp_path: Path) -> None:
+    kept = of()
+    filed(tmp_path, kept)
+    board = kept.fingerprint.device.model_copy(update={"uuids": ("GPU-other",)})
+    said = earlier_answer(tmp_path, kept.fingerprint.model_copy(update={"device": board}))
+    assert said and "has answered this" in said
+
+
+def test_a_tune_is_told_of_a_profile_that_a_new_engine_made_stale(tmp_path: Path) -> None:
+    filed(tmp_path, of(engine_version="0.31.0"))
+    said = earlier_answer(tmp_path, of(engine_version="0.32.0").fingerprint)
+    assert said and "something else" in said and "engine version was 0.31.0 and is now 0.32.0" in said
+
+
+def test_nothing_is_said_where_nothing_lies(tmp_path: Path) -> None:
+    assert earlier_answer(tmp_path / "none", of().fingerprint) is None
+
+
+def test_a_planted_file_does_not_stop_a_tune(tmp_path: Path) -> None:
+    path = profile_path(tmp_path / "p", of().fingerprint)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(filed(tmp_path / "elsewhere", of()))
+    said = earlier_answer(tmp_path / "p", of().fingerprint)
+    assert said and "cannot be used" in said and "link out of" in said
+    path.unlink()
+    os.mkfifo(path)
+    said = earlier_answer(tmp_path / "p", of().fingerprint)
+    assert said and "it is a pipe" in said
+
+
+def test_another_objective_is_another_question_with_a_file_of_its_own(tmp_path: Path) -> None:
+    kept = of()
+    path = filed(tmp_path, kept)
+    assert earlier_answer(tmp_path, kept.fingerprint, "energy") is None
+    energy = profile_path(tmp_path, kept.fingerprint, "energy")
+    assert energy.name == f"{path.stem}--energy.yaml"
+    kept.model_copy(update={"objective": "energy", "unit": "J/token"}).save(energy)
+    said = earlier_answer(tmp_path, kept.fingerprint, "energy")
+    assert said and str(energy) in said and "has answered this" in said
+    kept.save(energy)
+    said = earlier_answer(tmp_path, kept.fingerprint, "energy")
+    assert said and "something else and will be replaced: objective was throughput and is now energy" in said
+
+
+def test_other_limits_are_another_question(tmp_path: Path) -> None:
+    kept = of()
+    filed(tmp_path, kept)
+    said = earlier_answer(tmp_path, kept.fingerprint, "throughput", ("power_w<500",))
+    assert said and "something else and will be replaced: set of limits was none and is now power_w<500" in said
+    filed(tmp_path, kept.model_copy(update={"slo": ("power_w<500",)}))
+    said = earlier_answer(tmp_path, kept.fingerprint, "throughput", ("power_w<500",))
+    assert said and "has answered this" in said

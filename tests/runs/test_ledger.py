@@ -1,0 +1,201 @@
+"""The ledger: nothing measured is lost, and damage is never read as a measurement."""
+
+import errno
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infertune.domain.knobs import Config
+from infertune.domain.measurement import Crashed, Energy, Infeasible, Measurement, Outcome, TimedOut, Window
+from infertune.domain.record import FILE_NAME
+from infertune.domain.trial import Trial
+from infertune.errors import BenchmarkError, UsageError
+from infertune.runs import ledger as ledgers
+from infertune.runs.ledger import Ledger
+from tests.builders import config, header, space, trial
+
+positive = st.floats(1e-6, 1e9)
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+stages = st.sampled_from(["load", "warmup", "run"])
+configs = st.dictionaries(
+    text, st.one_of(st.booleans(), st.integers(-(2**63), 2**63), positive, text, st.none()), max_size=4
+).map(Config)
+windows = st.builds(
+    Window,
+    duration_s=positive,
+    n_requests=st.integers(1, 9999),
+    prompt_tokens=st.integers(0, 10**9),
+    output_tokens=st.integers(1, 10**9),
+    latency_s=st.lists(positive, max_size=3).map(tuple),
+    ttft_s=st.none() | st.lists(positive, max_size=3).map(tuple),
+    energy=st.builds(Energy, gpu_j=st.none() | positive, reason=text),
+)
+outcomes: st.SearchStrategy[Outcome] = st.one_of(
+    st.builds(
+        Measurement,
+        load_s=positive,
+        warmup_s=positive,
+        warmed_up=st.booleans(),
+        windows=st.lists(windows, min_size=1, max_size=2).map(tuple),
+    ),
+    st.builds(Infeasible, reason=st.sampled_from(["oom", "rejected"]), stage=stages, detail=text),
+    st.builds(TimedOut, stage=stages, after_s=positive),
+    st.builds(Crashed, stage=stages, detail=text, exit_code=st.none() | st.integers(0, 255), stderr_tail=text),
+)
+trials = st.builds(
+    Trial,
+    number=st.integers(0, 10**6),
+    phase=st.sampled_from(["search", "confirm", "final", "grid", "bench"]),
+    round_number=st.integers(0, 99),
+    config=configs,
+    outcome=outcomes,
+    started_at=text,
+    launch_number=st.integers(0, 99),
+    launch_s=positive,
+    run_s=positive,
+    live=st.booleans(),
+)
+
+
+def written(folder: Path, rows: list[Trial], ended: str | None = None) -> Path:
+    ledger = Ledger.create(folder / "run", header())
+    for row in rows:
+        ledger.append(row)
+    if ended:
+        ledger.finish(ended)
+    return folder / "run"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(trials, max_size=4), st.none() | text.filter(bool))
+def test_any_trials_are_read_back_as_they_were_written(rows: list[Trial], ended: str | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger.open(written(Path(folder), rows, ended))
+    assert ledger.trials == rows
+    assert [row.config.key for row in ledger.trials] == [row.config.key for row in rows]
+    assert ledger.header == header()
+    assert (ledger.ending, ledger.warnings) == (ended, ())
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(trials, min_size=1, max_size=3), st.data())
+def test_a_torn_last_line_loses_that_line_at_most(rows: list[Trial], data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run = written(Path(folder), rows)
+        path = run / FILE_NAME
+        content = path.read_bytes()
+        last = len(content.splitlines(keepends=True)[-1]) if b"\r" not in content else len(content.split(b"\n")[-2]) + 1
+        cut = data.draw(st.integers(0, last), label="bytes cut")
+        path.write_bytes(content[: len(content) - cut])
+        ledger = Ledger.open(run, mend=True)
+        assert ledger.trials == (rows if cut == 0 else rows[:-1])
+        assert len(ledger.warnings) == (0 < cut < last)
+        ledger.append(rows[-1])
+        again = Ledger.open(run)
+        assert again.trials == [*ledger.trials]
+        assert again.warnings == ()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(trials, min_size=2, max_size=4), st.data())
+def test_damage_before_the_last_line_is_refused_with_the_lines_number(rows: list[Trial], data: st.DataObject) -> None:
+    at = data.draw(st.integers(2, len(rows)), label="line")
+    with tempfile.TemporaryDirectory() as folder:
+        run = written(Path(folder), rows)
+        path = run / FILE_NAME
+        lines = path.read_bytes().split(b"\n")
+        keep = data.draw(st.integers(0, len(lines[at - 1]) - 1), label="bytes kept")
+        lines[at - 1] = lines[at - 1][:keep] + data.draw(st.sampled_from([b"", b"\xff", b"\x00\x00"]), label="instead")
+        path.write_bytes(b"\n".join(lines))
+        with pytest.raises(UsageError, match=rf"line {at} is damaged") as refused:
+            Ledger.open(run)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_field_is_damage(tmp_path: Path) -> None:
+    run = written(tmp_path, [trial(0, config(a=1), 5.0)])
+    with (run / FILE_NAME).open("a") as file:
+        file.write(json.dumps({**trial(1, config(a=1), 5.0).model_dump(mode="json"), "speed": 9}) + "\n")
+    with pytest.raises(UsageError, match=r"line 3 is damaged: speed"):
+        Ledger.open(run)
+
+
+def test_without_mending_a_torn_line_stays_in_the_file(tmp_path: Path) -> None:
+    run = written(tmp_path, [trial(0, config(a=1), 5.0)])
+    with (run / FILE_NAME).open("ab") as file:
+        file.write(b'{"number":1')
+    before = (run / FILE_NAME).read_bytes()
+    assert "11 bytes" in Ledger.open(run).warnings[0]
+    assert (run / FILE_NAME).read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b'{"schema_version": 1}\n', b"plain text\n", b"\xff\n"])
+def test_a_file_without_a_sound_header_is_no_ledger(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(UsageError, match="no ledger that this version of infertune reads"):
+        Ledger.open(tmp_path)
+
+
+def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    document = {**header().model_dump(mode="json"), "schema_version": 2}
+    (tmp_path / FILE_NAME).write_text(json.dumps(document) + "\n")
+    with pytest.raises(UsageError, match="schema_version"):
+        Ledger.open(tmp_path)
+
+
+def test_a_folder_without_a_ledger_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a run"):
+        Ledger.open(tmp_path)
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    run = written(tmp_path, [trial(0, config(a=1), 5.0)])
+    with pytest.raises(UsageError, match="continue it with --resume"):
+        Ledger.create(run, header())
+    assert len(Ledger.open(run).trials) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_refused_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="choose another --out"):
+        Ledger.create(tmp_path / "file" / "run", header())
+
+
+def test_a_full_disk_leaves_the_ledger_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = written(tmp_path, [trial(0, config(a=1), 5.0)])
+    ledger, before = Ledger.open(run), (run / FILE_NAME).read_bytes()
+    write = os.write
+
+    def half_then_full(descriptor: int, data: bytes) -> int:
+        if len(data) < 50:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[: len(data) // 2])
+
+    monkeypatch.setattr(ledgers.os, "write", half_then_full)
+    with pytest.raises(BenchmarkError, match=r"No space left on device; its 1 trials are safe.*--resume"):
+        ledger.append(trial(1, config(a=2), 6.0))
+    assert (run / FILE_NAME).read_bytes() == before
+    assert len(ledger.trials) == 1
+
+
+def test_a_trial_is_on_disk_before_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger.create(tmp_path / "run", header())
+    synced: list[int] = []
+    monkeypatch.setattr(ledgers.os, "fsync", synced.append)
+    ledger.append(trial(0, config(a=1), 5.0))
+    assert len(synced) == 1
+    assert len((tmp_path / "run" / FILE_NAME).read_bytes().splitlines()) == 2
+
+
+def test_an_ending_is_the_reason_in_words(tmp_path: Path) -> None:
+    run = written(tmp_path, [trial(0, config(a=1), 5.0)], ended="all 1 trials were made")
+    assert Ledger.open(run).ending == "all 1 trials were made"
+
+
+def test_the_header_holds_the_space_as_it_was_searched(tmp_path: Path) -> None:
+    assert Ledger.open(written(tmp_path, [])).header.space == space().record()

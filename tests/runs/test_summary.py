@@ -1,0 +1,139 @@
+"""The answer of a run from ledgers written by hand; every figure is worked out here."""
+
+import math
+
+import pytest
+from scipy.stats import t as student
+
+from infertune.domain.measurement import Crashed, Outcome
+from infertune.domain.objective import get_objective
+from infertune.domain.trial import Phase
+from infertune.runs.ledger import Ledger
+from infertune.runs.summary import Summary, confirmed, final_rounds, ranked, summarise
+from tests.builders import config, ledger_of, one_knob, oom
+
+SPACE = one_knob(1, 2, 4)
+DEFAULT, TWO, FOUR = (config(slots=n) for n in (1, 2, 4))
+THROUGHPUT = get_objective("throughput")
+Row = tuple[Phase, int, object, Outcome | float]
+
+
+def run(*rows: tuple[Phase, int, object, Outcome | float], ended: str | None = "done") -> Ledger:
+    return ledger_of(*rows, of=SPACE, ended=ended)  # type: ignore[arg-type]
+
+
+def summary(*rows: Row, ended: str | None = "done") -> Summary:
+    return summarise(run(*rows, ended=ended), THROUGHPUT)
+
+
+def final(new: list[float], base: list[float]) -> list[Row]:
+    return [row for n, (a, b) in enumerate(zip(new, base, strict=True))
+            for row in (("final", n, FOUR, a), ("final", n, DEFAULT, b))]  # fmt: skip
+
+
+SEARCH: list[Row] = [("search", 0, DEFAULT, 100.0), ("search", 0, TWO, 90.0), ("search", 0, FOUR, 150.0)]
+
+
+def test_better_where_the_interval_of_the_paired_gain_lies_above_1() -> None:
+    found = summary(*SEARCH, *final([110, 121, 110], [100, 100, 100]))
+    logs = [math.log(1.1), math.log(1.21), math.log(1.1)]
+    mean = sum(logs) / 3  # 4/3 of ln 1.1, with a standard deviation of ln 1.1 / sqrt 3
+    margin = student.ppf(0.975, 2) * (math.log(1.1) / math.sqrt(3)) / math.sqrt(3)
+    assert found.gain is not None
+    assert found.gain.mean == pytest.approx(math.exp(mean))
+    assert found.gain.low == pytest.approx(math.exp(mean - margin)) and found.gain.low < 1
+    assert found.answer == "no better than the default"
+
+    found = summary(*SEARCH, *final([110, 112, 110], [100, 100, 100]))
+    assert found.answer == "better"
+    assert (found.best_config, found.candidate_config) == (FOUR, FOUR)
+    assert found.candidate_samples == pytest.approx((110, 112, 110))
+    assert found.default is not None and found.default.mean == pytest.approx(100)
+
+
+def test_no_better_than_the_default_where_the_interval_holds_1_and_the_default_is_kept() -> None:
+    found = summary(*SEARCH, *final([110, 95, 105], [100, 100, 100]))
+    assert found.answer == "no better than the default"
+    assert (found.best_config, found.candidate_config) == (DEFAULT, FOUR)
+
+
+def test_no_better_where_the_search_itself_found_nothing() -> None:
+    found = summary(("search", 0, DEFAULT, 100.0), ("search", 0, TWO, 90.0))
+    assert (found.answer, found.best_config, found.gain) == ("no better than the default", DEFAULT, None)
+    assert found.default is not None and (found.default.mean, found.default.n) == (pytest.approx(100), 1)
+
+
+def test_where_the_default_won_the_confirmation_its_figures_are_told_and_not_the_searchs() -> None:
+    rows: list[Row] = [
+        ("confirm", n, config, rate + n) for n in range(3) for config, rate in ((DEFAULT, 110.0), (FOUR, 100.0))
+    ]
+    found = summary(*SEARCH, *rows)
+    assert (found.answer, found.gain) == ("no better than the default", None)
+    assert (found.best_config, found.candidate_config) == (DEFAULT, FOUR)
+    assert found.default_samples == pytest.approx((110, 111, 112))
+    assert found.candidate_samples == pytest.approx((100, 101, 102))
+
+
+def test_unconfirmed_while_the_run_has_not_ended() -> None:
+    found = summary(*SEARCH, ended=None)
+    assert (found.answer, found.best_config, found.gain) == ("unconfirmed", FOUR, None)
+    assert found.candidate_samples == pytest.approx((150.0,))
+
+
+def test_the_default_cannot_run_here_where_only_others_can() -> None:
+    found = summary(("search", 0, DEFAULT, oom()), ("search", 0, TWO, 90.0))
+    assert (found.answer, found.best_config, found.default) == ("the default cannot run here", TWO, None)
+
+
+def test_nothing_ran_where_every_trial_failed() -> None:
+    crash = Crashed(stage="run", detail="killed by SIGSEGV\nlong trace", signal="SIGSEGV")
+    found = summary(("search", 0, DEFAULT, oom()), ("search", 0, TWO, crash))
+    assert (found.answer, found.default, found.candidate, found.gain) == ("nothing ran", None, None, None)
+    assert [(f.number, f.config, f.kind) for f in found.failures] == [(0, "slots=1", "oom"), (1, "slots=2", "crashed")]
+    assert found.failures[1].what == "crashed in run: killed by SIGSEGV"
+
+
+def test_an_empty_ledger_says_that_nothing_ran() -> None:
+    assert summary(ended=None).answer == "nothing ran"
+
+
+def test_a_round_of_the_final_comparison_without_its_partner_is_dropped() -> None:
+    rows = [*final([120, 130, 125], [100, 100, 100]), ("final", 3, FOUR, 999.0), ("final", 4, DEFAULT, 1.0)]
+    failed = [("final", 5, FOUR, oom()), ("final", 5, DEFAULT, 100.0)]
+    found = summary(*SEARCH, *rows, *failed)  # type: ignore[arg-type]
+    assert found.candidate_samples == pytest.approx((120, 130, 125))
+    assert found.default_samples == pytest.approx((100, 100, 100))
+    assert found.gain is not None and found.gain.n == 3
+
+
+def test_one_whole_pair_is_no_comparison_yet() -> None:
+    assert final_rounds(run(*final([120], [100])), THROUGHPUT) is None
+    assert summary(*SEARCH, *final([120], [100]), ended=None).answer == "unconfirmed"
+
+
+def test_pairs_are_matched_by_round_whatever_their_order_in_the_ledger() -> None:
+    rows = final([120, 60, 240], [100, 50, 200])
+    found = final_rounds(run(*reversed(rows)), THROUGHPUT)
+    assert found is not None
+    assert found.candidate == FOUR
+    ratios = [a / b for a, b in zip(found.candidate_samples, found.default_samples, strict=True)]
+    assert ratios == pytest.approx([1.2, 1.2, 1.2])
+
+
+def test_ranking_takes_the_geometric_mean_of_repeats_in_the_search_only() -> None:
+    rows = [("search", 0, TWO, 100.0), ("search", 0, TWO, 400.0), ("search", 0, FOUR, 250.0), ("final", 0, TWO, 9999.0)]
+    order = ranked(run(*rows).trials, THROUGHPUT)  # type: ignore[arg-type]
+    assert [(chosen, round(figure)) for chosen, figure in order] == [(FOUR, 250), (TWO, 200)]
+
+
+def test_a_finalist_that_failed_in_any_confirmation_round_is_out() -> None:
+    rows = [
+        ("confirm", 0, DEFAULT, 100.0), ("confirm", 0, TWO, 300.0), ("confirm", 0, FOUR, 120.0),
+        ("confirm", 1, FOUR, 120.0), ("confirm", 1, TWO, oom()), ("confirm", 1, DEFAULT, 100.0),
+    ]  # fmt: skip
+    assert [chosen for chosen, _ in confirmed(run(*rows).trials, THROUGHPUT)] == [FOUR, DEFAULT]  # type: ignore[arg-type]
+
+
+def test_costs_are_summed_over_all_trials_failed_ones_too() -> None:
+    found = summary(*SEARCH, ("search", 0, TWO, oom()))
+    assert (found.trials, found.launches, found.launch_s, found.run_s) == (4, 4, 8.0, 12.0)

@@ -1,0 +1,102 @@
+"""What a tune may spend: the search's part and the confirmation's, sessions before this one included."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from infertune.domain.request import TuneRequest
+from infertune.domain.trial import Trial
+from infertune.runs.ledger import Ledger
+from infertune.tuning.budget import Budget
+from tests.builders import config, header, one_knob, trial
+
+SPACE = one_knob(*range(1, 60))
+
+
+def costing(number: int, launch_s: float, run_s: float) -> Trial:
+    changes = {"launch_s": launch_s, "run_s": run_s}
+    return trial(number, config(slots=number + 1), 100.0).model_copy(update=changes)
+
+
+def budget(seconds: float | None, *costs: tuple[float, float], **asked: object) -> tuple[Budget, Ledger]:
+    """A budget over a ledger that holds trials of some launch and run seconds, as after a resume."""
+    ledger = Ledger(Path("nowhere"), header(SPACE), [costing(n, *cost) for n, cost in enumerate(costs)])
+    request = TuneRequest.model_validate({"engine": "fake", "budget": seconds, **asked})
+    return Budget(request, ledger), ledger
+
+
+def test_without_a_budget_there_is_no_end() -> None:
+    endless, _ = budget(None, (50.0, 50.0))
+    assert endless.left_s() == math.inf
+    assert endless.search_s() is None
+    assert not endless.search_is_over()
+    assert endless.affordable(5) == (5, 5)
+
+
+def test_what_earlier_sessions_spent_is_gone() -> None:
+    spent, _ = budget(1000.0, (30.0, 10.0), (0.0, 10.0))
+    assert 949 < spent.left_s() <= 950
+
+
+def test_simulated_seconds_count_though_no_time_passes() -> None:
+    spending, ledger = budget(1000.0)
+    assert 999 < spending.left_s() <= 1000
+    ledger.trials.append(costing(0, 300.0, 100.0))
+    assert 599 < spending.left_s() <= 600
+    ledger.trials.append(costing(1, 600.0, 100.0))
+    assert spending.left_s() == pytest.approx(-100, abs=1)
+
+
+def test_before_any_launch_the_search_may_take_everything() -> None:
+    fresh, _ = budget(1000.0)
+    assert fresh.search_s() == 1000.0
+    assert not fresh.search_is_over()
+
+
+def test_the_search_leaves_what_the_confirmation_is_expected_to_cost() -> None:
+    """One finalist and the default three times each and two pairs at the end: ten launches of 20 s."""
+    asked = {"finalists": 1, "confirm_launches": 3, "final_launches": (2, 4)}
+    few, ledger = budget(1000.0, (15.0, 5.0), (0.0, 5.0), **asked)
+    assert few.search_s() == 1000.0 - 10 * 20.0
+    assert not few.search_is_over()
+    ledger.trials.append(costing(2, 0.0, 780.0))
+    assert few.search_is_over()
+
+
+def test_the_confirmation_takes_a_half_at_most() -> None:
+    dear, _ = budget(1000.0, (300.0, 100.0))
+    assert dear.search_s() == 500.0
+
+
+def test_a_live_trial_does_not_make_launches_look_cheap() -> None:
+    asked = {"finalists": 1, "confirm_launches": 3, "final_launches": (2, 4)}
+    one, _ = budget(1000.0, (15.0, 5.0), **asked)
+    many, _ = budget(1000.0, (15.0, 5.0), *[(0.0, 1.0)] * 20, **asked)
+    assert one.search_s() == many.search_s()
+
+
+@pytest.mark.parametrize(
+    ("left_s", "expected"),
+    [
+        (1000.0, (4, 5)),
+        (351.0, (4, 5)),  # 25 launches and ten at the end
+        (349.0, (3, 5)),
+        (210.0, (1, 5)),
+        (190.0, (1, 4)),
+        (150.0, (1, 2)),
+        (10.0, (1, 2)),
+        (-50.0, (1, 2)),
+    ],
+)
+def test_first_finalists_are_given_up_and_then_rounds(left_s: float, expected: tuple[int, int]) -> None:
+    """Launches cost 10 s; the final comparison needs ten of them."""
+    asked = {"finalists": 4, "confirm_launches": 5, "final_launches": (5, 10)}
+    spent, _ = budget(2000.0, (9.0, 1.0), (0.0, 1990.0 - left_s), **asked)
+    assert spent.affordable(4) == expected
+
+
+def test_no_more_finalists_are_confirmed_than_there_are() -> None:
+    rich, _ = budget(100_000.0, (9.0, 1.0))
+    assert rich.affordable(2) == (2, 5)
+    assert rich.affordable(0)[0] == 0
