@@ -1,6 +1,6 @@
-"""A bench holds one engine at a time and measures configurations on it: the parent's side of `measure.py`.
+"""A bench holds one engine at a time and measures configurations on it: the parent's half of `measure.py`.
 
-It launches as rarely as it can: a loaded engine answers every configuration that differs in live knobs only.
+Launching is expensive: a loaded engine measures every configuration that differs from its own in live knobs only.
 """
 
 import time
@@ -80,7 +80,7 @@ class InlineEngine:
     kill = close
 
     def log_tail(self, lines: int = 40) -> str:
-        """It has no log."""
+        """A simulated engine has no log."""
         return ""
 
     def _handled(self, command: LoadCommand | MeasureCommand) -> Reply:
@@ -97,11 +97,11 @@ class Bench:
     """Measures configurations, one engine at a time.
 
     Attributes:
-        deadlines: How long stages may take; may be changed between measurements.
+        deadlines: Of each stage; may be changed between measurements.
         next_launch: Number of the next launch; may be raised between measurements where two benches share a run.
     """
 
-    # A space restricted by the user has other defaults than the engine: `engine_defaults` are those of the engine.
+    # `space` may be restricted by the user and then has other defaults; `engine_defaults` are the engine's own.
     def __init__(
         self,
         engine: Engine,
@@ -145,7 +145,7 @@ class Bench:
                 is used if it can take the configuration, and a new one is launched so that live knobs have room.
         """
         attempt = self._measure_once(config, plan, fresh)
-        if _may_pass(attempt.outcome):
+        if _is_transient(attempt.outcome):
             self._on_note(f"{first_line(str(attempt.outcome))}; trying once more")
             again = self._measure_once(config, plan, fresh)
             return Attempt(
@@ -204,7 +204,7 @@ class Bench:
         return Attempt(outcome, launch_s, self._handle.elapsed_s, self.next_launch - 1, live=not launched_here)
 
     def _wait_for_memory(self) -> None:
-        """A driver gives memory back some time after a process is gone; a launch before that would fail for nothing."""
+        """Wait until the driver has freed the ended engine's memory: a launch before that may run out of it."""
         if self._idle_memory_bytes is None:
             return
         deadline = time.perf_counter() + _MEMORY_BACK_WITHIN_S
@@ -215,7 +215,7 @@ class Bench:
         self._on_note("the engine is gone, but its device memory is not back; another process may have taken it")
 
     def _launch(self, config: Config, fresh: bool) -> tuple[Outcome | None, float]:
-        """Launch an engine; what went wrong, or None, and the seconds it took."""
+        """Launch an engine; returns the failure or None, and the seconds spent."""
         roomy = config if fresh else config.updated(self._ceilings())
         failed, seconds = self._load(roomy, faithful=fresh)
         if isinstance(failed, Infeasible) and roomy != config:
@@ -261,31 +261,31 @@ class Bench:
         if isinstance(reply, TimedOut):
             return reply.model_copy(update={"stderr_tail": self._handle.log_tail() if self._handle else ""})
         if isinstance(reply, Crashed):
-            return _told(self._engine.classify(failure_of(reply)), reply.stderr_tail) or reply
+            return _with_log(self._engine.classify(failure_of(reply)), reply.stderr_tail) or reply
         assert isinstance(reply, FailureReply) and self._handle
         failure = reply.failure
         if failure.error_type == TimeoutError.__name__:
             return TimedOut(stage=failure.stage, after_s=failure.elapsed_s)
-        # An engine's own process may have written the cause far above the traceback that came back.
+        # An engine's own subprocess may have logged the cause long before the traceback that came back.
         log = self._handle.log_tail(_LINES_TO_CLASSIFY)
         whole = failure.model_copy(update={"trace_tail": f"{log}\n{failure.trace_tail}"})
         tail = f"{self._handle.log_tail()}\n{failure.trace_tail}".strip()
         crashed = Crashed(stage=failure.stage, detail=_one_line(failure), stderr_tail=tail)
-        return _told(self._engine.classify(whole), tail) or crashed
+        return _with_log(self._engine.classify(whole), tail) or crashed
 
     def _ceilings(self) -> dict[str, int | float]:
-        """The most that live knobs may want which can only be lowered on a loaded engine."""
+        """The largest values of those live knobs that a loaded engine can only lower below its launch value."""
         knobs = (knob for knob in self._space.knobs if knob.live_at_most_launched)
         return {knob.name: top for knob in knobs if isinstance(top := knob.values[-1], int | float)}
 
 
-def _told(infeasible: Infeasible | None, tail: str) -> Infeasible | None:
-    """What an engine cannot run, with the last it said about it."""
+def _with_log(infeasible: Infeasible | None, tail: str) -> Infeasible | None:
+    """An infeasible outcome with the end of the engine's log."""
     return infeasible.model_copy(update={"stderr_tail": tail}) if infeasible else None
 
 
-def _may_pass(outcome: Outcome) -> bool:
-    """Whether a failure looks like a passing fault, worth one more try: a killed process, a load that hung."""
+def _is_transient(outcome: Outcome) -> bool:
+    """Whether a failure may be transient (killed process, load timeout): it is retried once."""
     if isinstance(outcome, TimedOut):
         return outcome.stage == "load"
     return isinstance(outcome, Crashed) and outcome.signal == "SIGKILL"

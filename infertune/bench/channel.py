@@ -17,11 +17,11 @@ class Plan(Frozen):
     """How to measure one configuration on a loaded engine.
 
     Attributes:
-        warmup: Requests to warm up with; others than the measured ones.
+        warmup: Requests to warm up with, disjoint from the measured ones.
         requests: The job of one window; a longer list than needed where `window_s` decides.
         windows: How many windows to run at most.
         window_s: If set, the worker takes as many of `requests` as fill this many seconds, `fewest` at least.
-        fewest: How many requests the job should have at least where `window_s` decides.
+        fewest: Fewest requests of a job where `window_s` decides.
         floor_output_tokens_per_s: After the first window, a rate below it ends the measurement (racing).
     """
 

@@ -1,7 +1,7 @@
-"""An engine in a process of its own, that can hang, crash or be killed without harm to the run.
+"""An engine in a process of its own, which can hang, crash or be killed without harm to the run.
 
-The worker leads a process group. Its parent holds one end of a private socket; a guardian in the group holds a pipe
-from the parent and kills the group the moment the parent is gone, however that came about.
+The worker leads a process group. Parent and worker talk over a private socket. A guardian process in the group holds a
+pipe from the parent and kills the group when the parent ends, even by SIGKILL.
 """
 
 import contextlib
@@ -40,9 +40,9 @@ from infertune.engines.base import Failure, first_line
 from infertune.engines.interpreter import package_link
 from infertune.errors import BenchmarkError
 
-_GRACE_S = 15.0
-_TAIL_LINES = 40
-_LOOK_EVERY_S = 1.0
+_GRACE_S = 15.0  # for an engine to close itself, and for killed processes to disappear (judgement)
+_TAIL_LINES = 40  # of a log, kept for the ledger (judgement)
+_LOOK_EVERY_S = 1.0  # how often a silent worker is checked for being alive (judgement)
 
 
 class Deadlines(Frozen):
@@ -118,7 +118,7 @@ class EngineProcess:
         """Let the engine close itself, then make sure that nothing of its group is left."""
         if not self.alive:
             return
-        # Asked before the worker goes: afterwards its children are nobody's.
+        # Listed before the worker ends: afterwards its children have another parent and cannot be found.
         family = _descendants(self._process.pid)
         with contextlib.suppress(OSError):
             self._channel.send(CloseCommand())

@@ -1,7 +1,7 @@
 """How a configuration is measured on a loaded engine: warm-up, windows, checks. Runs in the worker.
 
 The rules: one launch is one sample, its windows are sub-samples; throughput is output tokens over the whole job's
-wall time; a job that came back short is no measurement; nothing is printed or allocated needlessly while it runs.
+wall time; a job with missing tokens is discarded; nothing is printed and little is allocated in a window.
 """
 
 import gc
@@ -26,18 +26,18 @@ from infertune.energy import EnergyMeter, NoMeter
 from infertune.engines import get_engine
 from infertune.engines.base import Completion, Failure, LoadedEngine, Prompt
 
-_WARMUP_AGREEMENT = 0.03
-_WARMUP_ROUNDS = 5
-_LONGEST_JOB_WINDOWS = 12
-_TRACE_LINES = 12
+_WARMUP_AGREEMENT = 0.03  # relative difference of two rates; launches differ by 1 to 6% on a CPU
+_WARMUP_ROUNDS = 5  # cap (judgement)
+_LONGEST_JOB_WINDOWS = 12  # `fewest` may lengthen a job to this many windows (judgement)
+_TRACE_LINES = 12  # of a traceback, kept for the ledger (judgement)
 
 
 class BadAnswerError(Exception):
-    """The engine answered, but not what was asked for."""
+    """The engine's completions do not match the request: missing, short or long."""
 
 
 class LoadOfOthers:
-    """What processes outside the engine's own use of the processors while a window runs."""
+    """CPU time that processes outside of the engine use during a window."""
 
     def __init__(self) -> None:
         this = psutil.Process()
@@ -83,7 +83,7 @@ class Session:
         self._load_s = 0.0
 
     def handle(self, command: LoadCommand | MeasureCommand) -> Reply:
-        """Carry out a command; whatever goes wrong comes back as a reply."""
+        """Carry out a command; an error comes back as a `FailureReply`."""
         clock = self._clock(command)
         started = clock()
         try:
@@ -107,7 +107,7 @@ class Session:
             )
 
     def _clock(self, command: LoadCommand | MeasureCommand) -> Callable[[], float]:
-        """The loaded engine's; a simulated engine that does not load takes no time, so that a seed repeats itself."""
+        """The loaded engine's clock. A simulated engine that fails to load takes 0 s: equal seeds, equal runs."""
         if self._engine:
             return self._engine.clock
         simulated = isinstance(command, LoadCommand) and get_engine(command.engine, command.options).simulated
@@ -209,7 +209,11 @@ def job_size(rate: float, window_s: float, prompts: Sequence[Prompt], fewest: in
 
 
 def _warm_up(engine: LoadedEngine, prompts: Sequence[Prompt], n_job: int) -> tuple[float, bool]:
-    """Run warm-up jobs of at least one full batch until two consecutive rates agree; the last rate, and whether."""
+    """Run warm-up jobs of at least one full batch until two consecutive rates agree.
+
+    Returns:
+        The last rate in output tokens per second, and whether two rates agreed.
+    """
     size = min(len(prompts), max(engine.slots(), n_job // 4, 1))
     previous = rate = 0.0
     for _ in range(_WARMUP_ROUNDS):

@@ -1,4 +1,4 @@
-"""Is it still as fast? Load a profile, check its fingerprint, launch in turn, judge, answer with an exit code."""
+"""The gate: load a profile, check its fingerprint, launch base and candidate in turn, judge."""
 
 import tempfile
 from collections import defaultdict
@@ -13,10 +13,11 @@ from infertune.domain.measurement import Measurement, describe
 from infertune.domain.request import GateRequest
 from infertune.domain.trial import Phase, Trial
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
+from infertune.gating.comparison import RATE, Arm, Comparison, compared
 from infertune.gating.result import (
+    ArmRecord,
     GateResult,
     MetricResult,
-    SideRecord,
     StoredRun,
     comparable,
     exit_code,
@@ -27,7 +28,6 @@ from infertune.gating.result import (
     stored_gain,
     stored_metrics,
 )
-from infertune.gating.sides import RATE, Comparison, Side, compared
 from infertune.gating.verdict import (
     FEWEST_RUNS,
     LOOKS,
@@ -53,7 +53,7 @@ def gate_request(request: GateRequest, observer: Observer | None = None) -> Gate
     """Measure a profile's configuration again and say whether it has become worse.
 
     Args:
-        request: Which profile, and what it is held against.
+        request: Which profile, and what it is compared with.
         observer: Is told of every step.
 
     Returns:
@@ -62,13 +62,13 @@ def gate_request(request: GateRequest, observer: Observer | None = None) -> Gate
     Raises:
         UsageError: The request cannot be; nothing was touched.
         MismatchError: The profile does not hold here; nothing was touched.
-        BenchmarkError: A side could not be measured, the device is busy, or the disk is full.
+        BenchmarkError: Base or candidate could not be measured, the device is busy, or the disk is full.
         InterruptedRunError: Ctrl-C. The engines are gone; what was measured is in the run's folder.
     """
     observer = observer or Observer()
     comparison = compared(request)
     history = _History(request, comparison)
-    job = comparison.new.job
+    job = comparison.candidate.job
     with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
         ledger = Ledger.create(job.new_folder(), job.header("gate"))
         observer.run_starts(ledger.folder, job.engine_defaults)
@@ -90,13 +90,13 @@ def gate_request(request: GateRequest, observer: Observer | None = None) -> Gate
     ledger.finish(result.answer or "calibrated")
     try:
         save_json(ledger.folder / RESULT_NAME, result)
-    except UsageError as error:  # the ledger holds everything, and the verdict is worth more than its copy
+    except UsageError as error:  # the ledger has all samples; the verdict must be returned all the same
         observer.note(str(error))
     return result
 
 
 class _History:
-    """The earlier runs that a stored gate is held against; none for the other modes."""
+    """The earlier runs that a stored gate compares with; the other modes have none."""
 
     def __init__(self, request: GateRequest, comparison: Comparison) -> None:
         self.folder = request.history or request.profile.with_suffix(".gate")
@@ -105,19 +105,19 @@ class _History:
         self.n_runs = 0
         if request.mode == "stored":
             self._check_can_keep()
-            new = comparison.new
+            candidate = comparison.candidate
             every = read_history(self.folder)
             self.n_runs = len(every)
-            today = fingerprint_of(new.job)
+            today = fingerprint_of(candidate.job)
             self.runs, self.notes = comparable(
-                every, today, new.config, request.launches, comparison.metrics, request.requests, request.window
+                every, today, candidate.config, request.launches, comparison.metrics, request.requests, request.window
             )
             if len({run.created_at[:10] for run in self.runs}) == 1 and len(self.runs) >= FEWEST_RUNS:
                 self.notes.append("all earlier runs are of one day: how much days differ is not in them")
 
     @property
     def n_requests(self) -> int | None:
-        """Requests in a job of the earlier runs: today's must be as large."""
+        """Requests in a job of the earlier runs: today's job must have as many."""
         return self.runs[-1].n_requests if self.runs else None
 
     def _check_can_keep(self) -> None:
@@ -151,21 +151,21 @@ class _Run:
         self._comparison = comparison
         self._ledger = ledger
         self._observer = observer
-        self._job = comparison.new.job
+        self._job = comparison.candidate.job
         self._size = ""  # where a job's size comes from, for people
-        # A simulated engine's noise comes from the launch's number: runs that follow each other have others.
+        # A simulated engine's noise depends on the launch number: successive runs must not repeat it.
         self._next_launch = n_runs_before * (request.launches + 1)
-        self._new_bench = benches.enter_context(self._bench(comparison.new))
-        self._base_bench = self._new_bench
+        self._candidate_bench = benches.enter_context(self._bench(comparison.candidate))
+        self._base_bench = self._candidate_bench
         if not comparison.one_engine:
             self._base_bench = benches.enter_context(self._bench(comparison.base))
 
     def in_pairs(self) -> GateResult:
-        """Base and new in turn until a look decides, or the last one does not."""
+        """Launch base and candidate in turn until a look decides or the last look is reached."""
         judgement = self._pairs(judge=True)
-        base, new = self._figures("base"), self._figures("new")
-        metrics = paired_metrics(base, new, judgement, self._request.margin, self._withheld())
-        result = self._result(judgement, metrics=metrics, pairs=len(new[RATE]))
+        base, candidate = self._figures("base"), self._figures("new")
+        metrics = paired_metrics(base, candidate, judgement, self._request.margin, self._withheld())
+        result = self._result(judgement, metrics=metrics, pairs=len(candidate[RATE]))
         promised = self._comparison.profile.gain
         if self._comparison.against_default and promised and self._comparison.profile.objective == "throughput":
             rate = next(metric for metric in metrics if metric.name == RATE)
@@ -173,37 +173,37 @@ class _Run:
         return result
 
     def calibration(self) -> GateResult:
-        """The profile's configuration against itself, for every pair that a gate may have."""
+        """Compare the profile's configuration with itself over the largest number of pairs."""
         self._pairs(judge=False)
-        base, new = self._figures("base"), self._figures("new")
-        metrics = paired_metrics(base, new, None, self._request.margin, self._withheld())
+        base, candidate = self._figures("base"), self._figures("new")
+        metrics = paired_metrics(base, candidate, None, self._request.margin, self._withheld())
         name = self._comparison.metrics[0]
-        found = calibrate(self._gains(base, new)[name], self._request.margin)
-        return self._result(None, metrics=metrics, pairs=len(new[RATE])).model_copy(update={"calibration": found})
+        found = calibrate(self._gains(base, candidate)[name], self._request.margin)
+        return self._result(None, metrics=metrics, pairs=len(candidate[RATE])).model_copy(update={"calibration": found})
 
     def against_history(self, history: _History) -> GateResult:
-        """One run, of a few launches, against earlier runs."""
+        """Compare one run of a few launches with earlier runs."""
         request = self._request
         n_requests = self._job_size(history.n_requests)
         self._observer.phase("stored", request.launches)
         for number in range(request.launches):
             self._measure("new", self._job.plan("final", n_requests, number), number)
-        new = self._figures("new")
-        self._check_known(new)
-        today = {name: geometric_mean(samples) for name, samples in new.items()}
+        candidate = self._figures("new")
+        self._check_known(candidate)
+        today = {name: geometric_mean(samples) for name, samples in candidate.items()}
         energy = self._one_energy()
         earlier = {
             name: [gain(name, run.samples[name]) for run in history.runs if run.compares(name, energy)]
             for name in self._comparison.metrics
         }
         judgement = judge_stored({name: gain(name, today[name]) for name in self._comparison.metrics}, earlier)
-        metrics = stored_metrics(history.runs, new, judgement, energy)
+        metrics = stored_metrics(history.runs, candidate, judgement, energy)
         notes = list(history.notes)
         if judgement.answer == "inconclusive":
             fewest = min(map(len, earlier.values()))
             notes.append(f"{fewest} of the {FEWEST_RUNS} earlier runs that a verdict needs are there")
         others = sum(run.energy != energy for run in history.runs)
-        if others and any(name in ENERGY_FIGURES for name in new):
+        if others and any(name in ENERGY_FIGURES for name in candidate):
             notes.append(
                 f"{_ENERGY_NAMES} are not compared with {others} earlier runs, whose energy is of something else"
             )
@@ -212,7 +212,7 @@ class _Run:
         history.add(
             StoredRun(
                 fingerprint=result.fingerprint,
-                config=self._comparison.new.config,
+                config=self._comparison.candidate.config,
                 n_requests=n_requests,
                 window_s=None if request.requests else request.window,
                 launches=request.launches,
@@ -226,14 +226,14 @@ class _Run:
         return result
 
     def _pairs(self, *, judge: bool) -> Judgement | None:
-        """Launch pairs up to the first look that decides; without a judge, up to the last."""
+        """Launch pairs up to the first look that decides; without judging, up to the last look."""
         judgement = None
         n_requests = self._job_size(None)
         self._observer.phase("pairs", 2 * LOOKS[-1])
-        for number, new_first in enumerate(pair_order(self._order_seed())):
+        for number, candidate_first in enumerate(pair_order(self._order_seed())):
             plan = self._job.plan("final", n_requests, number)
-            for side in ("new", "base") if new_first else ("base", "new"):
-                self._measure(side, plan, number)
+            for phase in ("new", "base") if candidate_first else ("base", "new"):
+                self._measure(phase, plan, number)
             self._check_known(self._figures("new"), self._figures("base"))
             if judge and number + 1 in LOOKS:
                 gains = self._gains(self._figures("base"), self._figures("new"))
@@ -245,12 +245,12 @@ class _Run:
         return judgement
 
     def _order_seed(self) -> str:
-        """Without a seed every gate has another order of launches, so that no habit of a machine fits them all."""
+        """The seed of the launch order; without `--seed` it differs from gate to gate, so no periodic drift fits it."""
         given = "seed" in self._request.model_fields_set
         return str(self._request.seed) if given else self._ledger.header.created_at
 
     def _job_size(self, of_history: int | None) -> int:
-        """Requests in every job: as asked for, or as many as fill a window of the base on one launch of its own."""
+        """Requests in every job: as asked for, else as many as fill one window of the base, found by a launch."""
         sources = (
             (self._request.requests, "--requests asks"),
             (of_history, "the earlier runs have"),
@@ -267,39 +267,39 @@ class _Run:
         return trial.measurement.n_requests
 
     def _measure(self, phase: Phase, plan: Plan, number: int) -> Trial:
-        """One fresh launch of a side.
+        """Launch and measure base or candidate once.
 
         Raises:
             BenchmarkError: It could not be measured.
         """
-        of_new = phase == "new"
-        side = self._comparison.new if of_new else self._comparison.base
-        bench = self._new_bench if of_new else self._base_bench
+        of_candidate = phase == "new"
+        arm = self._comparison.candidate if of_candidate else self._comparison.base
+        bench = self._candidate_bench if of_candidate else self._base_bench
         bench.next_launch = self._next_launch
-        self._observer.trial_starts(side.config, live=False)
+        self._observer.trial_starts(arm.config, live=False)
         started_at = now()
-        attempt = bench.measure(side.config, plan, fresh=True)
+        attempt = bench.measure(arm.config, plan, fresh=True)
         bench.close()
         self._next_launch = bench.next_launch
-        trial = Trial.of(len(self._ledger.trials), phase, number, side.config, started_at, attempt)
+        trial = Trial.of(len(self._ledger.trials), phase, number, arm.config, started_at, attempt)
         self._ledger.append(trial)
         figure = trial.measurement.output_tokens_per_s if trial.measurement else None
         self._observer.trial_ends(trial, figure=figure, best=None, default=None)
         if trial.measurement is None:
             raise BenchmarkError(
-                f"{side.label} could not be measured: {describe(trial.outcome)}; "
+                f"{arm.label} could not be measured: {describe(trial.outcome)}; "
                 f"its log is in {self._ledger.folder / 'logs'}"
             )
         return trial
 
-    def _bench(self, side: Side) -> Bench:
-        return side.job.bench(self._ledger.folder, on_note=self._observer.note)
+    def _bench(self, arm: Arm) -> Bench:
+        return arm.job.bench(self._ledger.folder, on_note=self._observer.note)
 
     def _measurements(self, phase: Phase) -> list[Measurement]:
         return [trial.measurement for trial in self._ledger.trials if trial.phase == phase and trial.measurement]
 
     def _figures(self, phase: Phase) -> dict[str, list[float]]:
-        """Metric → one figure a launch of a side, of those that every launch knows."""
+        """Metric → one figure a launch of a phase; metrics that some launch lacks are left out."""
         measurements = self._measurements(phase)
         found: dict[str, list[float]] = defaultdict(list)
         for measurement in measurements:
@@ -310,26 +310,26 @@ class _Run:
         return {name: values for name, values in found.items() if len(values) == len(measurements)}
 
     def _withheld(self) -> dict[str, str]:
-        """Metric → why its sides are not compared: joules of a GPU and of a processor are not of one thing."""
+        """Metric → why base and candidate are not compared in it: joules of a GPU and of a processor do not compare."""
         found = energy_origins([*self._measurements("base"), *self._measurements("new")])
         if len(found) < 2:
             return {}
         return dict.fromkeys(ENERGY_FIGURES, f"energy is of {' here, of '.join(found)} there")
 
     def _one_energy(self) -> str:
-        """What the energy of today's launches is of; empty if they differ."""
+        """The source of the energy of today's launches; empty if the launches differ."""
         found = energy_origins(self._measurements("new"))
         return found[0] if len(found) == 1 else ""
 
-    def _check_known(self, *sides: dict[str, list[float]]) -> None:
+    def _check_known(self, *arms: dict[str, list[float]]) -> None:
         """Refuse to go on for a metric that this engine or machine does not give."""
-        known = [name for name in FIGURES if all(name in side for side in sides)]
+        known = [name for name in FIGURES if all(name in figures for figures in arms)]
         if missing := [name for name in self._comparison.metrics if name not in known]:
             raise UsageError(f"--metric {missing[0]} cannot be measured here; available are {', '.join(known)}")
 
-    def _gains(self, base: dict[str, list[float]], new: dict[str, list[float]]) -> dict[str, list[float]]:
-        known = [name for name in self._comparison.metrics if name in base and name in new]
-        return {name: [gain(name, n, b) for n, b in zip(new[name], base[name], strict=True)] for name in known}
+    def _gains(self, base: dict[str, list[float]], candidate: dict[str, list[float]]) -> dict[str, list[float]]:
+        known = [name for name in self._comparison.metrics if name in base and name in candidate]
+        return {name: [gain(name, n, b) for n, b in zip(candidate[name], base[name], strict=True)] for name in known}
 
     def _result(
         self,
@@ -341,8 +341,8 @@ class _Run:
     ) -> GateResult:
         request, comparison = self._request, self._comparison
         answer = judgement.answer if judgement else None
-        new, base = self._measurements("new"), self._measurements("base")
-        n_requests = new[0].n_requests
+        candidate, base = self._measurements("new"), self._measurements("base")
+        n_requests = candidate[0].n_requests
         notes = [*comparison.notes, *notes, f"{n_requests} requests in a job {self._size}"]
         if (withheld := {metric.withheld for metric in metrics} - {""}) and request.mode != "stored":
             notes.append(f"{_ENERGY_NAMES} have no verdict: {withheld.pop()}")
@@ -355,8 +355,8 @@ class _Run:
             profile=str(request.profile),
             margin=None if request.mode == "stored" else request.margin,
             pairs=pairs,
-            base=_record(comparison.base, base or new, base_label),
-            new=_record(comparison.new, new),
+            base=_record(comparison.base, base or candidate, base_label),
+            new=_record(comparison.candidate, candidate),
             metrics=metrics,
             fingerprint=fingerprint_of(self._job),
             n_requests=n_requests,
@@ -366,14 +366,14 @@ class _Run:
         )
 
 
-def _record(side: Side, launches: Sequence[Measurement], label: str = "") -> SideRecord:
-    job = side.job
-    return SideRecord(
-        label=label or side.label,
+def _record(arm: Arm, launches: Sequence[Measurement], label: str = "") -> ArmRecord:
+    job = arm.job
+    return ArmRecord(
+        label=label or arm.label,
         engine=f"{job.engine.name} {job.availability.version}",
         versions=launches[0].facts.versions,
         model=job.model.spec if job.model else None,
-        config=side.config,
-        changed=changed_settings(side.config, job.engine_defaults),
+        config=arm.config,
+        changed=changed_settings(arm.config, job.engine_defaults),
         energy=energy_origins(launches),
     )

@@ -1,4 +1,4 @@
-"""What a gate found, as one versioned document, and the earlier runs that the stored mode is held against."""
+"""What a gate found, as one versioned document, and the earlier runs that the stored mode compares with."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from infertune.domain.figures import ENERGY_FIGURES, FIGURES
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen
 from infertune.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSION, UsageError
-from infertune.gating.sides import RATE
+from infertune.gating.comparison import RATE
 from infertune.gating.verdict import Answer, Calibration, Judgement
 from infertune.profiles.fingerprint import differences
 from infertune.profiles.profile import Fingerprint, Sample
@@ -26,8 +26,8 @@ _EXIT_CODES: dict[Answer, int] = {
 _MOST_RUN_BYTES = 1024**2
 
 
-class SideRecord(Frozen):
-    """One side as it ran.
+class ArmRecord(Frozen):
+    """Base or candidate as it ran.
 
     Attributes:
         label: For people.
@@ -36,7 +36,7 @@ class SideRecord(Frozen):
         model: What was loaded, None for engines that need none.
         config: Every knob's value.
         changed: Only the settings that differ from this engine's defaults.
-        energy: What its energy is of, measured or modelled; several, if its launches differ.
+        energy: Where its energy figures come from, measured or modelled; several if its launches differ.
     """
 
     label: str
@@ -49,7 +49,7 @@ class SideRecord(Frozen):
 
 
 class MetricResult(Frozen):
-    """One metric on both sides.
+    """One metric of base and candidate.
 
     Attributes:
         name: As in `--metric NAME`.
@@ -57,11 +57,11 @@ class MetricResult(Frozen):
         lower_is_better: Whether less is better.
         gated: Whether the verdict depends on it; otherwise it is only reported.
         answer: Of this metric alone; None where it is not gated.
-        withheld: Why the two sides are not compared in it; empty where they are.
+        withheld: Why base and candidate are not compared in it; empty where they are.
         ratio: New over base, geometric mean; None where it is not known.
         ratio_low: Lower end of its two-sided 95% interval; pairs are sampled until the gate decides, so it is a guide.
         ratio_high: Upper end.
-        limit: Where a regression begins: as a ratio for pairs, in the metric's unit for stored runs.
+        limit: The regression limit: a ratio for pairs, in the metric's unit for stored runs.
         base_samples: One a launch, pair by pair; for stored runs, one an earlier run.
         new_samples: One a launch.
     """
@@ -106,12 +106,12 @@ class GateResult(Frozen):
         profile: The profile's file.
         margin: The drop that must not pass, a share; None where none is used.
         pairs: Pairs of launches, or launches in stored mode.
-        base: The base side.
-        new: The profile's side.
+        base: What the candidate was compared with.
+        new: The candidate: the profile's configuration.
         metrics: Gated ones first.
         stored_gain: Whether the profile's promise holds; None where the base is not the default.
-        calibration: What this machine lets a gate see; None but for `--calibrate`.
-        fingerprint: Of the new side, today.
+        calibration: The smallest drop that a gate on this machine detects; None without `--calibrate`.
+        fingerprint: Of the candidate, today.
         n_requests: Requests in every job.
         notes: What the user should know, in sentences.
         run: The run's folder.
@@ -127,8 +127,8 @@ class GateResult(Frozen):
     profile: str
     margin: float | None
     pairs: int
-    base: SideRecord
-    new: SideRecord
+    base: ArmRecord
+    new: ArmRecord
     metrics: tuple[MetricResult, ...]
     stored_gain: StoredGain | None = None
     calibration: Calibration | None = None
@@ -150,8 +150,8 @@ class StoredRun(Frozen):
         window_s: The `--window` that the job's size comes from, in seconds; None where none was given.
         launches: Launches that its samples are means of.
         samples: Metric → geometric mean over its launches, of every figure that is known.
-        energy: What its energy is of; empty if not known, or if its launches differ.
-        answer: What the gate said of it; a regression is no part of what is normal.
+        energy: Where its energy figures come from; empty if unknown or if its launches differ.
+        answer: The gate's verdict on it; later gates leave a regression out.
         run: The run's folder.
         created_at: ISO 8601 time in UTC.
     """
@@ -169,17 +169,17 @@ class StoredRun(Frozen):
     created_at: str
 
     def compares(self, metric: str, energy: str) -> bool:
-        """Whether it has a figure that today's can be held against: joules of the same, anything else always."""
+        """Whether its figure compares with today's: energy needs the same source, other metrics always compare."""
         return metric in self.samples and (metric not in ENERGY_FIGURES or (self.energy == energy != ""))
 
 
 def lower_is_better(metric: str) -> bool:
-    """Throughput alone should be high: latencies, energy, power and memory should be low."""
+    """Every metric but throughput: latencies, energy, power and memory should be low."""
     return metric != RATE
 
 
 def gain(metric: str, new: float, base: float = 1.0) -> float:
-    """Logarithm of how many times better a figure is than another; below 0 it is worse."""
+    """ln(how many times better a figure is than another); below 0 it is worse."""
     logarithm = math.log(new / base)
     return -logarithm if lower_is_better(metric) else logarithm
 
@@ -195,28 +195,28 @@ def exit_code(answer: Answer | None, on_inconclusive: Literal["pass", "fail"] | 
 
 def paired_metrics(
     base: Mapping[str, Sequence[float]],
-    new: Mapping[str, Sequence[float]],
+    candidate: Mapping[str, Sequence[float]],
     judgement: Judgement | None,
     margin: float,
     withheld: Mapping[str, str] | None = None,
 ) -> tuple[MetricResult, ...]:
-    """Every metric that is known on both sides, pair by pair.
+    """Every metric that base and candidate both have, pair by pair.
 
     Args:
         base: Metric → one figure a pair.
-        new: The same of the new side.
-        judgement: What is said of those that are gated; None for a calibration.
+        candidate: The same of the candidate.
+        judgement: The rulings on the gated metrics; None for a calibration.
         margin: The drop that must not pass, a share.
-        withheld: Metric → why its two sides are not compared.
+        withheld: Metric → why base and candidate are not compared in it.
     """
     withheld = withheld or {}
     rulings = judgement.rulings if judgement else {}
     found = []
     for name in [*rulings, *(name for name in FIGURES if name not in rulings)]:
-        if name not in base or name not in new:
+        if name not in base or name not in candidate:
             continue
         reason = withheld.get(name, "")
-        ratio = None if reason else paired_ratio(new[name], base[name])
+        ratio = None if reason else paired_ratio(candidate[name], base[name])
         limit = 1 / (1 - margin) if lower_is_better(name) else 1 - margin
         found.append(
             _metric(
@@ -228,18 +228,19 @@ def paired_metrics(
                 ratio_high=ratio.high if ratio else None,
                 limit=limit if name in rulings else None,
                 base_samples=tuple(base[name]),
-                new_samples=tuple(new[name]),
+                new_samples=tuple(candidate[name]),
             )
         )
     return tuple(found)
 
 
 def stored_metrics(
-    history: Sequence[StoredRun], new: Mapping[str, Sequence[float]], judgement: Judgement, energy: str = ""
+    history: Sequence[StoredRun], candidate: Mapping[str, Sequence[float]], judgement: Judgement, energy: str = ""
 ) -> tuple[MetricResult, ...]:
-    """Every metric of a run beside its earlier runs; energy beside those whose energy is of the same."""
+    """Every metric of a run beside its earlier runs; energy only beside runs with the same energy source."""
     found = []
-    for name in [*judgement.rulings, *(name for name in FIGURES if name in new and name not in judgement.rulings)]:
+    others = (name for name in FIGURES if name in candidate and name not in judgement.rulings)
+    for name in [*judgement.rulings, *others]:
         ruling = judgement.rulings.get(name)
         earlier = tuple(run.samples[name] for run in history if run.compares(name, energy))
         limit = None if ruling is None or ruling.low is None else ruling.low
@@ -247,10 +248,10 @@ def stored_metrics(
             _metric(
                 name,
                 answer=ruling.answer if ruling else None,
-                ratio=geometric_mean(new[name]) / geometric_mean(earlier) if earlier else None,
+                ratio=geometric_mean(candidate[name]) / geometric_mean(earlier) if earlier else None,
                 limit=1 / limit if limit is not None and lower_is_better(name) else limit,
                 base_samples=earlier,
-                new_samples=tuple(new[name]),
+                new_samples=tuple(candidate[name]),
             )
         )
     return tuple(found)
@@ -319,13 +320,13 @@ def comparable(
     n_requests: int | None = None,
     window_s: float | None = None,
 ) -> tuple[list[StoredRun], list[str]]:
-    """The runs that a run of today can be held against, and why others cannot, in sentences.
+    """The earlier runs that compare with a run of today, and notes on those that do not.
 
-    A run that was a regression is left out too: what went wrong is no part of what is normal.
+    A run that was a regression is left out too: it would widen what counts as normal.
 
     Args:
         runs: Every run of the history, oldest first.
-        today: What is here now.
+        today: The environment of today.
         config: What will be launched.
         launches: How often.
         metrics: What the verdict needs.

@@ -1,8 +1,8 @@
 """The gate's rules, without anything that measures: a paired sequential test, the test against earlier runs, Holm.
 
-All of it works on gains: the logarithm of how many times better the new side is, so that one is worse below 0 whatever
-the metric. `python -m tests.benchmarks.gate` simulates what these rules promise, and `tests/benchmarks/test_gate.py`
-checks it.
+Every rule works on gains: ln(how many times better the candidate is than the base). Below 0 the candidate is worse,
+whatever the metric. `python -m tests.benchmarks.gate` simulates what these rules promise, and
+`tests/benchmarks/test_gate.py` checks it.
 """
 
 import math
@@ -16,16 +16,18 @@ from scipy.special import chdtri, nctdtrinc, stdtr, stdtrit
 
 Answer = Literal["pass", "regression", "inconclusive"]
 
-LOOKS = (4, 6, 9, 12)
-ALPHA_A_LOOK = 0.015
-FEWEST_RUNS = 8
-ALPHA_STORED = 0.01
-_POWER = 0.95
-_SAME = 1e-9  # relative: what rounding makes of equal samples is no spread
+# Chosen by simulation, `python -m tests.benchmarks.gate`: without a change and with a run-to-run CV up to 3%, at most
+# 1% of the gates report a regression; a true drop of the margin passes in at most 5%.
+LOOKS = (4, 6, 9, 12)  # pairs
+ALPHA_A_LOOK = 0.015  # one-sided level of each look
+FEWEST_RUNS = 8  # earlier runs; the same simulation
+ALPHA_STORED = 0.01  # one-sided level: false alarms of the stored mode
+_POWER = 0.95  # probability that a calibration's figures refer to (judgement)
+_SAME = 1e-9  # relative; a spread below it is rounding error of equal samples (judgement)
 
 
 class Ruling(BaseModel):
-    """What a rule says about one metric.
+    """The ruling on one metric.
 
     Attributes:
         answer: Of this metric alone.
@@ -41,11 +43,11 @@ class Ruling(BaseModel):
 
 
 class Judgement(BaseModel):
-    """What a rule says about all metrics together.
+    """The verdict over all metrics.
 
     Attributes:
         answer: `regression` if any metric regressed, `pass` if every metric passed.
-        rulings: Metric → what is said about it.
+        rulings: Metric → its ruling.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,7 +57,7 @@ class Judgement(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What a machine's noise lets a gate see, from pairs of one and the same configuration.
+    """What a gate can detect given the machine's noise, from pairs of one and the same configuration.
 
     Attributes:
         cv: Run-to-run coefficient of variation of a launch: the pairs' standard deviation over √2.
@@ -91,11 +93,11 @@ class Tails(NamedTuple):
 
 
 def pair_order(seed: int | str) -> list[bool]:
-    """Whether the new side is launched first, pair by pair up to the last look.
+    """Whether the candidate is launched first, pair by pair up to the last look.
 
-    Between two looks half of the pairs begin with either side (the odd one out by lot), shuffled. Against a drift this
-    is as good as A B B A; the strict alternation of that makes neighbouring pairs alike under autocorrelated noise, and
-    then a true drop of the margin passes in 5.3% of the gates, not in 4.9%
+    Between two looks half of the pairs begin with the candidate, in random order; of an odd number, the last is drawn.
+    Against drift this is as good as A B B A. Strict alternation correlates neighbouring pairs under autocorrelated
+    noise: a true drop of the margin then passes in 5.3% of the gates instead of 4.9%
     (`python -m tests.benchmarks.gate --gates 50000 --order abba`, and without `--order`).
     """
     rng = random.Random(f"{seed}/gate")
@@ -123,7 +125,8 @@ def judge_pairs(gains: Mapping[str, Sequence[float]], margin: float) -> Judgemen
     """The verdict at a look.
 
     A regression of any of several metrics is tested at the level of a look with Holm's correction. A pass needs every
-    metric to pass, each at that level: that all pass wrongly is no likelier than that one does, so it needs none.
+    metric to pass, each at that level: all of them
+    passing wrongly is no likelier than one passing wrongly, so no correction is needed.
 
     Args:
         gains: Metric → gains of the pairs so far, equally many of every metric.
@@ -145,7 +148,7 @@ def judge_pairs(gains: Mapping[str, Sequence[float]], margin: float) -> Judgemen
 
 
 def with_withheld(judgement: Judgement, metrics: Iterable[str]) -> Judgement:
-    """The same with metrics that cannot be judged: no pass without them, and a regression of another stays one."""
+    """Add metrics that cannot be judged: the verdict cannot be a pass, and a regression of another metric stands."""
     withheld = {name: Ruling(answer="inconclusive", low=None, high=None) for name in metrics}
     rulings = {**judgement.rulings, **withheld}
     return Judgement(answer=_together(rulings), rulings=rulings)
@@ -155,10 +158,10 @@ def judge_stored(gains: Mapping[str, float], history: Mapping[str, Sequence[floa
     """The verdict on one run against earlier runs: a regression below mean − t(0.99, K−1)·s·√(1+1/K).
 
     That is the prediction bound for one more run. Several metrics share the level by Holm's correction. With fewer than
-    `FEWEST_RUNS` earlier runs there is no verdict: how much runs differ is not known yet.
+    `FEWEST_RUNS` earlier runs there is no verdict: their spread is not known well enough.
 
     Args:
-        gains: Metric → logarithm of how good this run is, higher is better.
+        gains: Metric → ln of this run's figure, higher is better.
         history: Metric → the same of every earlier run.
     """
     bounds, ps = {}, {}
@@ -195,7 +198,7 @@ def holm(p_values: Mapping[str, float], alpha: float) -> set[str]:
 
 
 def calibrate(gains: Sequence[float], margin: float) -> Calibration:
-    """What pairs of one and the same configuration say about a gate.
+    """What a gate can detect, from pairs of one and the same configuration.
 
     Powers are those of a single look, by the noncentral t distribution: with the earlier looks they are a little
     higher.
@@ -226,7 +229,7 @@ def calibrate(gains: Sequence[float], margin: float) -> Calibration:
 
 
 def _visible(n: int) -> float:
-    """By how many standard errors n pairs must be off a limit for one look to see it with the power wanted."""
+    """Distance from a limit, in standard errors of n pairs, that one look detects with probability `_POWER`."""
     return float(nctdtrinc(n - 1, 1 - _POWER, float(stdtrit(n - 1, 1 - ALPHA_A_LOOK))))
 
 

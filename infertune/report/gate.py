@@ -4,8 +4,8 @@ import re
 from xml.etree import ElementTree
 
 from infertune.domain.figures import ENERGY_FIGURES
+from infertune.gating.comparison import RATE
 from infertune.gating.result import GateResult, MetricResult
-from infertune.gating.sides import RATE
 from infertune.gating.verdict import LOOKS
 from infertune.report.escaping import escaped
 from infertune.stats import geometric_mean
@@ -53,7 +53,7 @@ def metric_rows(result: GateResult) -> list[tuple[str, ...]]:
 
 
 def remarks(result: GateResult) -> list[str]:
-    """What stands below the table: the sides, the stored gain, the calibration, notes."""
+    """What stands below the table: base and candidate, the stored gain, the calibration, notes."""
     lines = [f"{name}: {_side(result, name)}" for name in ("base", "new")]
     if any(metric.name in ENERGY_FIGURES for metric in result.metrics):
         lines += _energy(result)

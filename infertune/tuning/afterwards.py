@@ -1,4 +1,4 @@
-"""What can be made of a finished run without measuring anything: its report again, and profiles of other points."""
+"""What needs a run's ledger only and measures nothing: its report, comparisons, exports, profiles of other points."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,10 @@ from infertune.search.export import Result, export_study
 
 
 def report_again(folder: Path) -> tuple[Findings, Path]:
-    """Write a run's report again from its ledger alone; what was found, and the page.
+    """Write a run's report again from its ledger alone.
+
+    Returns:
+        The findings, and the page's path.
 
     Raises:
         UsageError: The folder is not a run, or cannot be written.
@@ -32,7 +35,7 @@ def report_again(folder: Path) -> tuple[Findings, Path]:
 
 
 def findings_of(folder: Path) -> Findings:
-    """What was found in a run.
+    """The findings of a run.
 
     Raises:
         UsageError: The folder is not a run.
@@ -60,7 +63,10 @@ def check_report(folders: Sequence[Path], out: Path | None, storage: str | None)
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> Path:
-    """Set several runs beside each other; the page.
+    """Write the comparison of several runs.
+
+    Returns:
+        The page's path.
 
     Raises:
         UsageError: A folder is not a run, stands twice, or `out` cannot be written.
@@ -75,7 +81,10 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Path:
 
 
 def to_optuna(folder: Path, storage: str) -> tuple[str, int]:
-    """Write a run's search or grid as an Optuna study; its name, and how many trials it has.
+    """Write a run's search or grid as an Optuna study.
+
+    Returns:
+        The study's name and its number of trials.
 
     Raises:
         UsageError: The folder is not a run, or the database cannot be written.
@@ -93,14 +102,14 @@ def to_optuna(folder: Path, storage: str) -> tuple[str, int]:
 
 
 def profile_from(source: Path, place: str | None = None) -> Profile:
-    """The profile in a file, or the one that a run's folder gives.
+    """Load a profile, or make the profile of a run.
 
     Args:
         source: A profile, or a run's folder.
-        place: Of a run: a point of its front of throughput against energy; None takes what the run recommends.
+        place: Of a run: a named point of its front of throughput against energy; None takes the recommended one.
 
     Raises:
-        UsageError: It is neither, has no energy figures, or there is no such place.
+        UsageError: It is neither a profile nor a run, the run has no energy figures, or there is no such place.
     """
     chosen = next((known for known in PLACES if known == place), None)
     if place is not None and chosen is None:

@@ -1,4 +1,4 @@
-"""Where a tune starts from: a profile or a run of another GPU, another model, another version."""
+"""`--from`: a profile or a run of another GPU, model or version that a tune starts from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,12 @@ from infertune.search import Result
 
 @dataclass(frozen=True)
 class Origin:
-    """What another run or profile knows.
+    """The best settings of another run or profile, and its measurements.
 
     Attributes:
         config: Its best settings, in the space of this run.
         results: What it measured; empty for a profile.
-        note: Where it comes from, for people.
+        note: One sentence for people: which file, how many configurations, which device.
     """
 
     config: Config
@@ -36,7 +36,7 @@ def read_origin(path: Path, job: Job, objective: Objective) -> Origin:
     become the nearest that it has.
 
     Raises:
-        UsageError: It is neither, or shares no knob with this run.
+        UsageError: It is neither a profile nor a run, or shares no knob with this run.
     """
     if path.is_dir():
         ledger = Ledger.open(path)

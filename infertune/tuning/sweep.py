@@ -29,7 +29,7 @@ class BenchRequest(JobRequest):
     """What `infertune bench` takes besides.
 
     Attributes:
-        launches: Least and most launches; between them it stops when the 99% interval is narrow enough.
+        launches: Fewest and most launches; in between, it stops once the 99% interval is narrow enough.
         windows: Windows on each launch.
     """
 
@@ -48,7 +48,7 @@ class LandscapeRequest(JobRequest):
     """What `infertune landscape` takes besides.
 
     Attributes:
-        repeats: Rounds over the whole grid; every other one runs backwards.
+        repeats: Rounds over the whole grid; every second round runs in reverse order, against drift.
     """
 
     repeats: int = Field(default=3, ge=1)
@@ -171,7 +171,7 @@ def _report(job: Job, ledger: Ledger) -> Findings:
     """Write a run's report.
 
     Raises:
-        BenchmarkError: The disk refused; the ledger holds everything all the same.
+        BenchmarkError: A file cannot be written; the ledger has every trial.
     """
     found = find(ledger, objective_of(job.request))
     try:

@@ -1,4 +1,4 @@
-"""Tune an engine on this machine. This page is the product, from top to bottom."""
+"""Tune an engine on this machine: search, confirm, compare, save, report, in this order."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         resume: A run's folder, to continue it; the request must be the one it was started with.
 
     Returns:
-        The study, complete.
+        The finished study.
 
     Raises:
         UsageError: The request cannot be; nothing was touched.
@@ -126,7 +126,7 @@ def resumed_request(folder: Path, flags: Mapping[str, Any]) -> TuneRequest:
 
 
 def _predictor(job: Job, origins: Sequence[Origin]) -> Predictor | None:
-    """The roofline, and the shape of what was measured elsewhere if anything was."""
+    """The roofline, combined with the landscape of an earlier run if `--from` gave one with enough trials."""
     roofline = job.roofline()
     results = next((origin.results for origin in origins if origin.results), ())
     transferred = Transferred(job.space, results, job.request.seed, roofline)
@@ -134,7 +134,7 @@ def _predictor(job: Job, origins: Sequence[Origin]) -> Predictor | None:
 
 
 def _check_can_save(profiles: Path) -> None:
-    """Find out before the run, not after it, that its profile cannot be saved."""
+    """Refuse before the run if its profile could not be saved."""
     nearest = next(path for path in (profiles.absolute(), *profiles.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         what = "cannot be written" if nearest.is_dir() else "is no folder"
@@ -145,7 +145,7 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
     """Save the profile and write the report.
 
     Raises:
-        BenchmarkError: The disk refused; the ledger holds everything all the same.
+        BenchmarkError: A file cannot be written; the ledger has every trial.
     """
     found = find(ledger, objective_of(request))
     summary = found.summary

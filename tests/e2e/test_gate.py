@@ -21,7 +21,7 @@ import infertune.engines.fake.engine
 from infertune.cli.terminal import TerminalObserver
 from infertune.domain.measurement import Energy
 from infertune.energy import Reading
-from infertune.gating.sides import RATE
+from infertune.gating.comparison import RATE
 from infertune.runs.ledger import Ledger
 from tests.cli.test_cli import Shell
 from tests.e2e.gates import edited, last_line, profile
@@ -142,7 +142,7 @@ def test_a_setting_of_another_version_is_left_out_if_it_changed_nothing(shell: S
     found = json.loads(shell("gate", str(path), "--json", "--seed", "1").out)
     assert "gone" not in found["new"]["config"]
     assert "gone: left out, fake 1 does not have it" in found["notes"]
-    assert any("both sides are the same" in note for note in found["notes"])
+    assert any("base and candidate are the same" in note for note in found["notes"])
 
 
 def test_two_interpreters_are_two_benches_over_one_ledger(shell: Shell) -> None:

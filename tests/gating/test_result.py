@@ -8,8 +8,8 @@ import pytest
 
 from infertune.domain.knobs import Config
 from infertune.errors import UsageError
+from infertune.gating.comparison import RATE
 from infertune.gating.result import StoredRun, comparable, exit_code, gain, paired_metrics, read_history, save_json
-from infertune.gating.sides import RATE
 from infertune.gating.verdict import judge_pairs
 from tests.profiles.test_fingerprint import FOUND, with_device
 

@@ -127,7 +127,7 @@ def test_stored_runs_that_are_all_equal_pass_an_equal_one() -> None:
     assert judge_stored({"rate": tenth - 0.01}, {"rate": [tenth] * 9}).answer == "regression"
 
 
-def test_between_looks_both_sides_begin_equally_often() -> None:
+def test_between_looks_base_and_candidate_begin_equally_often() -> None:
     firsts: Counter[int] = Counter()
     orders = [pair_order(seed) for seed in range(400)]
     for order in orders:

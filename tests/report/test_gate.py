@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertune.domain.knobs import Config
-from infertune.gating.result import GateResult, SideRecord, exit_code, gain, paired_metrics
-from infertune.gating.sides import RATE
+from infertune.gating.comparison import RATE
+from infertune.gating.result import ArmRecord, GateResult, exit_code, gain, paired_metrics
 from infertune.gating.verdict import judge_pairs
 from infertune.report.gate import annotation, command, junit, junit_of_error, step_summary, verdict_sentence
 from tests.profiles.test_fingerprint import FOUND
@@ -21,7 +21,7 @@ def result(ratio: float = 1.0, label: str = "default", profile: str = "p.yaml", 
     base = {RATE: [100.0, 100 * (1 + noise), 100.0, 100 * (1 - noise)], "power_w": [50.0] * 4}
     new = {RATE: [ratio * 100.0] * 4, "power_w": [55.0] * 4}
     judgement = judge_pairs({RATE: [gain(RATE, a, b) for a, b in zip(new[RATE], base[RATE], strict=True)]}, 0.05)
-    side = SideRecord(label=label, engine="one 1.0", versions={}, model=None, config=Config({}), changed=Config({}))
+    side = ArmRecord(label=label, engine="one 1.0", versions={}, model=None, config=Config({}), changed=Config({}))
     return GateResult(
         infertune_version="0.1.0",
         answer=judgement.answer,

@@ -9,7 +9,7 @@ from infertune.domain.figures import Economy
 from infertune.domain.knobs import Config
 from infertune.domain.request import GateRequest, JobRequest, make_request
 from infertune.errors import MismatchError, UsageError
-from infertune.gating.sides import Comparison, compared
+from infertune.gating.comparison import Comparison, compared
 from infertune.profiles.fingerprint import fingerprint_of
 from infertune.profiles.profile import Profile
 from infertune.runs.job import prepare
@@ -38,21 +38,21 @@ def of(**flags: object) -> Comparison:
 
 def test_the_job_is_the_profiles_own(saved: Profile) -> None:
     found = of(seed=1)
-    assert found.new.config == saved.config
-    assert found.new.job.workload.record() == saved.fingerprint.workload, "its seed is the profile's"
-    assert found.new.job.request.seed == 1, "the launches' seed is the user's"
-    assert found.new.job.model == saved.fingerprint.model
-    assert found.base.config == found.new.job.engine_defaults and found.against_default and found.one_engine
-    assert found.new.job.space.most_concurrent == 8, "a job need not fill more slots than the sides have"
+    assert found.candidate.config == saved.config
+    assert found.candidate.job.workload.record() == saved.fingerprint.workload, "its seed is the profile's"
+    assert found.candidate.job.request.seed == 1, "the launches' seed is the user's"
+    assert found.candidate.job.model == saved.fingerprint.model
+    assert found.base.config == found.candidate.job.engine_defaults and found.against_default and found.one_engine
+    assert found.candidate.job.space.most_concurrent == 8, "a job need not fill more slots than base and candidate have"
 
 
 def test_another_interpreter_or_model_runs_the_same_settings(saved: Profile) -> None:
     found = of(baseline_python=Path(sys.executable))
-    assert found.base.config == found.new.config and not found.one_engine and not found.against_default
+    assert found.base.config == found.candidate.config and not found.one_engine and not found.against_default
     assert found.base.label.startswith("hf ")
     found = of(baseline_model="builtin:small")
     assert found.base.job.model and found.base.job.model.name == "small"
-    assert found.base.label == "builtin:small" and found.base.config == found.new.config and not found.one_engine
+    assert found.base.label == "builtin:small" and found.base.config == found.candidate.config and not found.one_engine
     found = of(baseline_model="builtin:small", against="default")
     assert found.base.label == "builtin:small default" and found.base.config == found.base.job.engine_defaults
 
@@ -71,6 +71,6 @@ def test_another_model_than_the_profiles_is_refused(saved: Profile) -> None:
 def test_a_stored_gate_and_a_calibration_have_no_base(saved: Profile) -> None:
     for flags in ({"mode": "stored"}, {"calibrate": True}):
         found = of(**flags)
-        assert found.base is found.new
+        assert found.base is found.candidate
         with pytest.raises(UsageError, match="names a base"):
             of(**flags, baseline_model="builtin:small")

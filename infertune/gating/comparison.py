@@ -1,4 +1,4 @@
-"""The two sides of a gate: what is measured again, and what it is held against. Refused here, before anything runs."""
+"""What a gate compares: the candidate (the profile's configuration) with a base. Checked before anything runs."""
 
 import os
 from dataclasses import dataclass, replace
@@ -22,12 +22,12 @@ _WINDOWS_S = {"cpu": 5.0, "gpu": 30.0}
 
 
 @dataclass(frozen=True)
-class Side:
-    """One side of a gate.
+class Arm:
+    """One arm of the comparison: the candidate or the base.
 
     Attributes:
         label: For people.
-        job: The engine, model, device and workload of this side.
+        job: The engine, model, device and workload of this arm.
         config: The configuration that is launched.
     """
 
@@ -41,18 +41,18 @@ class Comparison:
     """What a gate compares.
 
     Attributes:
-        profile: What the new side comes from.
-        new: The profile's configuration.
-        base: What it is held against; the same as `new` where a gate needs no base.
+        profile: What the candidate comes from.
+        candidate: The profile's configuration.
+        base: What it is compared with; the same as `candidate` where a gate needs no base.
         question: What the gate asks, in one sentence.
         metrics: What is gated on, names of `infertune.domain.figures.FIGURES`.
         against_default: Whether the base is the engine's default: then the profile's stored gain can be checked too.
-        notes: What was left out or changed on the way, in sentences.
+        notes: Settings that were left out or changed, in sentences.
     """
 
     profile: Profile
-    new: Side
-    base: Side
+    candidate: Arm
+    base: Arm
     question: str
     metrics: tuple[str, ...]
     against_default: bool
@@ -60,12 +60,12 @@ class Comparison:
 
     @property
     def one_engine(self) -> bool:
-        """Whether both sides run the same model under the same interpreter."""
-        return self.base.job.options == self.new.job.options and self.base.job.model == self.new.job.model
+        """Whether base and candidate run the same model under the same interpreter."""
+        return self.base.job.options == self.candidate.job.options and self.base.job.model == self.candidate.job.model
 
 
 def compared(request: GateRequest) -> Comparison:
-    """What a request compares, checked.
+    """Resolve and check what a request compares.
 
     Raises:
         UsageError: A flag does not fit, a file is missing, or the profile holds an impossible value.
@@ -81,19 +81,19 @@ def compared(request: GateRequest) -> Comparison:
     unnamed = [name for name in changed_settings(config, job.engine_defaults).root if name not in profile.changed]
     unlike = "measured as config has it, but changed does not name it: exports leave it out"
     notes += [f"{name}: {unlike}" for name in unnamed]
-    new = Side("profile", job, config)
-    base, more_notes = _base(request, profile, new)
-    job = replace(job, space=_spanning(job, base.config, new.config))
-    new = replace(new, job=job)
+    candidate = Arm("profile", job, config)
+    base, more_notes = _base(request, profile, candidate)
+    job = replace(job, space=_spanning(job, base.config, candidate.config))
+    candidate = replace(candidate, job=job)
     if request.calibrate or request.mode == "stored":
-        base = new
+        base = candidate
     against_default = base.label == DEFAULT
     metrics, metric_notes = _metrics(request, profile, against_default)
-    if against_default and base.config == new.config:
-        more_notes = [*more_notes, "the profile's configuration is the default: both sides are the same"]
+    if against_default and base.config == candidate.config:
+        more_notes = [*more_notes, "the profile's configuration is the default: base and candidate are the same"]
     return Comparison(
         profile=profile,
-        new=new,
+        candidate=candidate,
         base=base,
         question=_question(request, base),
         metrics=metrics,
@@ -149,23 +149,23 @@ def _job_of(request: GateRequest, profile: Profile) -> Job:
 
 
 def _prepared(request: GateRequest, changes: dict[str, object]) -> Job:
-    """A side's job; the request's seed is that of the launches, the profile's that of the workload."""
+    """The job of one arm: the request's seed varies the launches, the profile's seed draws the workload."""
     job = prepare(request.model_copy(update=changes))
     request = request.model_copy(update={**changes, "seed": request.seed})
     return replace(job, request=request, window_s=request.window or _WINDOWS_S[job.device.kind])
 
 
-def _base(request: GateRequest, profile: Profile, new: Side) -> tuple[Side, list[str]]:
-    """What the profile's configuration is held against."""
-    job, labels = new.job, []
+def _base(request: GateRequest, profile: Profile, candidate: Arm) -> tuple[Arm, list[str]]:
+    """What the profile's configuration is compared with."""
+    job, labels = candidate.job, []
     if request.baseline_python or request.baseline_model:
-        model = new.job.model
+        model = candidate.job.model
         job = _prepared(
             request,
             {
-                **{name: getattr(new.job.request, name) for name in ("engine", "workload", "requests")},
+                **{name: getattr(candidate.job.request, name) for name in ("engine", "workload", "requests")},
                 "seed": profile.fingerprint.workload.seed,
-                "model": request.baseline_model or new.job.request.model,
+                "model": request.baseline_model or candidate.job.request.model,
                 "weights": "dummy" if model and model.weights == "dummy" else None,
                 "engine_python": request.baseline_python or request.engine_python,
             },
@@ -180,7 +180,7 @@ def _base(request: GateRequest, profile: Profile, new: Side) -> tuple[Side, list
             raise UsageError(f"--baseline-set: unknown knob {unknown[0]!r}; there are {', '.join(job.space.names)}")
         config, _ = _applied(job, config.updated(request.baseline_set), Config({}), "--baseline-set")
         labels.append(" ".join(("with", str(Config(request.baseline_set)))))
-    return Side(" ".join(labels), job, config), notes
+    return Arm(" ".join(labels), job, config), notes
 
 
 def _base_config(request: GateRequest, profile: Profile, job: Job, labels: list[str]) -> tuple[Config, list[str]]:
@@ -200,7 +200,7 @@ def _base_config(request: GateRequest, profile: Profile, job: Job, labels: list[
 
 
 def _applied(job: Job, config: Config, changed: Config, source: str) -> tuple[Config, list[str]]:
-    """A configuration as this side's engine takes it, with what had to be left out.
+    """A configuration in the terms of this job's engine, and a note for every setting that had to be left out.
 
     Raises:
         UsageError: A value is impossible.
@@ -224,18 +224,18 @@ def _applied(job: Job, config: Config, changed: Config, source: str) -> tuple[Co
     return whole, notes
 
 
-def _spanning(job: Job, base: Config, new: Config) -> SearchSpace:
-    """The space with the two sides' concurrency only: a job need not fill more slots than these have."""
+def _spanning(job: Job, base: Config, candidate: Config) -> SearchSpace:
+    """The space with the concurrency of base and candidate only: a job need not fill more slots than theirs."""
     space = job.space
     for knob in space.knobs:
         if knob.is_concurrency:
-            values = dict.fromkeys(config[knob.name] for config in (base, new) if knob.name in config)
+            values = dict.fromkeys(config[knob.name] for config in (base, candidate) if knob.name in config)
             space = restrict(space, {}, {knob.name: tuple(values)})
     return space
 
 
 def _metrics(request: GateRequest, profile: Profile, against_default: bool) -> tuple[tuple[str, ...], list[str]]:
-    """What is gated on: throughput, but for a profile that gave some of it away for something else."""
+    """The gated metrics: throughput, unless the profile was tuned for energy at the expense of throughput."""
     if request.metric:
         return request.metric, []
     if not against_default or profile.objective == "throughput":
@@ -245,7 +245,7 @@ def _metrics(request: GateRequest, profile: Profile, against_default: bool) -> t
     return (RATE,), [f"gated on {RATE}, but the profile was tuned for {profile.objective}; --metric chooses"]
 
 
-def _question(request: GateRequest, base: Side) -> str:
+def _question(request: GateRequest, base: Arm) -> str:
     """What is asked, in one sentence."""
     if request.calibrate:
         return "how much do launches of the profile's configuration differ here?"
