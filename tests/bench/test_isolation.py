@@ -5,13 +5,13 @@ import os
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pydantic
 import pytest
 
 from infertune.bench.channel import (
@@ -158,7 +158,8 @@ def test_a_foreign_interpreter_gets_this_package_and_nothing_else_of_ours(tmp_pa
             check=True,
         ).stdout.strip()
     )
-    (site / "ours.pth").write_text(sysconfig.get_path("purelib") + "\n")  # the libraries; a nested .pth does not count
+    # The folder that the libraries are imported from: it need not be this environment's own.
+    (site / "ours.pth").write_text(f"{Path(pydantic.__file__).parents[1]}\n")
     links = tmp_path / "links"
     links.mkdir()
     with pytest.MonkeyPatch.context() as patch:
