@@ -1,6 +1,7 @@
 """Reading and writing quantities as people write them: `20m`, `1.5 GiB`, `1,234 tok/s`."""
 
 import re
+import unicodedata
 
 _SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
@@ -78,5 +79,11 @@ def slugify(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that cannot steer a terminal: what is no printable character becomes `\ufffd`; blanks and letters stay."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    """Text in one line that cannot steer a terminal.
+
+    Letters, signs and blanks stay. Everything else becomes `\ufffd`: control characters (line ends, tabs, escape
+    sequences), marks of direction, invisible characters, line separators, private and unassigned ones, surrogates.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if unicodedata.category(c) == "Zs" else "\ufffd" for c in text)

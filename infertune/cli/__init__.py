@@ -8,8 +8,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from infertune.cli import gating, looking, measuring, profiles
+from infertune.cli.printing import harmless
+from infertune.cli.streams import tolerant_streams
 from infertune.errors import EXIT_CANNOT_RUN, EXIT_INTERRUPTED, EXIT_OK, InfertuneError
-from infertune.units import printable
 from infertune.version import __version__
 
 app = typer.Typer(
@@ -17,6 +18,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # help is text: with rich's markup, `[vllm]` in it would vanish
+    context_settings={"max_content_width": 120},
 )
 for command in (
     measuring.tune,
@@ -50,21 +53,30 @@ def _common(
 def main() -> NoReturn:
     """Run the command line; every error of ours is one line and its exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tolerant_streams():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="infertune")
     except InfertuneError as error:
-        sys.exit(_complain(str(error), error.exit_code))
+        return _complain(str(error), error.exit_code)
+    except typer._click.exceptions.NoArgsIsHelpError as error:  # its message is the help, of many lines
+        print(error.format_message(), file=sys.stderr)
+        return error.exit_code
     except typer._click.exceptions.ClickException as error:
-        sys.exit(_complain(error.format_message(), error.exit_code))
+        return _complain(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_complain("interrupted", EXIT_INTERRUPTED))
+        return _complain("interrupted", EXIT_INTERRUPTED)
     except Exception:  # a fault of ours: its traceback, and never the exit code of a regression
-        traceback.print_exc()
-        sys.exit(_complain("this is a bug in infertune: please report it with the lines above", EXIT_CANNOT_RUN))
-    sys.exit(code if isinstance(code, int) else EXIT_OK)
+        for line in traceback.format_exc().splitlines():
+            print(harmless(line), file=sys.stderr)
+        return _complain("this is a bug in infertune: please report it with the lines above", EXIT_CANNOT_RUN)
+    return code if isinstance(code, int) else EXIT_OK
 
 
 def _complain(message: str, code: int) -> int:
-    if message:  # without arguments the help was printed, and there is nothing to add
-        print(f"infertune: {printable(' '.join(message.split()))}", file=sys.stderr)
+    print(harmless(f"infertune: {' '.join(message.split())}"), file=sys.stderr)
     return code

@@ -23,13 +23,11 @@ from infertune.cli.options import (
     Table,
     Wait,
     Window,
-    console,
     flags_of,
-    print_json,
     request_of,
 )
+from infertune.cli.printing import console, harmless, print_json
 from infertune.errors import EXIT_INTERRUPTED, InfertuneError, UsageError
-from infertune.units import printable
 
 
 def gate(
@@ -78,7 +76,10 @@ def gate(
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> int:
-    """Measure a profile's configuration again: is it still as fast? Ends with 0 pass, 1 regression, 3 inconclusive."""
+    """Measure a profile again: is it still as fast?
+
+    Ends with 0 (pass), 1 (regression) or 3 (inconclusive); 4 where the profile does not hold on this machine.
+    """
     flags = flags_of(locals())
     from infertune.domain.request import GateRequest
     from infertune.gating.gate import gate_request
@@ -139,7 +140,7 @@ def _write(path: Path | None, text: str) -> None:
     try:
         write_whole(path, text, "--junit")
     except UsageError as error:
-        print(printable(f"infertune: {error}"), file=sys.stderr)
+        print(harmless(f"infertune: {error}"), file=sys.stderr)
 
 
 def _append(path: Path, text: str) -> None:

@@ -14,11 +14,10 @@ from infertune.cli.options import (
     Table,
     Weights,
     Workload,
-    console,
     flags_of,
-    print_json,
     request_of,
 )
+from infertune.cli.printing import console, print_json, say
 
 
 def space(
@@ -31,7 +30,10 @@ def space(
     engine_python: EnginePython = None,
     as_json: Json = False,
 ) -> None:
-    """Print the knobs of an engine for MODEL: values, default, scope and why each matters."""
+    """Print the knobs of an engine for MODEL.
+
+    For each its values, its default, whether it needs a launch, and why it matters.
+    """
     flags = flags_of(locals())
     from infertune.domain.request import JobRequest
     from infertune.runs.job import prepare
@@ -43,10 +45,10 @@ def space(
     from infertune.cli.terminal import space_table
 
     terminal = console()
-    terminal.print(f"{job.engine.name} {job.availability.version} on {job.device}", highlight=False)
+    say(terminal, f"{job.engine.name} {job.availability.version} on {job.device}")
     terminal.print(space_table(job.space))
     for line in (*(f"rule: {rule}" for rule in job.space.record().rules), *(f"note: {note}" for note in job.notes)):
-        terminal.print(line, style="dim", highlight=False, soft_wrap=True)
+        say(terminal, line, style="dim")
 
 
 def report(
@@ -57,21 +59,24 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a run's report again, from its ledger alone; or set several runs beside each other."""
+    """Write a run's report again, or compare several runs.
+
+    Everything is read from the ledgers; nothing is measured.
+    """
     from infertune.tuning.afterwards import check_report, compare_runs, report_again
     from infertune.tuning.afterwards import to_optuna as export
 
     check_report(runs, out, to_optuna)
     if out is not None:
         page = compare_runs(runs, out)
-        print_json({"schema_version": 1, "report": str(page)}) if as_json else _say(str(page))
+        print_json({"schema_version": 1, "report": str(page)}) if as_json else say(console(), str(page))
         return
     if to_optuna is not None:
         name, n = export(runs[0], to_optuna)
         if as_json:
             print_json({"schema_version": 1, "study": name, "trials": n, "storage": to_optuna})
         else:
-            _say(f"study {name}: {n} trials in {to_optuna}")
+            say(console(), f"study {name}: {n} trials in {to_optuna}")
         return
     found, page = report_again(runs[0])
     if as_json:
@@ -80,15 +85,14 @@ def report(
     from infertune.cli.terminal import print_findings
 
     print_findings(console(), found)
-    _say(f"report:  {page}")
-
-
-def _say(line: str) -> None:
-    console().print(line, highlight=False, soft_wrap=True, markup=False)
+    say(console(), f"report:  {page}")
 
 
 def doctor(as_json: Json = False) -> None:
-    """Show the device, the engines found, the energy sources, and what to install for what is missing."""
+    """Show the device, the engines and the energy sources.
+
+    Says what to install for what is missing.
+    """
     from infertune.cli.doctor import diagnose
 
     found = diagnose()
@@ -96,13 +100,11 @@ def doctor(as_json: Json = False) -> None:
         print_json({"schema_version": 1, **found.model_dump(mode="json")})
         return
     terminal = console()
-    terminal.print(f"infertune {found.infertune_version}, Python {found.python}", highlight=False, soft_wrap=True)
-    terminal.print(f"device    {found.device}", highlight=False)
+    say(terminal, f"infertune {found.infertune_version}, Python {found.python}")
+    say(terminal, f"device    {found.device}")
     for engine in found.engines:
-        mark = "[green]✓[/green]" if engine.usable else "[red]✗[/red]"
-        terminal.print(
-            f"{mark} {engine.name:7} {engine.version or '':12} {engine.what}", highlight=False, soft_wrap=True
-        )
+        mark = ("✓", "green") if engine.usable else ("✗", "red")
+        say(terminal, mark, f" {engine.name:7} {engine.version or '':12} {engine.what}")
     for source in found.energy:
         what = ", ".join(filter(None, (source.kind, source.resolution, source.reason)))
-        terminal.print(f"energy    {source.name}: {what}", highlight=False, soft_wrap=True)
+        say(terminal, f"energy    {source.name}: {what}")

@@ -32,11 +32,10 @@ from infertune.cli.options import (
     Window,
     Workload,
     check_alone,
-    console,
     flags_of,
-    print_json,
     request_of,
 )
+from infertune.cli.printing import console, print_json, say
 
 if TYPE_CHECKING:
     from infertune.tuning.tune import Study
@@ -83,7 +82,10 @@ def tune(
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Find a better configuration of MODEL on this machine, prove it on unseen prompts, save it as a profile."""
+    """Find a better configuration of MODEL for this machine.
+
+    The winner is compared with the default on prompts that the search has not seen, and saved as a profile.
+    """
     flags = flags_of(locals())
     from infertune.domain.request import TuneRequest
     from infertune.tuning.tune import resumed_request, tune_request
@@ -102,7 +104,10 @@ def fake(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """A demonstration in seconds, anywhere: tune a simulated engine with a known landscape on a simulated clock."""
+    """Demonstrate a tune in seconds, on any machine.
+
+    The engine is simulated: its landscape is known, and its clock does not wait.
+    """
     from infertune.domain.request import TuneRequest
     from infertune.engines import DEMO_ENGINE
     from infertune.tuning.tune import tune_request
@@ -156,7 +161,7 @@ def landscape(
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Measure every point of a grid of knobs, repeats included."""
+    """Measure every point of a grid of knobs, repeatedly."""
     flags = flags_of(locals())
     from infertune.tuning.sweep import LandscapeRequest, landscape_request, resumed_landscape
 
@@ -172,8 +177,8 @@ def landscape(
         from infertune.cli.terminal import print_findings
 
         print_findings(console(), found)
-        console().print(f"report:  {ledger.folder / 'report.html'}", highlight=False, soft_wrap=True)
-        console().print(f"table:   {ledger.folder / 'landscape.csv'}", highlight=False, soft_wrap=True)
+        say(console(), f"report:  {ledger.folder / 'report.html'}")
+        say(console(), f"table:   {ledger.folder / 'landscape.csv'}")
 
 
 def bench(
@@ -201,7 +206,10 @@ def bench(
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Measure one configuration properly: fresh launches until the interval is narrow."""
+    """Measure one configuration.
+
+    It is launched again until the interval of its throughput is narrow.
+    """
     flags = flags_of(locals())
     from infertune.tuning.sweep import BenchRequest, bench_request
 
@@ -214,9 +222,8 @@ def bench(
         from infertune.units import format_rate
 
         estimate = result.output_tokens_per_s
-        console().print(
+        say(
+            console(),
             f"{format_rate(estimate.mean)} tok/s (95% interval {interval_text(estimate)}, {estimate.n} launches)  "
             f"{result.config}",
-            highlight=False,
-            soft_wrap=True,
         )

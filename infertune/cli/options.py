@@ -1,6 +1,5 @@
 """Options that several commands share, and what every command does with them."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -9,8 +8,6 @@ import typer
 from infertune.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from infertune.domain.request import JobRequest
 
 Model = Annotated[str | None, typer.Argument(help="Hub id, local folder or builtin:NAME.", show_default=False)]
@@ -47,7 +44,6 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Continue a run from its folder.")]
 
 R = TypeVar("R", bound="JobRequest")
-_WIDE_COLUMNS = 240
 
 
 def flags_of(given: dict[str, Any]) -> dict[str, Any]:
@@ -69,29 +65,15 @@ def check_alone(resume: Path | None, config: Path | None) -> None:
         raise UsageError("--resume continues a run as it was started; leave out --config, or start a new run")
 
 
-def console(*, wide: bool = False) -> "Console":
-    """Standard output, for people; wide tables are not folded where nobody sets a width."""
-    from rich.console import Console
-
-    found = Console()
-    return Console(width=_WIDE_COLUMNS) if wide and not found.is_terminal else found
-
-
 class Progress:
     """The observer of a command, taken off the terminal when the command ends."""
 
     def __enter__(self) -> Any:
-        from rich.console import Console
-
+        from infertune.cli.printing import console
         from infertune.cli.terminal import TerminalObserver
 
-        self._observer = TerminalObserver(Console(stderr=True))
+        self._observer = TerminalObserver(console(stderr=True))
         return self._observer
 
     def __exit__(self, *_: object) -> None:
         self._observer.close()
-
-
-def print_json(document: dict[str, Any]) -> None:
-    """Standard output, for programs: one document."""
-    print(json.dumps(document, ensure_ascii=False))

@@ -1,14 +1,13 @@
 """`infertune profile …`: saved configurations."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from infertune.cli.options import EnginePython, Json, console, print_json
+from infertune.cli.options import EnginePython, Json
+from infertune.cli.printing import console, print_json, say
 from infertune.errors import MismatchError
-from infertune.units import printable
 
 app = typer.Typer(help="Saved configurations.", no_args_is_help=True)
 
@@ -34,16 +33,16 @@ def profile_list(
     from infertune.cli.terminal_profiles import profile_table
 
     if shown:
-        console(wide=True).print(profile_table(shown), highlight=False)
+        console(wide=True).print(profile_table(shown))
     else:
-        print(f"no profile here{' of that kind' if kept else ''}: infertune tune saves them under {profiles}")
+        say(console(), f"no profile here{' of that kind' if kept else ''}: infertune tune saves them under {profiles}")
     for note in notes:
-        print(f"note: {printable(note)}", file=sys.stderr)
+        say(console(stderr=True), f"note: {note}")
 
 
 @app.command("show")
 def profile_show(path: ProfileFile, as_json: Json = False) -> None:
-    """Print a profile: what it holds for, its settings and its figures."""
+    """Print what a profile holds for, its settings and figures."""
     from infertune.cli.terminal_profiles import print_profile
     from infertune.profiles.profile import load_profile
 
@@ -56,7 +55,7 @@ def profile_show(path: ProfileFile, as_json: Json = False) -> None:
 
 @app.command("diff")
 def profile_diff(first: ProfileFile, second: ProfileFile, as_json: Json = False) -> None:
-    """Show where two profiles differ: what they hold for, settings, figures."""
+    """Show in what two profiles differ."""
     from infertune.profiles.comparing import profile_differences
     from infertune.profiles.profile import load_profile
 
@@ -65,16 +64,19 @@ def profile_diff(first: ProfileFile, second: ProfileFile, as_json: Json = False)
         rows = [{"field": d.field, "first": d.before, "second": d.now} for d in found]
         print_json({"schema_version": 1, "differences": rows})
     elif not found:
-        print("no difference")
+        say(console(), "no difference")
     else:
         from infertune.cli.terminal_profiles import difference_table
 
-        console(wide=True).print(difference_table(found, str(first), str(second)), highlight=False)
+        console(wide=True).print(difference_table(found, str(first), str(second)))
 
 
 @app.command("verify")
 def profile_verify(path: ProfileFile, engine_python: EnginePython = None, as_json: Json = False) -> None:
-    """Say field by field whether a profile holds on this machine as it is now; exit code 4 if it does not."""
+    """Check whether a profile holds on this machine.
+
+    Each field of its fingerprint is compared with the machine as it is now; ends with 4 if one differs.
+    """
     from infertune.profiles.comparing import verify
     from infertune.profiles.profile import load_profile
 
@@ -85,7 +87,7 @@ def profile_verify(path: ProfileFile, engine_python: EnginePython = None, as_jso
         print_json({"schema_version": 1, "matches": not broken, "fields": rows})
     else:
         for check in checks:
-            print(printable(str(check)))
+            say(console(), str(check))
     if broken:
         raise MismatchError(f"{path} does not hold here ({', '.join(broken)}): tune again on this machine")
 
@@ -102,14 +104,14 @@ def profile_export(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The file to write; else standard output.")] = None,
 ) -> None:
-    """Write a profile, or what it says in a form that its engine's users run."""
+    """Write a profile or its settings for an engine."""
     from infertune.documents import write_whole
     from infertune.tuning.afterwards import export_profile, profile_from
 
     profile = profile_from(source, point)
     text = export_profile(profile, form)
     if out is None:
-        sys.stdout.write(text)
+        print(text, end="")
         return
     write_whole(out, text, form or "profile")
-    print(printable(f"{out}: {profile.changed if profile.changed.root else 'the default'}"))
+    say(console(), f"{out}: {profile.changed if profile.changed.root else 'the default'}")

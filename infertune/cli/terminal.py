@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from infertune.cli.printing import Heading, say, table_of
 from infertune.domain.knobs import Config, SearchSpace, format_scalar
 from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
@@ -52,7 +52,7 @@ class TerminalObserver(Observer):
     def run_starts(self, folder: Path, default: Config) -> None:
         """Say where everything goes."""
         self._default = default
-        self._console.print(f"run: {escape(printable(str(folder)))}", highlight=False, soft_wrap=True)
+        say(self._console, f"run: {folder}")
 
     def phase(self, name: str, steps: int | None, budget_s: float | None = None) -> None:
         """Start a new bar."""
@@ -61,15 +61,18 @@ class TerminalObserver(Observer):
         self._started = time.perf_counter()
         limits = [f"up to {steps} trials"] if steps is not None else []
         limits += [f"{format_duration(budget_s)} left"] if budget_s is not None else []
-        self._console.print(f"[bold]{name}[/bold]: {', '.join(limits)}")
+        say(self._console, (name, "bold"), f": {', '.join(limits)}")
         if self._console.is_terminal:
+            ascii_only = self._console.options.ascii_only
             self._bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.fields[best]}"),
+                SpinnerColumn("line" if ascii_only else "dots"),
+                TextColumn("{task.fields[best]}", markup=False),
                 BarColumn(bar_width=20),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 console=self._console,
                 transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
             )
             self._bar.start()
             self._bar.add_task("", total=steps, best="")
@@ -79,20 +82,19 @@ class TerminalObserver(Observer):
         if self._bar:
             how = "live" if live else "launching"
             count = f"{self._done + 1}/{self._steps}" if self._steps else str(self._done + 1)
-            text = f"{count} {self._left()} {how}: {escape(self._shown(config))}"
-            self._bar.update(self._bar.task_ids[0], description=text)
+            text = f"{count} {self._left()} {how}: {self._shown(config)}"
+            self._bar.update(self._bar.task_ids[0], description=printable(text))
 
     def trial_ends(self, trial: Trial, *, figure: float | None, best: float | None, default: float | None) -> None:
         """One line, and the bar moves on."""
         self._done += 1
         against = f"{format_percent(figure / default)} to the default" if figure and default else ""
         mark = trial.phase if trial.phase in ("base", "new") else "live" if trial.live else "launch"
-        style = "" if trial.measurement else "[yellow]"
-        self._console.print(
-            f"{style}{trial.number:4d} {mark:6} {escape(describe(trial.outcome)):>16} {against:>22}  "
-            f"{escape(self._shown(trial.config))}  {format_duration(trial.cost_s)}",
-            highlight=False,
-            soft_wrap=True,
+        say(
+            self._console,
+            f"{trial.number:4d} {mark:6} {describe(trial.outcome):>16} {against:>22}  "
+            f"{self._shown(trial.config)}  {format_duration(trial.cost_s)}",
+            style="" if trial.measurement else "yellow",
         )
         if self._bar:
             shown = f"best {format_rate(best)}" if best else ""
@@ -102,7 +104,7 @@ class TerminalObserver(Observer):
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        self._console.print(f"note: {escape(printable(text))}", style="dim", highlight=False, soft_wrap=True)
+        say(self._console, f"note: {text}", style="dim")
 
     def close(self) -> None:
         """Take the bar away."""
@@ -130,11 +132,9 @@ def print_study(console: Console, study: Study) -> None:
     _print_answer(
         console, study.summary, contenders(study.summary), answer_sentence(study.summary), study.profile.changed
     )
-    console.print(
-        f"the search ended because {study.ledger.ending or 'the run was interrupted'}", highlight=False, soft_wrap=True
-    )
-    console.print(f"profile: {study.profile_file}", highlight=False, soft_wrap=True)
-    console.print(f"report:  {study.report_file}", highlight=False, soft_wrap=True)
+    say(console, f"the search ended because {study.ledger.ending or 'the run was interrupted'}")
+    say(console, f"profile: {study.profile_file}")
+    say(console, f"report:  {study.report_file}")
 
 
 def print_findings(console: Console, found: Findings) -> None:
@@ -142,7 +142,7 @@ def print_findings(console: Console, found: Findings) -> None:
     _print_answer(console, found.summary, contenders_of(found), headline(found), found.to_set(found.advised))
     lines = [*importance_sentences(found), cliff_sentence(found), *plateau_sentences(found), peak_sentence(found)]
     for line in lines if found.terrain.knobs else ():
-        console.print(f"- {escape(line)}", highlight=False)
+        say(console, f"- {line}")
 
 
 def _print_answer(
@@ -150,58 +150,45 @@ def _print_answer(
 ) -> None:
     console.print()
     console.print(answer_table(summary.unit, compared))
-    console.print(f"[bold]{escape(sentence)}[/bold]", highlight=False)
+    say(console, sentence, style="bold")
     if text := transfer_sentence(summary):
-        console.print(text, highlight=False)
+        say(console, text)
     if changed.root:
-        console.print(f"settings: {escape(str(changed))}", highlight=False, soft_wrap=True)
+        say(console, f"settings: {changed}")
     known = [row for row in economy_rows(summary.default_economy, summary.candidate_economy) if row[2] != "–"]
     for name, default, candidate in known:
-        console.print(f"{name}: {candidate} (default {default})", highlight=False)
+        say(console, f"{name}: {candidate} (default {default})")
     if known:
-        console.print(f"energy is of {summary.candidate_economy.basis}", highlight=False)
+        say(console, f"energy is of {summary.candidate_economy.basis}")
     if summary.failures:
-        console.print(f"{len(summary.failures)} of {summary.trials} trials failed:")
+        say(console, f"{len(summary.failures)} of {summary.trials} trials failed:")
         for failure in summary.failures[:_MOST_FAILURES]:
-            console.print(
-                f"  {failure.number:4d} {failure.kind:9} {escape(failure.what)}", highlight=False, soft_wrap=True
-            )
+            say(console, f"  {failure.number:4d} {failure.kind:9} {failure.what}")
         if len(summary.failures) > _MOST_FAILURES:
-            console.print(f"  … and {len(summary.failures) - _MOST_FAILURES} more in the report")
-    console.print(
+            say(console, f"  … and {len(summary.failures) - _MOST_FAILURES} more in the report")
+    say(
+        console,
         f"{summary.trials} trials on {summary.launches} launches: {format_duration(summary.launch_s)} launching, "
         f"{format_duration(summary.run_s)} measuring",
-        highlight=False,
     )
 
 
 def answer_table(unit: str, compared: Sequence[Contender]) -> Table:
     """What was compared, a row each."""
-    table = Table(box=None, pad_edge=False)
-    for name, justify in (
-        ("", "left"),
-        (unit, "right"),
-        ("95% interval", "right"),
-        ("launches", "right"),
-        ("gain", "right"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for contender in compared:
-        table.add_row(*_cells(contender.name, contender.estimate), gain_text(contender.gain))
-    return table
+    headings = [Heading(""), *(Heading(name, "right") for name in (unit, "95% interval", "launches", "gain"))]
+    rows = [(*_cells(each.name, each.estimate), gain_text(each.gain)) for each in compared]
+    return table_of(headings, rows)
 
 
 def space_table(space: SearchSpace) -> Table:
     """Every knob with its values, default, scope and why it matters."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("knob", "values", "default", "scope", "why"):
-        table.add_column(name, overflow="fold")
+    rows = []
     for knob in space.knobs:
         values = ", ".join(map(format_scalar, knob.values))
         scope = "live, at most as launched" if knob.live_at_most_launched else knob.scope
         unit = f" {knob.unit}" if knob.unit else ""
-        table.add_row(knob.name, values + unit, format_scalar(knob.default), scope, knob.why)
-    return table
+        rows.append((knob.name, values + unit, format_scalar(knob.default), scope, knob.why))
+    return table_of([Heading(name) for name in ("knob", "values", "default", "scope", "why")], rows)
 
 
 def _cells(name: str, estimate: Estimate | None) -> tuple[str, str, str, str]:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from infertune.cli.printing import Heading, say, table_of
 from infertune.profiles.fingerprint import Difference
 from infertune.profiles.profile import Profile
 from infertune.profiles.store import Kept
 from infertune.report.markdown import economy_rows
 from infertune.report.words import interval_text
 from infertune.stats import log_t_interval
-from infertune.units import format_rate, printable
+from infertune.units import format_rate
 
 
 def print_profile(console: Console, profile: Profile) -> None:
@@ -34,15 +34,13 @@ def print_profile(console: Console, profile: Profile) -> None:
         *(f"{name}: {candidate} (default {default})" for name, default, candidate in energy if candidate != "–"),
     ]
     for line in lines:
-        console.print(escape(printable(line)), highlight=False, soft_wrap=True)
+        say(console, line)
 
 
 def profile_table(kept: Sequence[Kept]) -> Table:
     """Profiles, one a row."""
     names = ("device", "engine", "model", "workload", "answer", "settings", "file")
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(name, overflow="fold")
+    rows = []
     for item in kept:
         profile, found = item.profile, item.profile.fingerprint
         cells = (
@@ -54,18 +52,13 @@ def profile_table(kept: Sequence[Kept]) -> Table:
             str(profile.changed) or "the default",
             str(item.path),
         )
-        table.add_row(*(escape(printable(cell)) for cell in cells))
-    return table
+        rows.append(cells)
+    return table_of(list(map(Heading, names)), rows)
 
 
 def difference_table(rows: Sequence[Difference], first: str, second: str) -> Table:
     """Fields in which two things differ, one a row."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("", first, second):
-        table.add_column(escape(printable(name)), overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(printable(cell)) for cell in (row.field, row.before, row.now)))
-    return table
+    return table_of([Heading(""), Heading(first), Heading(second)], [(row.field, row.before, row.now) for row in rows])
 
 
 def _samples(samples: tuple[float, ...]) -> str:

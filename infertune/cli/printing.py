@@ -1,0 +1,94 @@
+"""The one way to a console: text is printed as text, without rich's markup, and cannot steer a terminal or CI."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from infertune.units import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+_WIDE_COLUMNS = 240  # judgement: a profile's row with its file fits
+
+
+class Heading(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        name: What stands above it.
+        justify: Where its cells stand.
+        fold: Continue a long cell below instead of cutting it; else a cell never breaks.
+    """
+
+    name: str
+    justify: Literal["left", "right"] = "left"
+    fold: bool = True
+
+
+def console(*, stderr: bool = False, wide: bool = False) -> "Console":
+    """A console that prints text as text.
+
+    Args:
+        stderr: Standard error instead of standard output.
+        wide: Leave wide tables unfolded where no terminal sets a width.
+    """
+    from rich.console import Console
+
+    found = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if wide and not found.is_terminal:
+        found.width = _WIDE_COLUMNS
+    return found
+
+
+def say(console: "Console", *pieces: str | tuple[str, str], style: str = "") -> None:
+    """Print one line, which is not folded.
+
+    Args:
+        console: Where.
+        pieces: Text, or text with its style.
+        style: The style of the whole line.
+    """
+    from rich.text import Text
+
+    line = Text(style=style)
+    for number, piece in enumerate(pieces):
+        text, own_style = (piece, "") if isinstance(piece, str) else piece
+        line.append(harmless(text) if number == 0 else printable(text), own_style)
+    console.print(line, soft_wrap=True)
+
+
+def table_of(headings: Sequence[Heading], rows: Iterable[Sequence[str]]) -> "Table":
+    """A table of plain cells."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        overflow: Literal["fold", "ellipsis"] = "fold" if heading.fold else "ellipsis"
+        table.add_column(_cell(heading.name), justify=heading.justify, overflow=overflow, no_wrap=not heading.fold)
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    return table
+
+
+def harmless(text: str) -> str:
+    """A line of printable text that CI does not take for a command: no `::` at its start, no `##[` anywhere.
+
+    Source: actions/runner, src/Runner.Common/ActionCommand.cs.
+    """
+    line = printable(text).replace("##[", "## [")
+    return f"\ufffd{line}" if line.lstrip().startswith("::") else line
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on standard output, in ASCII: controls and marks of direction are escaped in it."""
+    print(json.dumps(document, ensure_ascii=True))
+
+
+def _cell(text: str) -> "Text":
+    """A cell; wherever it is folded, no line begins with a command of CI."""
+    from rich.text import Text
+
+    return Text(harmless(text).replace("::", ": :"))
