@@ -1,5 +1,5 @@
 # make tune   tune a Hugging Face pipeline for a built-in model on this machine
-# make check  lint (Dockerfiles too), types, layers and the tests that need no engine
+# make check  lint (the report page's script and Dockerfiles too), types, layers and the tests that need no engine
 # make test   every test that can run here, real vLLM and transformers included
 # On a machine whose package index has no CPU build of torch, name one: make tune TORCH_ARGS="--index-url URL"
 
@@ -23,6 +23,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/oxlint --deny-warnings infertune
+	$(BIN)/oxfmt --check infertune/report/page/script infertune/report/page/style
 	$(BIN)/hadolint docker/*.Dockerfile
 
 test: fast real

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from infertune.report.answer import Contender, contenders_of
 from infertune.report.escaping import escaped
 from infertune.report.findings import Findings
-from infertune.report.page import render
+from infertune.report.page.assembly import render
 from infertune.report.pictures import intervals
 from infertune.report.words import gain_text, headline, interval_text, settings_text
 from infertune.stats import Estimate, unpaired_ratio

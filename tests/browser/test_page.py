@@ -1,6 +1,8 @@
 """The pages in a real Chromium: nothing fetched, no error, everything drawn, and usable by keyboard, dark and small."""
 
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,13 +34,15 @@ CONTRAST = """() => {
 }"""  # noqa: E501
 
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "chromium")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     from playwright.sync_api import sync_playwright
 
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield started
         started.close()
 
@@ -191,6 +195,14 @@ def test_a_page_prints_with_all_its_charts(opened: Opened, run: Path) -> None:
     assert len(page.pdf(format="A4")) > 50_000
     page.emulate_media(media="print")
     assert not page.is_visible(".controls") and page.is_visible("#chart-map")
+
+
+def test_a_page_is_loaded_only_when_every_chart_is_drawn(run: Path, tmp_path: Path) -> None:
+    """Programs that print a page or take its picture do so at its load event: `chromium --headless --print-to-pdf`."""
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    dumped = subprocess.run([*command, run.as_uri()], capture_output=True, text=True, timeout=120, check=True).stdout
+    assert sorted(re.findall(r'id="(chart-[a-z]+)"[^>]* data-drawn', dumped)) == sorted(CHARTS)
+    assert "<iframe" not in dumped
 
 
 def test_a_comparison_is_legible_too(opened: Opened, run: Path, large: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from infertune.cli.terminal import print_findings
 from infertune.domain.objective import get_objective
 from infertune.report import Findings, find, to_html, to_markdown
 from infertune.report.data import page_data
-from infertune.report.page import uses
+from infertune.report.page.advice import uses
 from infertune.report.pictures import drawn
 from infertune.report.words import caveat_sentences, importance_sentences, noise_sentence
 from infertune.runs.ledger import Ledger
