@@ -65,7 +65,7 @@ def to_markdown(found: Findings) -> str:
         "## What was measured",
         "",
         f"- Engine: {header.engine} {header.engine_version or ''}; infertune {header.infertune_version}",
-        f"- Model: {code_span(model.spec)}{weights}, {model.parameters / 1e9:.3g} B parameters, {model.dtype}"
+        f"- Model: {code_span(model.spec)}{weights}, {model.parameters_text}, {model.dtype}"
         if model
         else "- Model: none",
         f"- Workload: {code_span(header.workload.spec)}, {found.requests} requests a job",

@@ -21,6 +21,7 @@ from infertune.energy import CarbonOptions
 from infertune.energy.sources import check_country
 from infertune.engines import default_engine_name, get_engine
 from infertune.engines.base import Availability, Engine, EngineOptions
+from infertune.engines.sizes.ask import TransformersSizes
 from infertune.errors import MismatchError, UsageError
 from infertune.runs.ledger import Ledger, now
 from infertune.search.roofline import Roofline, demand_of, peaks_of
@@ -135,7 +136,7 @@ class Job:
         then, today = ledger.header, self.header(ledger.header.command)
         for what in ("device", "engine", "engine_version", "model", "workload", "space", "engine_defaults"):
             before, after = getattr(then, what), getattr(today, what)
-            if before != after:
+            if before != after and not _same_model(before, after):
                 raise MismatchError(
                     f"{folder} cannot be continued: {what.replace('_', ' ')} was {_brief(before)} and is now "
                     f"{_brief(after)}; its trials would not compare, so start a new run"
@@ -143,10 +144,11 @@ class Job:
         return ledger
 
     def roofline(self) -> Roofline | None:
-        """A prediction from the sizes of model and device; None without a model."""
+        """A prediction from the sizes of model and device; None without a model whose sizes are known."""
         if self.model is None:
             return None
-        return Roofline(self.space, demand_of(self.model, self.device, self.workload, peaks_of(self.device)))
+        demand = demand_of(self.model, self.device, self.workload, peaks_of(self.device))
+        return Roofline(self.space, demand) if demand else None
 
     def new_folder(self) -> Path:
         """The run's folder: as asked, or `reports/<date>-<gpu>-<engine>-<model>`, numbered if there is one already.
@@ -200,7 +202,8 @@ def prepare(request: JobRequest) -> Job:
     if engine.needs_model:
         if request.model is None:
             notes.append(f"no MODEL given: tuning {_DEFAULT_MODELS[device.kind]}")
-        model = resolve_model(request.model or _DEFAULT_MODELS[device.kind], request.weights)
+        sizer = TransformersSizes(request.engine_python)
+        model = resolve_model(request.model or _DEFAULT_MODELS[device.kind], request.weights, sizer=sizer)
     elif request.model is not None:
         raise UsageError(f"engine {engine.name} takes no MODEL; leave {request.model!r} out")
     if model and model.weights == "dummy":
@@ -223,6 +226,11 @@ def prepare(request: JobRequest) -> Job:
         window_s=request.window or _DEFAULT_WINDOWS_S[device.kind],
         notes=(*notes, *space.notes),
     )
+
+
+def _same_model(before: object, after: object) -> bool:
+    """Two descriptions of one model: its figures may be known better by now, from downloaded files for instance."""
+    return isinstance(before, Model) and isinstance(after, Model) and before.identity == after.identity
 
 
 def _brief(value: object) -> str:

@@ -100,13 +100,25 @@ class _MemoryNeed:
         self._budget_bytes = _USABLE_MEMORY * device.memory_bytes
         requests = workload.pool or workload.draw("search", _SAMPLED_REQUESTS)
         prompt_tokens = max(_prompt_tokens(request, model) for request in requests)
-        self._longest_tokens = min(prompt_tokens + workload.largest_output_tokens, model.context_tokens)
+        self._longest_tokens = prompt_tokens + workload.largest_output_tokens
+        if model.context_tokens is not None:
+            self._longest_tokens = min(self._longest_tokens, model.context_tokens)
 
     def of(self, dtype: str, batch_size: int) -> float:
-        """Bytes needed."""
-        scale = _DTYPE_BYTES.get(dtype, 2) / _DTYPE_BYTES.get(self._model.dtype, 2)
-        kv_bytes = batch_size * self._longest_tokens * self._model.kv_bytes_per_token
-        return scale * (self._model.parameter_bytes + kv_bytes)
+        """Bytes needed, as far as they are known; quantized weights stay as they are in every dtype."""
+        return self.of_weights(dtype) + batch_size * self.of_request(dtype)
+
+    def of_weights(self, dtype: str) -> float:
+        """Bytes of the weights; 0 if they are not known."""
+        scale = 1.0 if self._model.quantization else self._scale(dtype)
+        return scale * (self._model.weight_bytes or 0)
+
+    def of_request(self, dtype: str) -> float:
+        """Bytes of the KV cache of one request; 0 if they are not known."""
+        return self._scale(dtype) * (self._model.kv_bytes(self._longest_tokens) or 0.0)
+
+    def _scale(self, dtype: str) -> float:
+        return _DTYPE_BYTES.get(dtype, 2) / _DTYPE_BYTES.get(self._model.dtype, 2)
 
     def fits(self, dtype: str, batch_size: int) -> bool:
         """Whether that is within the usable memory."""
@@ -117,8 +129,8 @@ class _MemoryNeed:
         dtype = self._model.dtype
         if not self.fits(dtype, batch_size=1):
             raise UsageError(
-                f"{self._model.name} needs {format_bytes(self._model.parameter_bytes)} for its weights and "
-                f"{format_bytes(self.of(dtype, 1) - self._model.parameter_bytes)} for one request's KV cache, but "
+                f"{self._model.name} needs {format_bytes(self.of_weights(dtype))} for its weights and "
+                f"{format_bytes(self.of_request(dtype))} for one request's KV cache, but "
                 f"{self._device.name} has {format_bytes(self._device.memory_bytes)}; take a smaller model"
             )
 

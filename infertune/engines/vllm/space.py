@@ -121,9 +121,9 @@ def spelled_out(config: Config, changed: Config, *, limits: bool) -> Config:
 
 
 def cpu_cache_gib(model: Model, device: Device) -> int:
-    """A KV cache for a CPU: 4 GiB or a quarter of the memory, and enough for one sequence of full length."""
+    """A KV cache for a CPU: 4 GiB or a quarter of the memory, and enough for one sequence of full length if known."""
     gib = 1024**3
-    one_sequence = math.ceil(model.kv_bytes_per_token * model.context_tokens / gib)
+    one_sequence = math.ceil((model.sequence_bytes or 0) / gib)
     return max(one_sequence, min(4, device.memory_bytes // (4 * gib)), 1)
 
 
@@ -137,7 +137,7 @@ def check_fits(model: Model, device: Device) -> None:
     if not _weights_fit(model, device, largest):
         each = f" on each of {largest} GPUs" if largest > 1 else ""
         raise UsageError(
-            f"the weights of {model.spec} take {format_bytes(model.parameter_bytes // largest)}{each}, and "
+            f"the weights of {model.spec} take {format_bytes((model.weight_bytes or 0) // largest)}{each}, and "
             f"{device.name} has {format_bytes(device.memory_bytes)} of memory: choose a smaller or a quantized model"
         )
 
@@ -162,7 +162,7 @@ def space_from_probe(probe: Probe, model: Model, device: Device) -> SearchSpace:
                 own, default = default, _fewest_gpus(model, device)
                 notes.append(
                     f"vLLM's default tensor_parallel_size={own} cannot hold the weights of {model.spec} "
-                    f"({format_bytes(model.parameter_bytes)}): the default here is {default}"
+                    f"({format_bytes(model.weight_bytes or 0)}): the default here is {default}"
                 )
         if entry.name == "long_prefill_token_threshold":
             values = tuple(v for v in values if isinstance(v, int) and v <= probe.max_model_len)
@@ -225,12 +225,12 @@ def _scheduler_rules(knobs: Mapping[str, Knob], max_model_len: int) -> list[Cons
 
 
 def _memory_rules(knobs: Mapping[str, Knob], model: Model, device: Device) -> list[Constraint]:
-    if "tensor_parallel_size" not in knobs:
+    if "tensor_parallel_size" not in knobs or model.weight_bytes is None:
         return []
     return [
         Constraint(
             "weights fit the GPUs",
-            f"tensor_parallel_size GPUs must hold the {format_bytes(model.parameter_bytes)} of weights in "
+            f"tensor_parallel_size GPUs must hold the {format_bytes(model.weight_bytes or 0)} of weights in "
             f"{_WEIGHTS_SHARE:.0%} of their {format_bytes(device.memory_bytes)} each",
             holds=lambda c: _weights_fit(model, device, c["tensor_parallel_size"]),
             mend=lambda c: {"tensor_parallel_size": _fewest_gpus(model, device)},
@@ -243,7 +243,9 @@ def _parallel_sizes(device: Device) -> tuple[int, ...]:
 
 
 def _weights_fit(model: Model, device: Device, parallel_size: Scalar) -> bool:
-    return model.parameter_bytes <= _WEIGHTS_SHARE * device.memory_bytes * int(parallel_size or 1)
+    if model.weight_bytes is None:  # the engine finds out
+        return True
+    return model.weight_bytes <= _WEIGHTS_SHARE * device.memory_bytes * int(parallel_size or 1)
 
 
 def _fewest_gpus(model: Model, device: Device) -> int:
