@@ -6,6 +6,7 @@ from infertune.domain.device import Device
 from infertune.domain.knobs import Choice, Condition, Constraint, FixedBatches, Int, Knob, Scalar, SearchSpace, doubling
 from infertune.domain.models import Model
 from infertune.domain.workload import Request, Workload
+from infertune.engines.effects import dtype_effect
 from infertune.errors import UsageError
 from infertune.units import format_bytes
 
@@ -34,26 +35,26 @@ def pipeline_space(model: Model, device: Device, workload: Workload, *, flash_at
     knobs = [
         Int(
             "batch_size", doubling(1, 512 if device.kind == "gpu" else 64), 1, scope="live", is_concurrency=True,
-            unit="requests",
+            unit="requests", effect="numeric",
             why="Requests run together: more share one reading of the weights, and each waits for the longest.",
         ),
         Choice(
-            "request_order", ("as_given", "by_length"), "as_given", scope="live",
+            "request_order", ("as_given", "by_length"), "as_given", scope="live", effect="numeric",
             why="Sorted by prompt length, a batch holds less padding; a request may come later than its turn.",
         ),
         Choice(
-            "attn_implementation", _attention(model, device, flash_attention), "sdpa", scope="live",
+            "attn_implementation", _attention(model, device, flash_attention), "sdpa", scope="live", effect="numeric",
             why="The attention kernel: fused, or plain matrix products, which small models can run faster.",
         ),
         Choice(
-            "cache_implementation", ("dynamic", "static"), "dynamic", scope="live",
+            "cache_implementation", ("dynamic", "static"), "dynamic", scope="live", effect="numeric",
             why="A KV cache that grows with every token, or one allocated at full length beforehand.",
         ),
     ]  # fmt: skip
     if device.kind == "gpu":
         knobs.append(
             Choice(
-                "disable_compile", (False, True), False, scope="live",
+                "disable_compile", (False, True), False, scope="live", effect="numeric",
                 why="A static cache makes generate() compile decoding: faster steps for seconds of compiling.",
             )
         )  # fmt: skip
@@ -61,11 +62,16 @@ def pipeline_space(model: Model, device: Device, workload: Workload, *, flash_at
     else:
         knobs.append(
             Int(
-                "threads", doubling(1, device.cores), device.cores, scope="live",
+                "threads", doubling(1, device.cores), device.cores, scope="live", effect="numeric",
                 why="Threads of one operation: more of them compute faster until they wait for memory.",
             )
         )  # fmt: skip
-    knobs.append(Choice("dtype", dtypes, model.dtype, why="Number format of weights and KV cache; it changes outputs."))
+    knobs.append(
+        Choice(
+            "dtype", dtypes, model.dtype, effect=dtype_effect(dtypes, model.dtype),
+            why="Number format of weights and KV cache; it changes outputs.",
+        )
+    )  # fmt: skip
     return SearchSpace(
         knobs=tuple(knobs),
         conditions=conditions,

@@ -12,6 +12,7 @@ from infertune.domain.knobs import (
     Condition,
     Config,
     Constraint,
+    Effect,
     Float,
     Int,
     Knob,
@@ -21,6 +22,7 @@ from infertune.domain.knobs import (
 )
 from infertune.domain.measurement import Frozen
 from infertune.domain.models import Model
+from infertune.engines.effects import dtype_effect
 from infertune.errors import UsageError
 from infertune.units import format_bytes
 
@@ -44,6 +46,7 @@ class _Entry:
     why: str
     unit: str = ""
     is_concurrency: bool = False
+    effect: Effect = "exact"
 
 
 _ON_OFF = (True, False)
@@ -59,13 +62,13 @@ _CURATED = (
     _Entry("enable_chunked_prefill", "scheduler_config.enable_chunked_prefill", Choice, _ON_OFF, _ON_OFF,
            "splits long prompts over steps, so that decoding need not wait for them"),
     _Entry("enforce_eager", "model_config.enforce_eager", Choice, _ON_OFF, _ON_OFF,
-           "skips compiling and CUDA graphs: faster to launch, slower to run"),
+           "skips compiling and CUDA graphs: faster to launch, slower to run", effect="numeric"),
     _Entry("dtype", "model_config.dtype", Choice, ("bfloat16", "float32"), (),
            "number format of weights and activations: bfloat16 halves what is read, if the processor computes in it"),
     _Entry("gpu_memory_utilization", "cache_config.gpu_memory_utilization", Float, (), (0.85, 0.9, 0.95),
            "share of device memory for vLLM: what weights and activations leave becomes KV cache"),
     _Entry("kv_cache_dtype", "cache_config.cache_dtype", Choice, (), ("auto", "fp8"),
-           "fp8 doubles how many tokens the KV cache holds, at some loss of precision"),
+           "fp8 doubles how many tokens the KV cache holds, at some loss of precision", effect="lossy"),
     _Entry("block_size", "cache_config.block_size", Choice, (), (16, 32, 64, 128),
            "tokens in one KV cache block: large ones read faster and share prefixes less", "tokens"),
     _Entry("async_scheduling", "scheduler_config.async_scheduling", Choice, (), _ON_OFF,
@@ -73,9 +76,10 @@ _CURATED = (
     _Entry("long_prefill_token_threshold", "scheduler_config.long_prefill_token_threshold", Choice,
            (), (0, 512, 1024, 2048), "most tokens of one long prompt in a step; 0 sets no limit", "tokens"),
     _Entry("performance_mode", "performance_mode", Choice, (), ("balanced", "throughput", "interactivity"),
-           "vLLM's own presets for kernels and CUDA graphs"),
+           "vLLM's own presets for kernels and CUDA graphs", effect="numeric"),
     _Entry("tensor_parallel_size", "parallel_config.tensor_parallel_size", Int, (), doubling(1, 64),
-           "GPUs that share every layer: more memory and bandwidth for one engine, paid in communication", "GPUs"),
+           "GPUs that share every layer: more memory and bandwidth for one engine, paid in communication", "GPUs",
+           effect="numeric"),
 )  # fmt: skip
 
 
@@ -181,6 +185,7 @@ def space_from_probe(probe: Probe, model: Model, device: Device) -> SearchSpace:
                 is_concurrency=entry.is_concurrency,
                 unit=entry.unit,
                 why=entry.why,
+                effect=dtype_effect(values, model.dtype) if entry.name == "dtype" else entry.effect,
             )
         )
     by_name = {knob.name: knob for knob in knobs}
