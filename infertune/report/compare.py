@@ -157,6 +157,7 @@ def _facts(found: Findings) -> dict[str, str]:
         "engine": header.engine,
         "engine version": header.engine_version or "",
         "model": model.spec if model else "none",
+        "revision": (model.revision or "") if model else "",
         "weights": model.weights if model else "",
         "dtype": model.dtype if model else "",
         "config.json": model.config_hash if model else "",

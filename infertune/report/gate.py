@@ -9,7 +9,7 @@ from infertune.gating.result import GateResult, MetricResult
 from infertune.gating.verdict import LOOKS
 from infertune.report.escaping import escaped
 from infertune.stats import geometric_mean
-from infertune.units import format_percent, format_rate
+from infertune.units import format_percent, format_rate, printable
 
 HEADINGS = ("", "base", "new", "change", "95% interval", "verdict")
 _WORDS = {"pass": "PASS", "regression": "REGRESSION", "inconclusive": "INCONCLUSIVE", None: "CALIBRATED"}
@@ -101,11 +101,13 @@ def annotation(result: GateResult) -> str:
 
 
 def command(level: str, message: str) -> str:
-    """A workflow command, escaped as GitHub's runner reads it.
+    """A workflow command on one line, its message escaped as GitHub's runner reads it, with no other command in it.
 
-    Source: actions/toolkit, packages/core/src/command.ts.
+    Source: actions/toolkit, packages/core/src/command.ts, and actions/runner, src/Runner.Common/ActionCommand.cs: a
+    `::` starts a command at the start of a line, a `##[` anywhere in it.
     """
-    safe = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    escaped_message = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    safe = re.sub(":(?=:)", ": ", printable(escaped_message).replace("##[", "## ["))
     return f"::{level} title=infertune gate::{safe}"
 
 

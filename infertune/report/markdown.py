@@ -40,12 +40,12 @@ def to_markdown(found: Findings) -> str:
     ledger, summary = found.ledger, found.summary
     header = ledger.header
     model = header.model
-    weights = f" ({model.weights} weights)" if model else ""
+    weights = f" ({escaped(model.weights)} weights)" if model else ""
     shown = {
         name: f"![{escaped(caption)}]({PICTURES}/{name}.svg)" for name, (caption, _) in pictures.drawn(found).items()
     }
     lines = [
-        f"# {header.engine} {escaped(model.name if model else 'simulated')} on {escaped(str(header.device))}",
+        f"# {escaped(header.engine)} {escaped(model.name if model else 'simulated')} on {escaped(str(header.device))}",
         "",
         f"**{sentence(headline(found))}**",
         "",
@@ -64,8 +64,9 @@ def to_markdown(found: Findings) -> str:
         *_front(found, shown),
         "## What was measured",
         "",
-        f"- Engine: {header.engine} {header.engine_version or ''}; infertune {header.infertune_version}",
-        f"- Model: {code_span(model.spec)}{weights}, {model.parameters_text}, {model.dtype}"
+        f"- Engine: {escaped(f'{header.engine} {header.engine_version or str()}')}; "
+        f"infertune {escaped(header.infertune_version)}",
+        f"- Model: {code_span(model.spec)}{weights}, {model.parameters / 1e9:.3g} B parameters, {escaped(model.dtype)}"
         if model
         else "- Model: none",
         f"- Workload: {code_span(header.workload.spec)}, {found.requests} requests a job",

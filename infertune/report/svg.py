@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+from infertune.report.escaping import one_line
+
 _STYLE = """
 .pic text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",Arial,sans-serif;fill:#1b1f24}
 .pic .quiet{fill:#57606a}.pic .small{font-size:11.5px}.pic .bold{font-weight:600}
@@ -11,7 +13,7 @@ _STYLE = """
 .pic .a{fill:#0b5cad}.pic .a-line{stroke:#0b5cad;fill:none}.pic .g{fill:#00703c}.pic .g-line{stroke:#00703c;fill:none}
 .pic .axis-strong{stroke:#1b1f24}.pic .on-bar{fill:#fff}.pic text.on-dark{fill:#fff}.pic text.on-light{fill:#000}
 .pic .d{fill:#6b7480}.pic .d-line{stroke:#6b7480;fill:none}.pic .b-line{stroke:#b3400a;fill:none}.pic .o{fill:#6b4aa0}
-@media (prefers-color-scheme:dark){.pic text{fill:#e7eaee}.pic .quiet{fill:#a3adb8}
+@media screen and (prefers-color-scheme:dark){.pic text{fill:#e7eaee}.pic .quiet{fill:#a3adb8}
 .pic .axis{stroke:#46515d}.pic .axis-strong{stroke:#fff}.pic .on-bar{fill:#0f1317}.pic .grid{stroke:#2a323b}
 .pic .a{fill:#6cb4ff}.pic .a-line{stroke:#6cb4ff}.pic .g{fill:#4fd08b}.pic .g-line{stroke:#4fd08b}
 .pic .d{fill:#9aa5b1}.pic .d-line{stroke:#9aa5b1}.pic .b-line{stroke:#ff9b5e}.pic .o{fill:#c3a6f5}}
@@ -32,9 +34,10 @@ class Drawing:
 
     def text(self, x: float, y: float, text: str, classes: str = "", anchor: str = "start", turn: int = 0) -> None:
         """A line of text on its baseline."""
+        shown = escape(one_line(text))
         turned = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
         self._parts.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}" text-anchor="{anchor}"{turned}>{escape(text)}</text>'
+            f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}" text-anchor="{anchor}"{turned}>{shown}</text>'
         )
 
     def line(self, x1: float, y1: float, x2: float, y2: float, classes: str, width: float = 1, dash: str = "") -> None:
@@ -71,7 +74,7 @@ class Drawing:
         width, height = self._size
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" '
-            f'aria-label="{escape(self._title, {chr(34): "&quot;"})}"><style>{_STYLE.strip()}</style>'
+            f'aria-label="{escape(one_line(self._title), {chr(34): "&quot;"})}"><style>{_STYLE.strip()}</style>'
             f'<g class="pic">{"".join(self._parts)}</g></svg>'
         )
 

@@ -1,4 +1,4 @@
-"""`landscape.csv`: one row a trial, for pandas. And the writing of all reports of a run."""
+"""`landscape.csv`: one row a trial, for pandas and for spreadsheets."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pandas as pd
 from infertune.domain.figures import co2e_g_per_million_tokens, energy_basis, j_per_output_token, power_w
 from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
+from infertune.report.escaping import table_text
 from infertune.runs.ledger import Ledger
 
 COLUMNS = {
@@ -29,7 +30,7 @@ COLUMNS = {
     "live": "whether the engine was launched for another configuration",
     "peak_memory_bytes": "the engine's own peak memory",
     "started_at": "time in UTC",
-    "what": "one line: the rate, or what went wrong",
+    "what": "one line: the rate, or what went wrong; a text like a formula has a ' before it, in every column",
 }
 
 
@@ -74,5 +75,11 @@ def _row(trial: Trial) -> dict[str, object]:
 def write_table(ledger: Ledger) -> Path:
     """Write `landscape.csv` into the run's folder; its path."""
     path = ledger.folder / "landscape.csv"
-    to_dataframe(ledger).to_csv(path, index=False)
+    for_spreadsheets(to_dataframe(ledger)).to_csv(path, index=False)
     return path
+
+
+def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table with texts that no spreadsheet runs as formulas; numbers stay numbers."""
+    plain = table.map(lambda value: table_text(value) if isinstance(value, str) else value)
+    return plain.rename(columns=table_text)

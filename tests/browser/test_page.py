@@ -195,6 +195,7 @@ def test_a_page_prints_with_all_its_charts(opened: Opened, run: Path) -> None:
     assert len(page.pdf(format="A4")) > 50_000
     page.emulate_media(media="print")
     assert not page.is_visible(".controls") and page.is_visible("#chart-map")
+    assert page.inner_text("#count") == "100 shown of 160 trials", "who reads the paper must see that rows are missing"
 
 
 def test_a_page_is_loaded_only_when_every_chart_is_drawn(run: Path, tmp_path: Path) -> None:
@@ -213,6 +214,8 @@ def test_a_comparison_is_legible_too(opened: Opened, run: Path, large: Path, tmp
 
 
 def test_who_reads_in_the_dark_prints_on_white(opened: Opened, run: Path) -> None:
+    from playwright.sync_api import expect
+
     page = opened(run, scheme="dark")
     ink = "() => getComputedStyle(document.querySelector('#chart-map .xtick text')).fill.match(/\\d+/g).map(Number)"
     assert min(page.evaluate(ink)) > 150
@@ -220,6 +223,9 @@ def test_who_reads_in_the_dark_prints_on_white(opened: Opened, run: Path) -> Non
     assert max(page.evaluate(ink)) < 100
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert min(page.evaluate(ink)) > 150
+    page.emulate_media(media="print", color_scheme="dark")  # as a program prints, without the events of a print dialog
+    for text in ("#chart-map .xtick text", "#chart-time .xtick text", ".picture text.bold"):
+        expect(page.locator(text).first).to_have_css("fill", re.compile(r"rgb\((0, 0, 0|27, 31, 36)\)"))
 
 
 def test_pages_of_maps_and_benches_and_of_nothing_are_drawn_without_an_error(opened: Opened, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ SPACE = SearchSpace(
         Float("share", (0.7, 0.8, 0.9), 0.8, why="memory for the cache"),
     )
 )
-NASTY = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2>`|&\"'"
+MARKUP = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2>`|&\"'"
+UNSEEN = "\x1b[31m\x9d\u202e\u2066\u2028\x07"  # colours, a C1 control, marks of direction, a line separator, a bell
+NASTY = f"={MARKUP}{UNSEEN}[x](http://evil.example)@team#1$x$##[error]"
 
 
 def rate_of(c: Config) -> float:
@@ -91,9 +93,14 @@ def hostile(folder: Path) -> Ledger:
     trials.append(trial(len(trials), configs[1], TimedOut(stage="load", after_s=9)))
     model = Model(
         spec=NASTY, name=NASTY, path="/m", weights="dummy", config_hash="ab", parameters=10**9, active_parameters=10**9,
-        weight_bytes=2 * 10**9, kv_bytes_per_token=100, context_tokens=2048, vocab_size=1000, dtype="bfloat16",
+        parameter_bytes=2 * 10**9, kv_bytes_per_token=100, context_tokens=2048, vocab_size=1000, dtype="bfloat16",
     )  # fmt: skip
-    first: Header = header(of, model=model, notes=[NASTY])
+    model = model.model_copy(update={"revision": NASTY, "dtype": NASTY})
+    first: Header = header(
+        of, model=model, notes=[NASTY], engine=NASTY, engine_version=NASTY, infertune_version=NASTY,
+        workload=header(of).workload.model_copy(update={"spec": NASTY, "name": NASTY}),
+        device=header(of).device.model_copy(update={"name": NASTY}),
+    )  # fmt: skip
     folder.mkdir()
     lines = [first.model_dump_json(), *(one.model_dump_json() for one in trials)]
     (folder / "trials.jsonl").write_text("\n".join(lines) + "\n")

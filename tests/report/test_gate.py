@@ -76,4 +76,16 @@ def test_no_name_breaks_out_of_a_document(label: str, profile: str) -> None:
 
 
 def test_a_workflow_command_cannot_be_followed_by_another() -> None:
-    assert command("error", "50% off\n::error::x\r") == "::error title=infertune gate::50%25 off%0A::error::x%0D"
+    assert command("error", "50% off\n::error::x\r") == "::error title=infertune gate::50%25 off%0A: :error: :x%0D"
+    assert command("error", "a ##[error]b") == "::error title=infertune gate::a ## [error]b"
+
+
+@given(
+    ANY_TEXT,
+    st.sampled_from(["##[error]x", "::error::x", "\n::warning::", "\x1b]0;x\x07", "\u2028::x::", ":::::", "###[x]"]),
+)
+def test_an_annotation_is_one_line_with_one_command(before: str, attack: str) -> None:
+    line = command("notice", before + attack)
+    head, message = line[: len("::notice title=infertune gate::")], line[len("::notice title=infertune gate::") :]
+    assert head == "::notice title=infertune gate::" and len(line.splitlines()) == 1 and line.isprintable()
+    assert "::" not in message and "##[" not in message

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from infertune.cli.terminal import print_findings
@@ -20,10 +21,10 @@ from infertune.report.page.advice import uses
 from infertune.report.pictures import drawn
 from infertune.report.words import caveat_sentences, importance_sentences, noise_sentence
 from infertune.runs.ledger import Ledger
-from infertune.tuning.afterwards import report_again
+from infertune.tuning.afterwards import compare_runs, report_again
 from infertune.units import format_percent, format_rate
 from tests.builders import config, ledger_of, measured, one_knob, oom, trial
-from tests.report.runs import NASTY, SPACE, beaten, hostile, saved, tuned
+from tests.report.runs import NASTY, SPACE, UNSEEN, beaten, hostile, saved, tuned
 
 THROUGHPUT = get_objective("throughput")
 
@@ -182,6 +183,29 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
             "svg", "style", "g", "text", "line", "path", "circle", "rect",
         }  # fmt: skip
     assert "<script" not in to_markdown(found) and "<img" not in to_markdown(found)
+
+
+def test_no_file_of_a_report_holds_what_is_not_seen_or_what_github_acts_on(tmp_path: Path) -> None:
+    run = hostile(tmp_path / "run").folder
+    report_again(run)
+    compare_runs([run, saved(tmp_path / UNSEEN, tuned()).folder], tmp_path / "compared")
+    written = [path for path in (*run.rglob("*.*"), *(tmp_path / "compared").iterdir()) if path.suffix != ".jsonl"]
+    assert {path.name for path in written} >= {
+        "report.html", "report.md", "landscape.csv", "answer.svg", "progress.svg", "comparison.html", "comparison.md",
+        "comparison.svg",
+    }  # fmt: skip
+    for path in written:
+        text = path.read_text(encoding="utf-8")
+        unseen = {letter for letter in text if not letter.isprintable()} - {"\n", "\u2060"}
+        assert not unseen, (path.name, unseen)
+        if path.suffix == ".md":
+            blocks = MarkdownIt("commonmark").enable("table").parse(text)
+            parts = [*blocks, *(part for block in blocks for part in block.children or ())]
+            assert not {part.type for part in parts} & {"html_block", "html_inline", "link_open", "code_block", "fence"}
+            pictures = [str(part.attrs["src"]) for part in parts if part.type == "image"]
+            assert pictures and all(re.fullmatch(r"(pictures/)?[a-z]+\.svg", name) for name in pictures)
+            plain = "".join(part.content for part in parts if part.type == "text")
+            assert "evil.example" in plain and not re.search(r"://evil|@team|#1\b", plain)
 
 
 def test_every_picture_is_whole_and_knows_dark_and_light(tmp_path: Path) -> None:

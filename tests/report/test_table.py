@@ -1,11 +1,13 @@
 """`landscape.csv`: one row a trial, failed ones too, and no figure that was not measured."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from infertune.domain.measurement import Energy
+from infertune.domain.knobs import Choice, Config, Float, Int, SearchSpace
+from infertune.domain.measurement import Crashed, Energy
 from infertune.domain.objective import get_objective
 from infertune.report import to_dataframe, write_report, write_table
 from infertune.report.table import COLUMNS
@@ -72,6 +74,22 @@ def test_the_csv_holds_what_the_dataframe_does(tmp_path: Path) -> None:
     again = pd.read_csv(path)
     assert list(again.columns) == list(to_dataframe(ledger).columns)
     assert list(again["status"]) == ["measured", "oom"]
+
+
+def test_texts_in_the_csv_are_no_formulas_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    of = SearchSpace(
+        (Choice("mode", ("=1+1", "@x", "plain"), "plain"), Int("low", (-2, -1), -1), Float("=f", (-0.5,), -0.5))
+    )
+    ledger = Ledger.create(tmp_path / "run", header(of))
+    for n, mode in enumerate(("=1+1", "@x", "plain")):
+        outcome = measured(100.0) if n else Crashed(stage="run", detail="-2+3\x1b[31m\u202e")
+        ledger.append(trial(n, Config({"mode": mode, "low": -2, "=f": -0.5}), outcome))
+    text = write_table(ledger).read_text()
+    assert not re.search("[^\n\\x20-\\x7e\ufffd]", text)
+    again = pd.read_csv(tmp_path / "run" / "landscape.csv")
+    assert list(again["knob.mode"]) == ["'=1+1", "'@x", "plain"]
+    assert list(again["knob.low"]) == [-2, -2, -2] and list(again["knob.=f"]) == [-0.5, -0.5, -0.5]
+    assert list(to_dataframe(ledger)["knob.mode"]) == ["=1+1", "@x", "plain"], "Python gets the values themselves"
 
 
 def test_a_report_is_a_function_of_the_ledger_alone(tmp_path: Path) -> None:

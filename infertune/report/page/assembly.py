@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from infertune.units import format_percent
+from infertune.units import format_percent, printable
 
 _STYLES = ("colours.css", "elements.css", "tables.css", "parts.css", "screens.css")  # a later rule wins
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.MULTILINE)
@@ -28,6 +28,7 @@ def render(template: str, **values: object) -> str:
         loader=PackageLoader("infertune.report", "page"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -68,6 +69,13 @@ def plotly() -> str:
     return base64.b64encode(zlib.compress(get_plotlyjs().encode(), 9)).decode()
 
 
+def visible(value: object) -> object:
+    """What a template shows of a value: of a text, its printable characters, line by line."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return "\n".join(printable(line.expandtabs(4)) for line in value.splitlines())
+
+
 def code(name: object) -> Markup:
     """A name as code; a line may break after its underscores, dashes and slashes."""
     return Markup("<code>{}</code>").format(breakable(name))
@@ -75,7 +83,7 @@ def code(name: object) -> Markup:
 
 def breakable(text: object) -> Markup:
     """Text in which a line may break after underscores, dashes and slashes."""
-    shown = escape(text)
+    shown = escape(visible(str(text)))
     for mark in "_-/":
         shown = shown.replace(mark, Markup(f"{mark}<wbr>"))
     return shown
@@ -84,7 +92,7 @@ def breakable(text: object) -> Markup:
 def prose(text: str) -> Markup:
     """A sentence; text between backticks becomes code."""
     parts = text.split("`")
-    return Markup("").join(code(part) if n % 2 else escape(part) for n, part in enumerate(parts))
+    return Markup("").join(code(part) if n % 2 else escape(visible(part)) for n, part in enumerate(parts))
 
 
 def _asset(name: str) -> str:

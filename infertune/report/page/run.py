@@ -7,6 +7,7 @@ from infertune.domain.measurement import Frozen
 from infertune.report import pictures
 from infertune.report.answer import best_name, contenders_of
 from infertune.report.data import page_data
+from infertune.report.escaping import one_line
 from infertune.report.findings import Findings
 from infertune.report.markdown import economy_rows
 from infertune.report.page.advice import uses
@@ -108,10 +109,11 @@ def facts(found: Findings) -> list[tuple[str, str]]:
         ("Engine", f"{header.engine} {header.engine_version or ''}".strip()),
         (
             "Model",
-            f"{model.spec}, {model.weights} weights, {model.parameters_text}, {model.dtype}"
+            f"{model.spec}, {model.weights} weights, {model.parameters / 1e9:.3g} B parameters, {model.dtype}"
             if model
             else "none: a simulated or recorded landscape",
         ),
+        ("Revision", (model.revision or "") if model else ""),
         ("Workload", header.workload.spec + (f", {first.n_requests} requests a job" if first else "")),
         ("Objective", " under ".join([found.objective.name, *(limit.text for limit in found.objective.limits)])),
         ("Made", f"{when} by infertune {header.infertune_version}"),
@@ -121,6 +123,16 @@ def facts(found: Findings) -> list[tuple[str, str]]:
 
 
 def script_json(data: Frozen) -> str:
-    """Numbers as JSON that may stand inside a script element: nothing in it can end that element."""
-    text = json.dumps(data.model_dump(mode="json"), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    """Numbers and printable texts as JSON that may stand inside a script element: nothing in it ends that element."""
+    values = _printable(data.model_dump(mode="json"))
+    text = json.dumps(values, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _printable(value: object) -> object:
+    """The same values; every text among them on one line, without characters that are not seen."""
+    if isinstance(value, str):
+        return one_line(value)
+    if isinstance(value, dict):
+        return {name: _printable(one) for name, one in value.items()}
+    return [_printable(one) for one in value] if isinstance(value, list) else value

@@ -63,16 +63,17 @@ function followChanges() {
     narrow = isNarrow();
     drawAll();
   });
-  // Paper is white, whatever the screen is.
-  for (const [event, printing] of [
-    ["beforeprint", true],
-    ["afterprint", false],
-  ]) {
-    addEventListener(event, () => {
-      document.documentElement.classList.toggle("printing", printing);
-      drawAll();
-    });
-  }
+  addEventListener("beforeprint", () => setPrinting(true));
+  addEventListener("afterprint", () => setPrinting(false));
+  matchMedia("print").addEventListener("change", ({ matches }) => setPrinting(matches));
+}
+
+// Paper is white, whatever the screen is.
+function setPrinting(printing) {
+  const { classList } = document.documentElement;
+  if (classList.contains("printing") === printing) return;
+  classList.toggle("printing", printing);
+  drawAll();
 }
 
 async function showCharts() {

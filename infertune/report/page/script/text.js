@@ -21,8 +21,8 @@ export function duration(s) {
   return `${Math.floor(whole / 3600)}h ${twoDigits(Math.floor((whole % 3600) / 60))}m`;
 }
 
-// Text without markup: Plotly reads a small part of HTML in its labels.
-export const escaped = (text) => String(text).replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
+// Text without markup: Plotly reads a small part of HTML in its labels, and a formula between `$`.
+export const escaped = (text) => String(text).replace(/[&<>"'$]/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
 export const settings = (positions) => changes(positions).join(" ") || "default";
 

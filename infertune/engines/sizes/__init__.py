@@ -1,1 +1,0 @@
-"""Counting a model with transformers, which knows its architecture, in a short process of its own."""
