@@ -40,12 +40,17 @@ def space(
 
     job = prepare(request_of(JobRequest, flags, None))
     if as_json:
-        print_json({"schema_version": 1, "engine": job.engine.name, **job.space.record().model_dump(mode="json")})
+        model_sizes = job.model and job.model.model_dump(mode="json")
+        record = job.space.record().model_dump(mode="json")
+        print_json({"schema_version": 1, "engine": job.engine.name, "model": model_sizes, **record})
         return
     from infertune.cli.terminal import space_table
+    from infertune.cli.terminal_models import size_lines
 
     terminal = console()
     say(terminal, f"{job.engine.name} {job.availability.version} on {job.device}")
+    for line in size_lines(job.model) if job.model else ():
+        say(terminal, line)
     terminal.print(space_table(job.space))
     for line in (*(f"rule: {rule}" for rule in job.space.record().rules), *(f"note: {note}" for note in job.notes)):
         say(terminal, line, style="dim")

@@ -45,6 +45,12 @@ def tune(
     model: Model = None,
     engine: Engine = None,
     workload: Workload = None,
+    current: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND|FILE", help="What runs today, to be beaten: a server's command, a file, a profile."
+        ),
+    ] = None,
     objective: Annotated[str | None, typer.Option(help="throughput, tokens-per-joule, energy or cost.")] = None,
     slo: Annotated[list[str] | None, typer.Option(metavar="NAME<VALUE", help="A limit to keep; repeatable.")] = None,
     trials: Annotated[int | None, typer.Option(help="Most trials of the search; 30 unless --budget is given.")] = None,

@@ -43,15 +43,16 @@ class TerminalObserver(Observer):
         self._console = console
         self._bar: Progress | None = None
         self._default: Config | None = None
+        self._base_name = "default"
         self._phase = ""
         self._steps: int | None = None
         self._budget_s: float | None = None
         self._done = 0
         self._started = time.perf_counter()
 
-    def run_starts(self, folder: Path, default: Config) -> None:
+    def run_starts(self, folder: Path, default: Config, base_name: str = "default") -> None:
         """Say where everything goes."""
-        self._default = default
+        self._default, self._base_name = default, base_name
         say(self._console, f"run: {folder}")
 
     def phase(self, name: str, steps: int | None, budget_s: float | None = None) -> None:
@@ -88,7 +89,7 @@ class TerminalObserver(Observer):
     def trial_ends(self, trial: Trial, *, figure: float | None, best: float | None, default: float | None) -> None:
         """One line, and the bar moves on."""
         self._done += 1
-        against = f"{format_percent(figure / default)} to the default" if figure and default else ""
+        against = f"{format_percent(figure / default)} to {self._base}" if figure and default else ""
         mark = trial.phase if trial.phase in ("base", "new") else "live" if trial.live else "launch"
         say(
             self._console,
@@ -99,7 +100,7 @@ class TerminalObserver(Observer):
         if self._bar:
             shown = f"best {format_rate(best)}" if best else ""
             if best and default:
-                shown += f" ({format_percent(best / default)} to the default)"
+                shown += f" ({format_percent(best / default)} to {self._base})"
             self._bar.update(self._bar.task_ids[0], advance=1, best=shown)
 
     def note(self, text: str) -> None:
@@ -116,7 +117,12 @@ class TerminalObserver(Observer):
         """Only what differs from the default."""
         if self._default is None:
             return str(config)
-        return str(changed_settings(config, self._default)) or "default"
+        return str(changed_settings(config, self._default)) or self._base_name
+
+    @property
+    def _base(self) -> str:
+        """What is to be beaten, behind `to`."""
+        return "the default" if self._base_name == "default" else self._base_name
 
     def _left(self) -> str:
         elapsed_s = time.perf_counter() - self._started
@@ -157,7 +163,7 @@ def _print_answer(
         say(console, f"settings: {changed}")
     known = [row for row in economy_rows(summary.default_economy, summary.candidate_economy) if row[2] != "–"]
     for name, default, candidate in known:
-        say(console, f"{name}: {candidate} (default {default})")
+        say(console, f"{name}: {candidate} ({summary.base_name} {default})")
     if known:
         say(console, f"energy is of {summary.candidate_economy.basis}")
     if summary.failures:
@@ -181,14 +187,14 @@ def answer_table(unit: str, compared: Sequence[Contender]) -> Table:
 
 
 def space_table(space: SearchSpace) -> Table:
-    """Every knob with its values, default, scope and why it matters."""
+    """Every knob with its values, default, scope, what it does to the answers, and why it matters."""
     rows = []
     for knob in space.knobs:
         values = ", ".join(map(format_scalar, knob.values))
         scope = "live, at most as launched" if knob.live_at_most_launched else knob.scope
         unit = f" {knob.unit}" if knob.unit else ""
-        rows.append((knob.name, values + unit, format_scalar(knob.default), scope, knob.why))
-    return table_of([Heading(name) for name in ("knob", "values", "default", "scope", "why")], rows)
+        rows.append((knob.name, values + unit, format_scalar(knob.default), scope, knob.effect, knob.why))
+    return table_of([Heading(name) for name in ("knob", "values", "default", "scope", "answers", "why")], rows)
 
 
 def _cells(name: str, estimate: Estimate | None) -> tuple[str, str, str, str]:

@@ -7,7 +7,7 @@ Every knob has a finite, ordered list of values: an engine's settings are worth 
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, RootModel, model_validator
 
 Scalar = bool | int | float | str | None
 Scope = Literal["launch", "live"]
+Effect = Literal["exact", "numeric", "lossy"]
 
 
 class Config(RootModel[dict[str, Scalar]]):
@@ -65,6 +66,11 @@ class Knob(BaseModel):
         is_concurrency: Its value is how many requests run at once: a job must have as many to tell values apart.
         unit: Unit of the values, empty if they have none.
         why: One sentence for the user: what it trades.
+        effect: What other values do to the answers: `exact` nothing (scheduling, caching, sizes), `numeric` another
+            order of sums or another kernel, `lossy` fewer bits or work left out. A knob of which nobody has said
+            anything counts as lossy.
+        most: The engine takes values up to this one, and a search whose best lies at the ladder's end may double on;
+            None where the ladder ends for a reason.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,6 +84,8 @@ class Knob(BaseModel):
     is_concurrency: bool = False
     unit: str = ""
     why: str = ""
+    effect: Effect = "lossy"
+    most: float | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Knob":
@@ -116,6 +124,26 @@ class Knob(BaseModel):
         """The allowed value equal to another, in this knob's spelling: 16.0 may be 16, but True is not 1."""
         return [v for v in self.values if v == value and isinstance(v, bool) == isinstance(value, bool)]
 
+    def takes(self, value: Scalar) -> bool:
+        """Whether a value is of this knob's kind and within what the engine is known to take."""
+        if self._equal(value):
+            return True
+        if not self.ordinal or isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if self.kind == "int" and not isinstance(value, int):
+            return False
+        return self.numbers[0] <= value <= max(self.numbers[-1], self.most or self.numbers[-1])
+
+    def with_values(self, values: Iterable[Scalar]) -> "Knob":
+        """The same knob with further values, at their place on a ladder."""
+        own = dict.fromkeys((*self.values, *(value for value in values if not self._equal(value))))
+        ordered = tuple(sorted(own, key=float)) if self.ordinal else tuple(own)  # type: ignore[arg-type]
+        return Knob(**{**self.model_dump(), "values": ordered})
+
+    def with_default(self, value: Scalar) -> "Knob":
+        """The same knob, resting at another value."""
+        return Knob(**{**self.with_values([value]).model_dump(), "default": (self._equal(value) or [value])[0]})
+
     def restricted(self, values: tuple[Scalar, ...]) -> "Knob":
         """The same knob over other values; the default moves to the nearest of them."""
         own = tuple((self._equal(value) or [value])[0] for value in values)
@@ -124,22 +152,24 @@ class Knob(BaseModel):
         return Knob(**{**loose.model_dump(), "default": loose.nearest(self.default)})
 
 
-def Int(name: str, values: tuple[int, ...], default: int, **about: str | bool) -> Knob:  # noqa: N802
+def Int(name: str, values: tuple[int, ...], default: int, **about: str | bool | float) -> Knob:  # noqa: N802
     """An integer knob on a ladder of values; a default off the ladder is added to it."""
     return _ordinal("int", name, values, default, about)
 
 
-def Float(name: str, values: tuple[float, ...], default: float, **about: str | bool) -> Knob:  # noqa: N802
+def Float(name: str, values: tuple[float, ...], default: float, **about: str | bool | float) -> Knob:  # noqa: N802
     """A floating-point knob on a ladder of values; a default off the ladder is added to it."""
     return _ordinal("float", name, values, default, about)
 
 
-def Choice(name: str, values: tuple[Scalar, ...], default: Scalar, **about: str | bool) -> Knob:  # noqa: N802
+def Choice(name: str, values: tuple[Scalar, ...], default: Scalar, **about: str | bool | float) -> Knob:  # noqa: N802
     """A knob whose values have no order."""
     return Knob.model_validate({"name": name, "kind": "choice", "values": values, "default": default, **about})
 
 
-def _ordinal(kind: str, name: str, values: tuple[float, ...], default: float, about: Mapping[str, str | bool]) -> Knob:
+def _ordinal(
+    kind: str, name: str, values: tuple[float, ...], default: float, about: Mapping[str, str | bool | float]
+) -> Knob:
     ladder = tuple(sorted({*values, default}))
     return Knob.model_validate({"name": name, "kind": kind, "values": ladder, "default": default, **about})
 

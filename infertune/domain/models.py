@@ -1,4 +1,4 @@
-"""Models: a hub id, a local folder, or `builtin:NAME`, and what config.json says about their size.
+"""Models: a hub id, a local folder, or `builtin:NAME`, and what its config.json and its weight files say of its size.
 
 Speed needs no trained weights: a built-in is an architecture with a byte-level tokenizer written on the spot, which
 the engines fill with dummy weights. The same is done for any hub id or folder with `--weights dummy`.
@@ -9,27 +9,22 @@ import importlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Field, ValidationError
+from typing import Any, Literal
 
 from infertune.domain.architectures import BUILTINS
-from infertune.domain.measurement import Frozen
+from infertune.domain.checkpoints import weights_in
+from infertune.domain.sizes import FieldSizes, ModelConfig, Sizer, Sizes, text_part, with_checkpoint
 from infertune.errors import UsageError
 from infertune.units import slugify
 
 Weights = Literal["real", "dummy"]
-Size = Annotated[int, Field(ge=0, le=2**60)]
-_BYTES_PER_ELEMENT = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 _MAX_CONFIG_BYTES = 4 * 1024**2
-_SHAPE = (
-    "num_attention_heads", "hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size",
-    "max_position_embeddings",
-)  # fmt: skip
+_MAX_VOCAB = 2**22  # the largest known has 2**18
 
 
-class Model(Frozen):
+class Model(Sizes):
     """A model and the figures that tell how large it is.
 
     Attributes:
@@ -39,13 +34,6 @@ class Model(Frozen):
         weights: `real`, or `dummy` for random ones (same speed for dense models, meaningless text).
         revision: The commit of a hub model; None for others, and where it is not known.
         config_hash: First 16 hex digits of SHA-256 over the canonical config.json.
-        parameters: Number of parameters.
-        active_parameters: Parameters that one token passes through: fewer in a mixture of experts.
-        parameter_bytes: Their size in the configured dtype.
-        kv_bytes_per_token: Size of one token's keys and values over all layers, in the configured dtype.
-        context_tokens: Longest prompt plus output.
-        vocab_size: Size of the embedding.
-        dtype: The configured dtype.
     """
 
     spec: str
@@ -54,13 +42,11 @@ class Model(Frozen):
     weights: Weights
     revision: str | None = None
     config_hash: str
-    parameters: Size
-    active_parameters: Size
-    parameter_bytes: Size
-    kv_bytes_per_token: Size
-    context_tokens: Size
-    vocab_size: Size
-    dtype: str
+
+    @property
+    def identity(self) -> tuple[str | None, ...]:
+        """What figures depend on: where two models agree in it, what was measured with one holds for the other."""
+        return (self.spec, self.path, self.weights, self.revision, self.config_hash, self.dtype)
 
 
 def cache_folder() -> Path:
@@ -68,31 +54,35 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infertune"
 
 
-def resolve_model(spec: str, weights: Weights | None = None, revision: str | None = None) -> Model:
+def resolve_model(
+    spec: str, weights: Weights | None = None, revision: str | None = None, sizer: Sizer | None = None
+) -> Model:
     """The model that a MODEL argument means.
 
     Args:
         spec: `builtin:NAME`, a folder with a config.json, or a hub id.
         weights: `dummy` for random weights; None takes the real ones where there are any.
         revision: A hub revision.
+        sizer: Who counts what is not built in; None reads the fields of config.json alone.
 
     Raises:
-        UsageError: There is no such model, or its config.json does not describe a decoder.
+        UsageError: There is no such model, or its config.json describes none.
     """
+    counting: Sizer = sizer or FieldSizes()
     if spec.startswith("builtin:"):
         name = spec.removeprefix("builtin:")
         if name not in BUILTINS:
             raise UsageError(f"no built-in model {name!r}; there are {', '.join(BUILTINS)}")
         if weights == "real":
             raise UsageError(f"{spec} has no trained weights; leave out --weights real, or name a hub id or folder")
-        return _dummy(spec, name, BUILTINS[name].config, revision=None)
+        return _dummy(spec, name, BUILTINS[name].config, None, FieldSizes())
     folder = Path(os.path.expanduser(spec))  # Path's own raises for a user that is not here
     if os.path.isdir(folder):
         config = _read_config(folder / "config.json")
         name = slugify(folder.resolve().name)
         if weights == "dummy":
-            return _dummy(spec, name, config, revision=None)
-        return _model(spec, name, str(folder.resolve()), "real", config, revision=None)
+            return _dummy(spec, name, config, None, counting)
+        return _trained(spec, name, folder.resolve(), config, counting)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
         raise UsageError(
             f"no model {spec!r}: give a folder with a config.json, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, "
@@ -101,11 +91,15 @@ def resolve_model(spec: str, weights: Weights | None = None, revision: str | Non
     name = slugify(spec.partition("/")[2])
     shape = next((a.config for a in BUILTINS.values() if spec in a.hub_ids), None)
     if weights == "dummy" and shape:
-        return _dummy(spec, name, shape, revision)
+        return _dummy(spec, name, shape, revision, FieldSizes())
     path = _hub_config(spec, revision)
+    config = _read_config(path)
     if weights == "dummy":
-        return _dummy(spec, name, _read_config(path), revision)
-    return _model(spec, name, spec, "real", _read_config(path), revision or _commit_of(path))
+        return _dummy(spec, name, config, revision, counting)
+    sizes = _sizes(spec, config, counting)
+    commit = revision or _commit_of(path)
+    files = weights_in(path.parent) or counting.hub_weights(spec, commit)
+    return _model(spec, name, spec, "real", config, with_checkpoint(sizes, files, config) if files else sizes, commit)
 
 
 def known_here(model: Model) -> tuple[str | None, str | None]:
@@ -159,97 +153,62 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}; a model folder has a config.json") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}") from None
     if not isinstance(config, dict):
         raise UsageError(f"{path} is not a JSON object")
     return config
 
 
-def _config_hash(config: dict[str, Any]) -> str:
+def _config_hash(config: ModelConfig) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _model(spec: str, name: str, path: str, weights: Weights, config: dict[str, Any], revision: str | None) -> Model:
-    text = config.get("text_config", config)
-    try:
-        for field in _SHAPE:
-            _check_whole(text, field)
-        heads = text["num_attention_heads"]
-        head_dim = text.get("head_dim") or text["hidden_size"] // heads
-        kv_elements = 2 * text["num_hidden_layers"] * (text.get("num_key_value_heads") or heads) * head_dim
-        total, active = count_parameters(text)
-        context, vocab = text["max_position_embeddings"], text["vocab_size"]
-    except KeyError as error:
-        raise UsageError(f"config.json of {spec} does not describe a decoder: {error} is missing") from None
-    except (TypeError, AttributeError, ZeroDivisionError) as error:
-        raise UsageError(f"config.json of {spec} does not describe a decoder: {error}") from None
-    dtype = str(text.get("dtype") or text.get("torch_dtype") or config.get("torch_dtype") or "bfloat16")
-    element_bytes = _BYTES_PER_ELEMENT.get(dtype, 2)
-    try:
-        return Model(
-            spec=spec,
-            name=name,
-            path=path,
-            weights=weights,
-            revision=revision,
-            config_hash=_config_hash(config),
-            parameters=total,
-            active_parameters=active,
-            parameter_bytes=total * element_bytes,
-            kv_bytes_per_token=kv_elements * element_bytes,
-            context_tokens=context,
-            vocab_size=vocab,
-            dtype=dtype,
+def _sizes(spec: str, config: ModelConfig, sizer: Sizer) -> Sizes:
+    """The figures of a model.
+
+    Raises:
+        UsageError: Nothing in config.json says what architecture it is, so that no engine can tell either.
+    """
+    if not any(part.get(name) for part in (config, text_part(config)) for name in ("model_type", "architectures")):
+        raise UsageError(
+            f"config.json of {spec} describes no model: it has neither model_type nor architectures; "
+            "give the folder of a model in the Hugging Face format"
         )
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        what = f"{fault['loc'][0]}: {fault['msg']}"
-        raise UsageError(f"config.json of {spec} does not describe a decoder: {what}") from None
+    return sizer.sizes(config)
 
 
-def _check_whole(config: dict[str, Any], field: str) -> None:
-    """Refuse a field of the shape that is no positive whole number.
+def _model(
+    spec: str, name: str, path: str, weights: Weights, config: ModelConfig, sizes: Sizes, revision: str | None = None
+) -> Model:
+    return Model(
+        spec=spec, name=name, path=path, weights=weights, revision=revision, config_hash=_config_hash(config),
+        **dict(sizes),
+    )  # fmt: skip
+
+
+def _trained(spec: str, name: str, folder: Path, config: ModelConfig, sizer: Sizer) -> Model:
+    """A folder with its weights."""
+    sizes = _sizes(spec, config, sizer)
+    files = weights_in(folder)
+    return _model(spec, name, str(folder), "real", config, with_checkpoint(sizes, files, config) if files else sizes)
+
+
+def _dummy(spec: str, name: str, config: Mapping[str, Any], revision: str | None, sizer: Sizer) -> Model:
+    """Write config and tokenizer to the cache, and describe the model that lies there.
 
     Raises:
-        KeyError: It is missing.
-        TypeError: It is something else.
+        UsageError: The cache cannot be written, or the size of the vocabulary is not known.
     """
-    value = config[field]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise TypeError(f"{field} is {str(value)[:40]!r}, not a whole number above 0")
-
-
-def count_parameters(config: dict[str, Any]) -> tuple[int, int]:
-    """All parameters of a decoder, and those that one token passes through, from its config.json.
-
-    Counts embeddings, attention with its biases and norms, gated MLPs, and experts with their router.
-
-    Raises:
-        KeyError: A field of the shape is missing.
-    """
-    hidden, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
-    kind = config.get("model_type", "")
-    head_dim = config.get("head_dim") or hidden // heads
-    query, kv = heads * head_dim, (config.get("num_key_value_heads") or heads) * head_dim
-    attention = 2 * hidden * query + 2 * hidden * kv + (query + 2 * kv if kind.startswith("qwen2") else 0)
-    norms = 2 * hidden + (2 * head_dim if kind.startswith("qwen3") else 0)
-    experts = config.get("num_experts") or config.get("num_local_experts") or 0
-    if experts:
-        expert = 3 * hidden * config.get("moe_intermediate_size", config["intermediate_size"])
-        mlp, active_mlp = (n * expert + hidden * experts for n in (experts, config["num_experts_per_tok"]))
-    else:
-        mlp = active_mlp = 3 * hidden * config["intermediate_size"]
-    embeddings = config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
-    fixed = embeddings + hidden + layers * (attention + norms)
-    return fixed + layers * mlp, fixed + layers * active_mlp
-
-
-def _dummy(spec: str, name: str, config: dict[str, Any], revision: str | None) -> Model:
-    """Write config and tokenizer to the cache, and describe the model that lies there."""
+    sizes = _sizes(spec, config, sizer)
+    if sizes.vocab_size is None or sizes.vocab_size > _MAX_VOCAB:
+        size = f"is {sizes.vocab_size}" if sizes.vocab_size else f"is not known ({sizes.unknown.get('vocab_size')})"
+        raise UsageError(
+            f"{spec} cannot have dummy weights: a tokenizer is made for them, and the size of its vocabulary {size}; "
+            "take its real weights"
+        )
     folder = cache_folder() / "models" / f"{name}-{_config_hash(config)[:8]}"
-    model = _model(spec, name, str(folder), "dummy", config, revision)
-    files = {"config.json": config, **_byte_tokenizer(model.vocab_size, model.context_tokens)}
+    files = {"config.json": config, **_byte_tokenizer(sizes.vocab_size, sizes.context_tokens)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file_name, content in files.items():
@@ -258,10 +217,10 @@ def _dummy(spec: str, name: str, config: dict[str, Any], revision: str | None) -
             draft.replace(folder / file_name)
     except OSError as error:
         raise UsageError(f"cannot write {folder}: {error.strerror}; set XDG_CACHE_HOME to another folder") from None
-    return model
+    return _model(spec, name, str(folder), "dummy", config, sizes, revision)
 
 
-def _byte_tokenizer(vocab_size: int, context_tokens: int) -> dict[str, dict[str, Any]]:
+def _byte_tokenizer(vocab_size: int, context_tokens: int | None) -> dict[str, dict[str, Any]]:
     """A byte-level tokenizer in the `tokenizers` file format: 3 special tokens, 256 bytes, and filler to the size."""
     special = ["<s>", "</s>", "<pad>"]
     words = (special + [_byte_symbol(byte) for byte in range(256)])[:vocab_size]
@@ -291,15 +250,16 @@ def _byte_tokenizer(vocab_size: int, context_tokens: int) -> dict[str, dict[str,
             "merges": [],
         },
     }
-    settings = {
+    settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": "<s>",
         "eos_token": "</s>",
         "pad_token": "<pad>",
         "padding_side": "left",
-        "model_max_length": context_tokens,
         "clean_up_tokenization_spaces": False,
     }
+    if context_tokens is not None:
+        settings["model_max_length"] = context_tokens
     return {"tokenizer.json": tokenizer, "tokenizer_config.json": settings}
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
+from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SpaceRecord
 from infertune.domain.measurement import Frozen
@@ -34,6 +35,10 @@ class Header(Frozen):
         engine_defaults: What the engine does when it is told nothing.
         notes: What was changed on the way, in sentences.
         ported: The configuration that was best elsewhere, for a run that started from there.
+        held: The arguments that the request holds for the whole run, as the engine spells them.
+        stock: The engine's default with what is held, for a run whose knobs' defaults are the settings that run today
+            (`--current`); None where the knobs' defaults are the engine's.
+        running: The command that runs today, without its secrets; None where there is none.
     """
 
     schema_version: Literal[1] = 1
@@ -51,6 +56,9 @@ class Header(Frozen):
     engine_defaults: Config
     notes: tuple[str, ...] = ()
     ported: Config | None = None
+    held: Config = Config({})
+    stock: Config | None = None
+    running: Command | None = None
 
 
 class Ending(Frozen):

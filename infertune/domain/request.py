@@ -1,10 +1,13 @@
 """What a user may ask for: the flags of a command, the keys of a `--config` file, the request in a ledger's header."""
 
+import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from infertune.documents import WRONG_VALUE
 from infertune.domain.knobs import Scalar, parse_scalar
@@ -25,8 +28,8 @@ class JobRequest(BaseModel):
         requests: Requests in a job; None lets the default configuration's rate and `window` decide.
         weights: `dummy` for random weights; None takes the real ones where there are any.
         seed: Seeds every draw.
-        set: Knobs held at a value.
-        knob: Knobs restricted to some values.
+        set: Arguments of the engine that are held at a value.
+        knob: Arguments of the engine that are searched over some values.
         window: Length of one window in seconds; None means 10 on a GPU and 2 on a CPU.
         table: Recorded table, for an engine that answers from one.
         ignore: Columns of the table that are not knobs.
@@ -65,21 +68,41 @@ class JobRequest(BaseModel):
     carbon_intensity: float | None = Field(default=None, ge=0)
     price_per_hour: float | None = Field(default=None, ge=0)
     price_per_kwh: float | None = Field(default=None, ge=0)
+    _typed: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def typed_names(self) -> frozenset[str]:
+        """Names of the arguments that the user gave by `--set` or `--knob` himself, not a file, profile or ledger."""
+        return self._typed
+
+    def typed_by_user(self, given: Any) -> Self:
+        """The same request, where the user has typed these settings himself."""
+        copy = self.model_copy()
+        copy._typed = self._typed | frozenset(map(str, assignments(given)))
+        return copy
+
+    def __eq__(self, other: object) -> bool:  # who typed a name is no part of what is asked
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
 
     @field_validator("set", mode="before")
     @classmethod
     def _assignments(cls, given: Any) -> Any:
         """`["a=1", "b=x"]`, as flags come, or a mapping, as files have it."""
-        return dict(_split(text) for text in given) if isinstance(given, list | tuple) else given
+        return assignments(given)
 
     @field_validator("knob", mode="before")
     @classmethod
     def _ranges(cls, given: Any) -> Any:
         """`["a=1,2", "b=x,y"]`, as flags come, or a mapping of names to lists, as files have it."""
         if isinstance(given, list | tuple):
-            pairs = (_name_and_text(text) for text in given)
-            return {name: tuple(map(parse_scalar, values.split(","))) for name, values in pairs}
-        return given
+            pairs = _once([_name_and_text(text) for text in given])
+            given = {name: tuple(map(parse_scalar, split_values(values))) for name, values in pairs.items()}
+        if not isinstance(given, Mapping):
+            return given
+        lists = {name: values for name, values in given.items() if isinstance(values, list | tuple)}
+        return {**given, **{name: tuple(map(_as_scalar, values)) for name, values in lists.items()}}
 
     @field_validator("country")
     @classmethod
@@ -96,6 +119,8 @@ class TuneRequest(JobRequest):
     """What `infertune tune` takes besides.
 
     Attributes:
+        current: What runs today, and is to be beaten: a server's command line, a file that holds one (its service
+            behind a colon), or a profile.
         objective: What is tuned for.
         slo: Limits that a configuration must keep, each like `j_per_output_token<0.05`.
         from_: Profiles or runs' folders to start from, of other GPUs, models or versions; the key is `from`.
@@ -108,6 +133,7 @@ class TuneRequest(JobRequest):
         final_launches: Least and most pairs of launches in the final comparison.
     """
 
+    current: str | None = None
     objective: str = "throughput"
     slo: tuple[str, ...] = ()
     from_: tuple[Path, ...] = Field(default=(), alias="from")
@@ -141,7 +167,8 @@ class GateRequest(JobRequest):
     """What `infertune gate` takes besides; model, workload and settings come from the profile.
 
     Attributes:
-        profile: The profile whose configuration is measured again: the new side.
+        profile: The profile whose configuration is measured again: the new side. `set` repeats settings of it that can
+            load code, which is how its user allows them.
         mode: `paired` with a base, launched in turn; `stored` against earlier runs.
         calibrate: Measure the profile's configuration against itself, and say what this machine lets a gate see.
         against: The base: `default`, or another profile; None means the default, or the same configuration where a
@@ -180,14 +207,14 @@ class GateRequest(JobRequest):
     @field_validator("baseline_set", mode="before")
     @classmethod
     def _baseline_assignments(cls, given: Any) -> Any:
-        return dict(_split(text) for text in given) if isinstance(given, list | tuple) else given
+        return assignments(given)
 
     @field_validator("metric")
     @classmethod
     def _metrics(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(given))
 
-    @field_validator("set", "knob")
+    @field_validator("knob")
     @classmethod
     def _from_the_profile(cls, given: dict[str, Any]) -> dict[str, Any]:
         if given:
@@ -198,13 +225,19 @@ class GateRequest(JobRequest):
 R = TypeVar("R", bound=JobRequest)
 
 
-def make_request(kind: type[R], flags: dict[str, Any], config_file: Path | None = None) -> R:
+def make_request(
+    kind: type[R],
+    flags: Mapping[str, Any],
+    config_file: Path | None = None,
+    earlier: Mapping[str, Any] | None = None,
+) -> R:
     """A request from a file's keys and the flags given, a flag winning over the file.
 
     Args:
         kind: The request's class.
         flags: Name → value as typed; None for a flag that was not given.
         config_file: YAML with the same names; dashes and underscores are the same.
+        earlier: The request in a ledger, which a flag wins over too.
 
     Raises:
         UsageError: A name is unknown or a value impossible.
@@ -212,7 +245,10 @@ def make_request(kind: type[R], flags: dict[str, Any], config_file: Path | None 
     document = _read_config_file(config_file) if config_file else {}
     given = {name: value for name, value in flags.items() if value not in (None, [], ())}
     try:
-        return kind.model_validate({**document, **given})
+        request = kind.model_validate({**document, **(earlier or {}), **given})
+        typed = [assignments(given[flag]) for flag in ("set", "knob", "baseline_set") if flag in given]
+        request._typed = frozenset(str(name) for names in typed for name in names)
+        return request
     except ValidationError as error:
         fault = error.errors()[0]
         name = str(fault["loc"][0]).replace("_", "-") if fault["loc"] else "request"
@@ -236,9 +272,59 @@ def _read_config_file(path: Path) -> dict[str, Any]:
     return {str(name).replace("-", "_"): value for name, value in document.items()}
 
 
-def _split(text: str) -> tuple[str, Scalar]:
-    name, value = _name_and_text(text)
-    return name, parse_scalar(value)
+def assignments(given: Any) -> Any:
+    """`["a=1", "b=x"]`, as flags come, or a mapping, as files have it, where a value may be nested.
+
+    Raises:
+        ValueError: One is not like `NAME=VALUE`, or a name stands twice.
+    """
+    if isinstance(given, list | tuple):
+        given = {name: parse_scalar(text) for name, text in _once([_name_and_text(text) for text in given]).items()}
+    return {name: _as_scalar(value) for name, value in given.items()} if isinstance(given, Mapping) else given
+
+
+def split_values(text: str) -> list[str]:
+    """`a,b` at its commas, but not at those within brackets, braces or double quotes.
+
+    A value that stands in double quotes is what stands between them.
+    """
+    parts, depth, quoted = [""], 0, False
+    previous = ""
+    for letter in text:
+        quoted ^= letter == '"' and previous != "\\"
+        depth += 0 if quoted else (letter in "[{") - (letter in "]}")
+        previous = letter
+        if letter == "," and depth <= 0 and not quoted:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [_unquoted(part.strip()) for part in parts]
+
+
+def _unquoted(text: str) -> str:
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            return text
+    return text
+
+
+def _as_scalar(value: Any) -> Any:
+    """A value of a file: what is nested becomes JSON text, which is how a knob has it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number")
+    if isinstance(value, dict | list):
+        return json.dumps(value, separators=(",", ":"), sort_keys=True)
+    return value
+
+
+def _once(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Raises ValueError where a name stands twice."""
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]!r} is given twice")
+    return dict(pairs)
 
 
 def _name_and_text(given: object) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 
+from infertune.domain.command import Command
 from infertune.engines.base import Engine, EngineOptions, Served
 from infertune.errors import UsageError
 
@@ -80,6 +81,25 @@ def export_served(name: str, served: Served | None, form: str) -> str:
         there = f"there are {', '.join(forms)}" if forms else "leave --as out: it has no other form than the profile"
         raise UsageError(f"--as {form}: no such form for the engine {name}; {there}")
     return factory(EngineOptions()).export(served, form)
+
+
+def read_command(name: str, text: str, *, file: str = "", service: str = "") -> Command:
+    """A command that starts a server of an engine, taken apart.
+
+    Args:
+        name: The engine's.
+        text: The command, or the text of a file that holds one.
+        file: The file; empty where the command itself is given.
+        service: Which service of the file; empty where it has one only.
+
+    Raises:
+        UsageError: The engine has no server, or it is no command of it.
+    """
+    factory = _factory(name)
+    read: Callable[..., Command] | None = getattr(factory, "read_command", None)
+    if read is None:
+        raise UsageError(f"--current: engine {name} is not started by a command; give a saved profile")
+    return read(text, file=file, service=service)
 
 
 def default_engine_name() -> str:

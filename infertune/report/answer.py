@@ -12,11 +12,11 @@ class Contender:
     """One configuration of a run's answer.
 
     Attributes:
-        name: `default`, `ported`, `tuned` where it was shown to be better than the default, else `best candidate`; a
-            bench's only one is `measured`.
+        name: `default`, `current` for what runs today, `ported`, `tuned` where it was shown to be better than what runs
+            today or the default, else `best candidate`; a bench's only one is `measured`.
         estimate: Its figure, None where there is none.
         samples: One figure a launch.
-        gain: Over the default, from paired launches; None where it was not confirmed and for the default itself.
+        gain: Over what is to be beaten, from paired launches; None where it was not confirmed, and for that itself.
     """
 
     name: str
@@ -27,12 +27,14 @@ class Contender:
     @property
     def colour(self) -> str:
         """The class that its bar is drawn in."""
-        return {"default": "d", "measured": "d", "ported": "o", "tuned": "g"}.get(self.name, "a")
+        return {"default": "d", "current": "d", "measured": "d", "ported": "o", "tuned": "g"}.get(self.name, "a")
 
 
 def contenders(summary: Summary) -> tuple[Contender, ...]:
-    """The default, what was ported where it is another than the candidate, and the candidate where it is another."""
-    found = [Contender("default", summary.default, summary.default_samples)]
+    """What is to be beaten, then each of the others that is another: engine's default, ported, candidate."""
+    found = [Contender(summary.base_name, summary.default, summary.default_samples)]
+    if summary.stock_config not in (None, summary.default_config, summary.candidate_config):
+        found.append(Contender("default", summary.stock, summary.stock_samples, summary.stock_gain))
     if summary.ported and summary.ported_config != summary.candidate_config:
         found.append(Contender("ported", summary.ported, summary.ported_samples, summary.ported_gain))
     if summary.candidate_config != summary.default_config:
@@ -48,5 +50,7 @@ def contenders_of(found: Findings) -> tuple[Contender, ...]:
 
 
 def best_name(summary: Summary) -> str:
-    """What to call the candidate: `tuned` only where it was shown to be better than the default."""
+    """What to call the candidate: `tuned` only where it was shown to be better, `default` where it is the engine's."""
+    if summary.candidate_config == summary.stock_config:
+        return "default"
     return "tuned" if summary.answer == "better" else "best candidate"

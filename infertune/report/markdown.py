@@ -66,7 +66,7 @@ def to_markdown(found: Findings) -> str:
         "",
         f"- Engine: {escaped(f'{header.engine} {header.engine_version or str()}')}; "
         f"infertune {escaped(header.infertune_version)}",
-        f"- Model: {code_span(model.spec)}{weights}, {model.parameters / 1e9:.3g} B parameters, {escaped(model.dtype)}"
+        f"- Model: {code_span(model.spec)}{weights}, {escaped(model.parameters_text)}, {escaped(model.dtype)}"
         if model
         else "- Model: none",
         f"- Workload: {code_span(header.workload.spec)}, {found.requests} requests a job",

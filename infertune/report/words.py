@@ -18,6 +18,7 @@ _MATERIAL = 0.005  # of the variance: less is nobody's concern, however sure it 
 def answer_sentence(summary: Summary) -> str:
     """The answer of a tune in one sentence."""
     gain = summary.gain
+    base = _base_text(summary)
     interval = ""
     if gain is not None and gain.low is not None and gain.high is not None:
         interval = (
@@ -25,15 +26,20 @@ def answer_sentence(summary: Summary) -> str:
         )
     match summary.answer:
         case "better":
-            return f"Tuned is better than the default{interval}."
+            return f"Tuned is better than {base}{interval}."
         case "unconfirmed":
             return "Unconfirmed: the run ended before the final comparison."
         case "nothing ran":
             return "Nothing ran: no configuration could be measured."
-        case "the default cannot run here":
-            return "The default cannot run here; the configuration below can."
-        case answer:
-            return f"{answer[0].upper()}{answer[1:]}: keep the default{interval}."
+        case "the default cannot run here" | "current cannot run here":
+            return f"{base[0].upper()}{base[1:]} cannot run here; the configuration below can."
+        case _:
+            return f"No better than {base}: keep {base}{interval}."
+
+
+def _base_text(summary: Summary) -> str:
+    """What is to be beaten, in a sentence."""
+    return "the default" if summary.stock_config is None else "the current settings"
 
 
 def use_sentence(found: Findings) -> str:
@@ -43,7 +49,8 @@ def use_sentence(found: Findings) -> str:
     if not to_set.root:
         lines.append("Change nothing: the engine's default settings are the ones to use.")
     elif found.searched and found.advised == found.summary.default_config:
-        lines.append("Change nothing besides what the command itself set.")
+        kept = "what the command itself set" if found.summary.stock_config is None else "what runs today"
+        lines.append(f"Change nothing besides {kept}.")
     if found.searched and found.summary.candidate_config != found.advised:
         tried = settings_text(found.changed(found.summary.candidate_config))
         lines.append(f"The best candidate, `{tried}`, was not shown to be better.")
@@ -285,7 +292,10 @@ def caveat_sentences(found: Findings) -> list[str]:
         lines.append("Dummy weights: speeds are those of the architecture; the text means nothing.")
     settings = found.to_set(found.summary.default_config)
     if settings.root and header.command != "bench":
-        lines.append(f"“Default” is the engine's default with what the command set: `{settings_text(settings)}`.")
+        what = "“Default” is the engine's default with what the command set"
+        if found.summary.stock_config is not None:
+            what = "“Current” is what runs today"
+        lines.append(f"{what}: `{settings_text(settings)}`.")
     if found.ledger.ending is None:
         lines.append("The run was interrupted: these are the trials it had made.")
     if any(trial.live for trial in trials):

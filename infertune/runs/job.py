@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,16 +11,19 @@ from typing import Any
 from infertune.bench.bench import Bench
 from infertune.bench.channel import Plan
 from infertune.bench.isolation import Deadlines
+from infertune.domain.command import Command
 from infertune.domain.device import Device, detect
 from infertune.domain.knobs import Config, Scalar, SearchSpace, format_scalar
 from infertune.domain.models import Model, resolve_model
 from infertune.domain.record import Header
-from infertune.domain.request import JobRequest, R, make_request
+from infertune.domain.request import JobRequest, R, assignments, make_request
 from infertune.domain.workload import LONG_DRAW, Part, Workload, parse_workload
 from infertune.energy import CarbonOptions
 from infertune.energy.sources import check_country
 from infertune.engines import default_engine_name, get_engine
+from infertune.engines.asking import Asked, Understood, check_taken, understood, unknown_argument
 from infertune.engines.base import Availability, Engine, EngineOptions
+from infertune.engines.sizes.ask import TransformersSizes
 from infertune.errors import MismatchError, UsageError
 from infertune.runs.ledger import Ledger, now
 from infertune.search.roofline import Roofline, demand_of, peaks_of
@@ -48,6 +51,9 @@ class Job:
         workload: What is asked of it.
         space: Its knobs, restricted as the user wished; what it holds is then the space's default.
         engine_defaults: What the engine does when it is told nothing.
+        held: The arguments that are held, as the engine spells them.
+        stock: The engine's default with what is held, where `space` rests at what runs today; else None.
+        running: The command that runs today, if one was given.
         window_s: Length of one window in seconds.
         notes: What was chosen for the user, in sentences.
     """
@@ -63,6 +69,9 @@ class Job:
     engine_defaults: Config
     window_s: float
     notes: tuple[str, ...]
+    held: Config = Config({})
+    stock: Config | None = None
+    running: Command | None = None
 
     def bench(self, folder: Path, first_launch: int = 0, on_note: Callable[[str], None] = lambda text: None) -> Bench:
         """A bench that logs into a run's folder."""
@@ -111,7 +120,7 @@ class Job:
                 "infertune_version": __version__,
                 "created_at": now(),
                 "command": command,
-                "request": self.request.model_dump(mode="json", exclude_defaults=True, by_alias=True),
+                "request": self._request_record(),
                 "engine": self.engine.name,
                 "engine_version": self.availability.version,
                 "model": self.model,
@@ -121,8 +130,18 @@ class Job:
                 "engine_defaults": self.engine_defaults,
                 "notes": self.notes,
                 "ported": ported,
+                "held": self.held,
+                "stock": self.stock,
+                "running": self.running,
             }
         )
+
+    def _request_record(self) -> dict[str, Any]:
+        """The request as a ledger keeps it: what runs today without its secrets."""
+        kept = self.request.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+        if self.running is not None and self.running.text:
+            kept["current"] = self.running.text
+        return kept
 
     def resume(self, folder: Path) -> Ledger:
         """The ledger of a run of this very job, to be appended to.
@@ -135,7 +154,7 @@ class Job:
         then, today = ledger.header, self.header(ledger.header.command)
         for what in ("device", "engine", "engine_version", "model", "workload", "space", "engine_defaults"):
             before, after = getattr(then, what), getattr(today, what)
-            if before != after:
+            if before != after and not _same_model(before, after):
                 raise MismatchError(
                     f"{folder} cannot be continued: {what.replace('_', ' ')} was {_brief(before)} and is now "
                     f"{_brief(after)}; its trials would not compare, so start a new run"
@@ -143,10 +162,11 @@ class Job:
         return ledger
 
     def roofline(self) -> Roofline | None:
-        """A prediction from the sizes of model and device; None without a model."""
+        """A prediction from the sizes of model and device; None without a model whose sizes are known."""
         if self.model is None:
             return None
-        return Roofline(self.space, demand_of(self.model, self.device, self.workload, peaks_of(self.device)))
+        demand = demand_of(self.model, self.device, self.workload, peaks_of(self.device))
+        return Roofline(self.space, demand) if demand else None
 
     def new_folder(self) -> Path:
         """The run's folder: as asked, or `reports/<date>-<gpu>-<engine>-<model>`, numbered if there is one already.
@@ -173,8 +193,29 @@ class Job:
         return folder
 
 
-def prepare(request: JobRequest) -> Job:
+@dataclass(frozen=True)
+class Current:
+    """What runs today: the settings of a profile, or a command.
+
+    Attributes:
+        settings: Of a profile: what it changes.
+        command: The command, None for a profile.
+        notes: What the user should know of it, in sentences.
+    """
+
+    settings: Config = Config({})
+    command: Command | None = None
+    notes: tuple[str, ...] = ()
+
+
+def prepare(request: JobRequest, current: Current | None = None, known: Config = Config({}), source: str = "") -> Job:  # noqa: B008 - frozen
     """Check a request and find everything that it names.
+
+    Args:
+        request: What is asked.
+        current: What runs today, where the space shall rest at it.
+        known: Further settings that the space has to have, of a profile.
+        source: Where they come from, for people.
 
     Raises:
         UsageError: Something in it cannot be; the message says what to do.
@@ -198,9 +239,13 @@ def prepare(request: JobRequest) -> Job:
         check_country(request.country)
     model = None
     if engine.needs_model:
-        if request.model is None:
+        served = current.command.model if current and current.command else None
+        if request.model is None and served is None:
             notes.append(f"no MODEL given: tuning {_DEFAULT_MODELS[device.kind]}")
-        model = resolve_model(request.model or _DEFAULT_MODELS[device.kind], request.weights)
+        if request.model is not None and served not in (None, request.model):
+            notes.append(f"MODEL {request.model} is tuned; the command of --current serves {served}")
+        sizer = TransformersSizes(request.engine_python)
+        model = resolve_model(request.model or served or _DEFAULT_MODELS[device.kind], request.weights, sizer=sizer)
     elif request.model is not None:
         raise UsageError(f"engine {engine.name} takes no MODEL; leave {request.model!r} out")
     if model and model.weights == "dummy":
@@ -208,8 +253,21 @@ def prepare(request: JobRequest) -> Job:
     workload = parse_workload(request.workload or _DEFAULT_WORKLOADS[device.kind], request.requests, request.seed)
     if request.requests is not None and (most := workload.most("search")) is not None and most < request.requests:
         notes.append(f"the workload has {most} requests for the search, fewer than the {request.requests} asked for")
-    whole_space = engine.space(model, device, workload)
-    space = restrict(whole_space, request.set, request.knob)
+    asked = Asked(
+        held=request.set,
+        searched=request.knob,
+        known=current.settings.root if current else known.root,
+        command=current.command if current else None,
+        typed=request.typed_names,
+        source=source or "--current",
+    )
+    found = understood(engine, asked, model, device, workload)
+    space = restrict(found.space, found.held.root, found.searched)
+    whole = found.space
+    stock = None
+    if current is not None:
+        space, stock, more = _resting_at_current(space, found)
+        notes.extend((*current.notes, *more))
     return Job(
         request=request,
         engine=engine,
@@ -219,10 +277,41 @@ def prepare(request: JobRequest) -> Job:
         device=device,
         workload=workload,
         space=space,
-        engine_defaults=whole_space.default,
+        engine_defaults=whole.default,
+        held=found.held,
+        stock=stock,
+        running=current.command if current else None,
         window_s=request.window or _DEFAULT_WINDOWS_S[device.kind],
-        notes=(*notes, *space.notes),
+        notes=(*notes, *found.notes, *space.notes),
     )
+
+
+def _same_model(before: object, after: object) -> bool:
+    """Two descriptions of one model: its figures may be known better by now, from downloaded files for instance."""
+    return isinstance(before, Model) and isinstance(after, Model) and before.identity == after.identity
+
+
+def _resting_at_current(space: SearchSpace, found: Understood) -> tuple[SearchSpace, Config, tuple[str, ...]]:
+    """A space that rests at what runs today, the engine's default in it, and what was changed on the way.
+
+    Raises:
+        UsageError: What runs today breaks a rule of the space.
+    """
+    stock = space.repair(space.default)
+    current = found.current or found.known
+    notes = []
+    for name, value in current.root.items():
+        if name not in space or space[name].default == value:
+            continue
+        if name in found.held:
+            notes.append(f"{name}={found.held[name]} is held; what runs today has {name}={value}")
+            continue
+        space = space.with_knob(space[name].with_default(value))
+    if broken := space.violations(space.default):
+        raise UsageError(f"--current: these settings cannot be together: {'; '.join(broken)}")
+    if space.repair(space.default) != space.default:
+        raise UsageError(f"--current: {space.default} is no setting of {', '.join(space.names)}")
+    return space, stock, tuple(notes)
 
 
 def _brief(value: object) -> str:
@@ -245,38 +334,28 @@ def continued(kind: type[R], header: Header, folder: Path, flags: Mapping[str, A
         UsageError: A flag would change what is measured.
     """
     given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    if "set" in given and assignments(given["set"]).items() <= assignments(header.request.get("set", {})).items():
+        allowed = given.pop("set")  # names again what the run was started with, which may need the user's own word
+        return continued(kind, header, folder, given, may_change).typed_by_user(allowed)
     if others := sorted(given.keys() - may_change):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
-    return make_request(kind, {**header.request, **given, "out": folder})
+    return make_request(kind, {**given, "out": folder}, earlier=header.request)
 
 
-def restrict(space: SearchSpace, held: dict[str, Scalar], ranges: dict[str, tuple[Scalar, ...]]) -> SearchSpace:
+def restrict(space: SearchSpace, held: Mapping[str, Scalar], ranges: Mapping[str, tuple[Scalar, ...]]) -> SearchSpace:
     """A space with some knobs held at one value and some restricted to a few.
 
     Raises:
-        UsageError: A knob is unknown, or a value is not of its kind or out of its range.
+        UsageError: A knob is unknown, a value is not of its kind or out of its range, or stands twice.
     """
     for name, values in [*ranges.items(), *((name, (value,)) for name, value in held.items())]:
         if name not in space:
-            raise UsageError(f"unknown knob {name!r}; there are {', '.join(space.names)}")
+            raise unknown_argument(name, space.names, "knob")
         knob = space[name]
-        _check_values(knob.name, knob.kind, knob.values, values)
+        if len(set(map(format_scalar, values))) != len(values):
+            raise UsageError(f"{name}: a value is given twice")
+        for value in values:
+            check_taken(knob, value)
         space = space.with_knob(knob.restricted(values))
     return space
-
-
-def _check_values(name: str, kind: str, allowed: Sequence[Scalar], values: Sequence[Scalar]) -> None:
-    shown = ", ".join(map(format_scalar, allowed))
-    if len(set(map(format_scalar, values))) != len(values):
-        raise UsageError(f"{name}: a value is given twice")
-    for value in values:
-        if kind == "choice":
-            if not any(value == other and type(value) is type(other) for other in allowed):
-                raise UsageError(f"{name}={format_scalar(value)} is not one of {shown}")
-        elif isinstance(value, bool) or not isinstance(value, int if kind == "int" else int | float):
-            raise UsageError(f"{name}={format_scalar(value)} is not a number of the kind {shown}")
-        else:
-            numbers = [float(v) for v in allowed if isinstance(v, int | float)]
-            if not min(numbers) <= value <= max(numbers):
-                raise UsageError(f"{name}={format_scalar(value)} is out of range {numbers[0]:g} to {numbers[-1]:g}")

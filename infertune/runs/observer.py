@@ -9,7 +9,7 @@ from infertune.domain.trial import Trial
 class Observer:
     """Watches a run; every method does nothing here, and takes no time that is measured."""
 
-    def run_starts(self, folder: Path, default: Config) -> None:
+    def run_starts(self, folder: Path, default: Config, base_name: str = "default") -> None:
         """A run begins or goes on: its folder, and the engine's default configuration."""
 
     def phase(self, name: str, steps: int | None, budget_s: float | None = None) -> None:

@@ -17,7 +17,9 @@ from infertune.stats import Estimate, geometric_mean, log_t_interval, paired_rat
 Answer = Literal[
     "better",
     "no better than the default",
+    "no better than current",
     "the default cannot run here",
+    "current cannot run here",
     "unconfirmed",
     "nothing ran",
 ]
@@ -38,7 +40,7 @@ class Summary(Frozen):
     Attributes:
         answer: In one phrase; `unconfirmed` where there was no final comparison.
         unit: Of the figures.
-        default_config: The engine's default, with what the request set.
+        default_config: What is to be beaten: the engine's default with what the request set, or what runs today.
         best_config: The recommended configuration: the default's unless another was shown to be better.
         candidate_config: The fastest found, whether or not it was shown to be better.
         default: The default over launches on unseen prompts; without a final comparison those of the confirmation, and
@@ -52,6 +54,10 @@ class Summary(Frozen):
         ported_samples: One figure a launch, paired with the default's.
         ported_gain: Ratio ported / default.
         retuned_gain: Ratio candidate / ported; None where they are the same.
+        stock_config: The engine's default, where `default_config` is what runs today; else None.
+        stock: It over the final comparison's launches; None where it was not in it.
+        stock_samples: One figure a launch, paired with the others.
+        stock_gain: Ratio stock / what runs today.
         trials: How many trials there were in all.
         failures: Those that failed.
         default_economy: What the default costs in energy, carbon and money.
@@ -76,6 +82,10 @@ class Summary(Frozen):
     ported_samples: tuple[float, ...] = ()
     ported_gain: Estimate | None = None
     retuned_gain: Estimate | None = None
+    stock_config: Config | None = None
+    stock: Estimate | None = None
+    stock_samples: tuple[float, ...] = ()
+    stock_gain: Estimate | None = None
     trials: int
     failures: tuple[FailureLine, ...] = ()
     default_economy: Economy = Economy()
@@ -83,6 +93,11 @@ class Summary(Frozen):
     launches: int
     launch_s: float
     run_s: float
+
+    @property
+    def base_name(self) -> str:
+        """What to call `default_config`: `default`, or `current` where it is what runs today."""
+        return "default" if self.stock_config is None else "current"
 
 
 def summarise(ledger: Ledger, objective: Objective) -> Summary:
@@ -100,12 +115,13 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         new, base = (figures(trials, config, objective, phases) for config in (candidate, default))
         gain = None
     ported = final.ported_samples if final else ()
+    stock = final.stock_samples if final else ()
     answer = _answer(ledger, gain, objective, have_default=bool(base))
     return Summary(
         answer=answer,
         unit=objective.unit,
         default_config=default,
-        best_config=default if answer == "no better than the default" else candidate,
+        best_config=default if answer.startswith("no better") else candidate,
         candidate_config=candidate,
         default=log_t_interval(base) if base else None,
         candidate=log_t_interval(new) if new else None,
@@ -117,6 +133,10 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         ported_samples=ported,
         ported_gain=paired_ratio(ported, base) if ported else None,
         retuned_gain=paired_ratio(new, ported) if ported and candidate != ledger.header.ported else None,
+        stock_config=ledger.header.stock,
+        stock=log_t_interval(stock) if stock else None,
+        stock_samples=stock,
+        stock_gain=paired_ratio(stock, base) if stock else None,
         trials=len(trials),
         failures=tuple(_failure_line(trial) for trial in trials if trial.measurement is None),
         default_economy=_economy(trials, default, objective, phases),
@@ -128,7 +148,7 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
 
 
 def default_config(ledger: Ledger) -> Config:
-    """The engine's default configuration with what the request set, which is also the first trial."""
+    """What is to be beaten, and the first trial: the engine's default with what the request set, or what runs today."""
     return Config({knob.name: knob.default for knob in ledger.header.space.knobs})
 
 
@@ -189,17 +209,19 @@ class FinalRounds:
         candidate_samples: One figure a round.
         default_samples: One figure a round.
         ported_samples: The same of the configuration brought from elsewhere; the candidate's own if it is that one.
+        stock_samples: The same of the engine's default, where another configuration runs today.
     """
 
     candidate: Config
     candidate_samples: tuple[float, ...]
     default_samples: tuple[float, ...]
     ported_samples: tuple[float, ...]
+    stock_samples: tuple[float, ...] = ()
 
 
 def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
     """The final comparison of a run; None before two whole rounds of it."""
-    default, ported = default_config(ledger), ledger.header.ported
+    default, ported, stock = default_config(ledger), ledger.header.ported, ledger.header.stock
     by_round: dict[int, dict[Config, float]] = defaultdict(dict)
     for trial in ledger.trials:
         if trial.phase == "final" and trial.measurement is not None:
@@ -207,7 +229,10 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
             if figure is not None:
                 by_round[trial.round_number][trial.config] = figure
     compared = {config for found in by_round.values() for config in found} - {default}
-    candidates = compared - {ported} or compared
+    candidates = compared - {ported, stock}
+    if not candidates:  # the winner is one of the two: the better of them in what came before
+        order = (*confirmed(ledger.trials, objective), *ranked(ledger.trials, objective))
+        candidates = set([config for config, _ in order if config in compared][:1]) or compared
     if len(candidates) != 1:
         return None
     candidate = next(iter(candidates))
@@ -215,7 +240,8 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
     if len(whole) < 2:
         return None
     samples = {config: tuple(found[config] for found in whole) for config in {default, *compared}}
-    return FinalRounds(candidate, samples[candidate], samples[default], samples.get(ported, ()) if ported else ())
+    beside = [samples.get(config, ()) if config and config != default else () for config in (ported, stock)]
+    return FinalRounds(candidate, samples[candidate], samples[default], *beside)
 
 
 def _best_without_final(ledger: Ledger, objective: Objective) -> Config:
@@ -250,10 +276,16 @@ def _answer(ledger: Ledger, gain: Estimate | None, objective: Objective, *, have
         return "nothing ran"
     if gain is not None and gain.low is not None and gain.high is not None:
         worst_end = gain.high if objective.lower_is_better else gain.low
-        return "better" if objective.better(worst_end, 1.0) else "no better than the default"
+        return "better" if objective.better(worst_end, 1.0) else _no_better(ledger)
     if ledger.ending is None or ledger.header.command != "tune":
         return "unconfirmed"
-    return "no better than the default" if have_default else "the default cannot run here"
+    if have_default:
+        return _no_better(ledger)
+    return "the default cannot run here" if ledger.header.stock is None else "current cannot run here"
+
+
+def _no_better(ledger: Ledger) -> Answer:
+    return "no better than the default" if ledger.header.stock is None else "no better than current"
 
 
 def _failure_line(trial: Trial) -> FailureLine:

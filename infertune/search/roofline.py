@@ -60,20 +60,20 @@ class Demand:
 
     Attributes:
         weights_s: Reading all weights once, shared by a step's requests.
-        cache_s: Reading one token's keys and values.
+        cache_s: Reading the KV cache of one request whose context has so many tokens.
         compute_s: One token's operations, of a prompt or an output.
         overhead_s: Of one step.
-        cache_room: Tokens whose keys and values fit the memory.
+        cache_room: Requests of so many tokens that fit the memory beside the weights.
         prompts: Prompt tokens of a job's requests in their order, (n,).
         outputs: Output tokens of each, (n,).
         n_requests: Requests of a job, None if it is not known yet.
     """
 
     weights_s: float
-    cache_s: float
+    cache_s: Callable[[float], float]
     compute_s: float
     overhead_s: float
-    cache_room: float
+    cache_room: Callable[[float], float]
     prompts: Array
     outputs: Array
     n_requests: int | None = None
@@ -106,17 +106,30 @@ def _fastest_s(work: Callable[[], object]) -> float:
     return min(times)
 
 
-def demand_of(model: Model, device: Device, workload: Workload, peaks: Peaks) -> Demand:
-    """What a workload asks of a model on a device."""
+def demand_of(model: Model, device: Device, workload: Workload, peaks: Peaks) -> Demand | None:
+    """What a workload asks of a model on a device; None where its parameters or weights are not known.
+
+    A KV cache that is not known costs nothing and always fits.
+    """
+    weight_bytes, active = model.weight_bytes, model.active_parameters or model.parameters
+    if weight_bytes is None or active is None:
+        return None
     requests = workload.draw("search", max(LONG_DRAW, workload.n_requests or 0))  # as jobs are drawn
     prompts = [request.prompt_tokens or len(request.text or "") / _BYTES_PER_TOKEN for request in requests]
-    free_bytes = 0.9 * device.memory_bytes * device.count - model.parameter_bytes
+    free_bytes = 0.9 * device.memory_bytes * device.count - weight_bytes
+
+    def cache_bytes(tokens: float) -> float:
+        return model.kv_bytes(tokens) or 0.0
+
+    def cache_room(tokens: float) -> float:
+        return free_bytes / taken if (taken := cache_bytes(tokens)) else math.inf
+
     return Demand(
-        weights_s=model.parameter_bytes / peaks.bytes_per_s,
-        cache_s=model.kv_bytes_per_token / peaks.bytes_per_s,
-        compute_s=2 * model.active_parameters / peaks.flop_per_s,
+        weights_s=weight_bytes / peaks.bytes_per_s,
+        cache_s=lambda tokens: cache_bytes(tokens) / peaks.bytes_per_s,
+        compute_s=2 * active / peaks.flop_per_s,
         overhead_s=peaks.overhead_s,
-        cache_room=free_bytes / model.kv_bytes_per_token,
+        cache_room=cache_room,
         prompts=np.array(prompts, dtype=float),
         outputs=np.array([request.output_tokens for request in requests], dtype=float),
         n_requests=workload.n_requests,
@@ -193,7 +206,8 @@ class Roofline:
     def _job_s(self, work: _Work, parameters: Array) -> float:
         memory_share, compute_share, overhead = np.exp(parameters)
         need = self._demand
-        memory_s = (need.weights_s + work.together * work.context * need.cache_s) / memory_share
+        cache_s = np.array([need.cache_s(context) for context in work.context.tolist()])
+        memory_s = (need.weights_s + work.together * cache_s) / memory_share
         compute_s = work.together * need.compute_s / compute_share
         step_s = np.maximum(memory_s, compute_s) + need.overhead_s * overhead
         return float(work.steps @ step_s + work.prefilled * need.compute_s / compute_share)
@@ -222,7 +236,7 @@ class Roofline:
         """A request that ends makes room for the next one at once."""
         n = self._demand.n_requests or math.inf
         prompt, output = float(self._demand.prompts.mean()), float(self._demand.outputs.mean())
-        room = max(1.0, self._demand.cache_room / (prompt + output))
+        room = max(1.0, self._demand.cache_room(prompt + output))
         together = min([n, room, *(float(value or 1) for value in values.values())]) if values else 1.0
         one = np.ones(1)
         return _Work(together * one, output / together * one, (prompt + output / 2) * one, prompt)

@@ -102,9 +102,10 @@ class Phases:
     def compare(self, winner: Config | None) -> None:
         """The winner against the default once more, on further unseen prompts: the number that is reported.
 
-        A configuration that was brought from elsewhere is launched in turn with both.
+        A configuration that was brought from elsewhere is launched in turn with both, and so is the engine's default
+        where another configuration runs today.
         """
-        others = [config for config in (self._ported(), winner) if config not in (None, self._default)]
+        others = [config for config in (*self._beside(), winner) if config not in (None, self._default)]
         configs = list(dict.fromkeys([self._default, *others]))
         if len(configs) == 1:
             return
@@ -131,11 +132,11 @@ class Phases:
                 if config not in self._failed("confirm") and not self._done("confirm", number, config):
                     self._measure("confirm", config, plan, fresh=True, round_number=number)
 
-    def _ported(self) -> Config | None:
-        """What was best elsewhere, if it runs here."""
-        ported = self._ledger.header.ported
-        ran = any(trial.config == ported and trial.measurement for trial in self._ledger.trials)
-        return ported if ran else None
+    def _beside(self) -> list[Config]:
+        """What is compared besides, if it runs here: what was best elsewhere, and the engine's default."""
+        header = self._ledger.header
+        ran = {trial.config for trial in self._ledger.trials if trial.measurement}
+        return [config for config in (header.ported, header.stock) if config in ran]
 
     def _failed(self, phase: Phase) -> set[Config]:
         """Configurations that failed in a phase: they are not tried in it again."""
@@ -176,12 +177,16 @@ class Phases:
         """A default that crashes, or of which the objective is unknown, ends the run."""
         if trial.number == 0 and trial.outcome.kind in ("crashed", "timed_out"):
             raise BenchmarkError(
-                f"the engine's default configuration could not be measured: {describe(trial.outcome)}; "
+                f"{self._what_is_beaten()} could not be measured: {describe(trial.outcome)}; "
                 f"its log is in {self._ledger.folder / 'logs'}"
             )
         if trial.number == 0 and trial.measurement and (missing := self._objective.unknown(trial.measurement)):
             raise UsageError(missing)
         self._set_deadlines(trial)
+
+    def _what_is_beaten(self) -> str:
+        default = self._ledger.header.stock is None
+        return "the engine's default configuration" if default else "the configuration that runs today"
 
     def _set_deadlines(self, trial: Trial) -> None:
         """A configuration that is several times slower than the default is ended, unless the user set a deadline."""

@@ -20,6 +20,7 @@ from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.runs.summary import Summary, default_config
 from infertune.search import Predictor, Transferred, make_searcher
+from infertune.tuning.current import read_current
 from infertune.tuning.origin import Origin, read_origin
 from infertune.tuning.phases import Phases
 
@@ -68,7 +69,7 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
     """
     observer = observer or Observer()
     objective = objective_of(request)
-    job = prepare(request)
+    job = prepare(request, read_current(request))
     if broken := job.space.violations(job.space.repair(job.space.default)):
         raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
     origins = [read_origin(path, job, objective) for path in request.from_]
@@ -78,14 +79,14 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         sampler=request.sampler,
         trials=request.most_trials,
         seed=request.seed,
-        seeds=[origin.config for origin in origins],
+        seeds=[*([job.stock] if job.stock else []), *(origin.config for origin in origins)],
         predictor=predictor,
     )
     _check_can_save(request.profiles)
     with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
         header = job.header("tune", ported=origins[0].config if origins else None)
         ledger = job.resume(resume) if resume else Ledger.create(job.new_folder(), header)
-        observer.run_starts(ledger.folder, default_config(ledger))
+        observer.run_starts(ledger.folder, default_config(ledger), "current" if job.stock else "default")
         for note in (*job.notes, *(origin.note for origin in origins), *ledger.warnings):
             observer.note(note)
         question = (fingerprint(ledger.header), request.objective, request.slo)

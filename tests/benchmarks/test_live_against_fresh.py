@@ -45,7 +45,7 @@ def test_what_was_measured_before_is_kept_and_a_torn_line_measured_again(
     ("knob", "complaint"),
     [
         ("compiled=true", "compiled needs a launch; live knobs are max_num_seqs, max_num_batched_tokens"),
-        ("max_num_seqs=9999", "max_num_seqs=9999 is out of range 4 to 512"),
+        ("max_num_seqs=9999", "max_num_seqs=9999 is out of range 4 to 4096"),
         ("speed=1", "unknown knob 'speed'"),
     ],
 )

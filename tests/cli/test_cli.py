@@ -130,7 +130,7 @@ BAD_INPUT = {
     "workload of one word": ([*FAKE, "--workload", "chat"], ["synthetic:in=512,out=128"]),
     "knob unknown": ([*FAKE, "--set", "speed=1"], ["unknown knob 'speed'", "max_num_seqs"]),
     "knob range unknown": ([*FAKE, "--knob", "speed=1,2"], ["unknown knob 'speed'", "max_num_seqs"]),
-    "knob out of range": ([*FAKE, "--set", "max_num_seqs=100000"], ["out of range 4 to 512"]),
+    "knob out of range": ([*FAKE, "--set", "max_num_seqs=100000"], ["out of range 4 to 4096"]),
     "knob not a number": ([*FAKE, "--set", "max_num_seqs=many"], ["max_num_seqs=many", "4, 8, 16"]),
     "knob not a choice": ([*FAKE, "--set", "compiled=maybe"], ["compiled=maybe is not one of"]),
     "knob without value": ([*FAKE, "--set", "max_num_seqs"], ["--set", "NAME=VALUE"]),

@@ -299,3 +299,10 @@ def test_two_live_settings_are_measured_on_one_launch(subject: Subject, launch: 
 def test_closing_leaves_no_process(subject: Subject, launch: Launch) -> None:
     assert bool(launch.started) is not subject.engine.simulated
     assert launch.left == []
+
+
+def test_every_knob_says_what_it_does_to_answers(subject: Subject) -> None:
+    record = subject.space.record()
+    assert all(knob.effect in ("exact", "numeric", "lossy") for knob in record.knobs)
+    if subject.engine.name != "replay":  # a table does not say
+        assert any(knob.effect == "exact" or knob.effect == "numeric" for knob in record.knobs)

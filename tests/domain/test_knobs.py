@@ -12,6 +12,7 @@ from infertune.domain.knobs import (
     Constraint,
     Float,
     Int,
+    Knob,
     Scalar,
     SearchSpace,
     doubling,
@@ -181,3 +182,8 @@ def test_violations_name_the_value_the_knob_and_the_rule() -> None:
 def test_a_space_is_written_down_with_its_rules_in_words() -> None:
     assert space().record().rules == ("budget must be at least slots",)
     assert space().record().knobs == space().knobs
+
+
+def test_a_knob_of_which_nobody_has_said_anything_counts_as_lossy() -> None:
+    assert Choice("unknown", (True, False), True).effect == "lossy"
+    assert Knob.model_validate_json('{"name": "n", "kind": "int", "values": [1], "default": 1}').effect == "lossy"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infertune.domain.architectures import BUILTINS
-from infertune.domain.models import known_here, resolve_model
+from infertune.domain.models import Model, known_here, resolve_model
 from infertune.errors import UsageError
 
 PUBLISHED = {  # parameters, as the models' cards and safetensors indices give them
@@ -87,7 +87,7 @@ def test_a_mixture_of_experts_passes_a_token_through_a_part_of_its_parameters() 
 
 def test_sizes_in_bytes_follow_the_configured_dtype() -> None:
     model = resolve_model("builtin:llama-3.1-8b")
-    assert model.parameter_bytes == 2 * model.parameters
+    assert model.weight_bytes == 2 * model.parameters
     assert model.kv_bytes_per_token == 2 * 32 * 8 * 128 * 2  # keys and values, layers, heads, width, bytes: 128 KiB
     assert (model.context_tokens, model.vocab_size, model.dtype) == (131072, 128256, "bfloat16")
 
@@ -97,7 +97,7 @@ def test_a_local_folder_is_described_by_its_config(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, json.dumps(shape))
     model = resolve_model(str(folder))
     assert (model.name, model.path, model.weights) == ("my-model", str(folder), "real")
-    assert model.parameter_bytes == 4 * model.parameters
+    assert model.weight_bytes == 4 * model.parameters
 
 
 def test_the_hash_follows_the_content_of_the_config_not_its_layout(tmp_path: Path) -> None:
@@ -122,11 +122,6 @@ def test_dummy_weights_of_a_folder_are_written_elsewhere(tmp_path: Path, own_cac
     assert sorted(path.name for path in Path(model.path).iterdir()) == [
         "config.json", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
-
-
-def test_the_text_part_of_a_multimodal_config_is_what_counts(tmp_path: Path) -> None:
-    folder = folder_with(tmp_path, json.dumps({"text_config": BUILTINS["tiny"].config, "vision_config": {}}))
-    assert resolve_model(str(folder)).parameters == resolve_model("builtin:tiny").parameters
 
 
 @pytest.mark.parametrize(
@@ -210,23 +205,62 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
         ("{", "is not JSON"),
         ("[]", "is not a JSON object"),
         ("\x00", "is not JSON"),
-        ("{}", "does not describe a decoder: 'num_attention_heads' is missing"),
-        (json.dumps({**BUILTINS["tiny"].config, "hidden_size": None}), "does not describe a decoder"),
-        (json.dumps({**BUILTINS["tiny"].config, "vocab_size": "many"}), "does not describe a decoder"),
-        (json.dumps({**BUILTINS["tiny"].config, "num_attention_heads": 0, "head_dim": None}), "does not describe"),
-        ('{"text_config": [1]}', "does not describe a decoder"),
-        (json.dumps({**BUILTINS["tiny"].config, "vocab_size": 2**61}), "does not describe a decoder: parameters"),
-        (json.dumps({**BUILTINS["tiny"].config, "max_position_embeddings": "2k"}), "'2k', not a whole number"),
-        (json.dumps({**BUILTINS["tiny"].config, "hidden_size": 64.5}), "hidden_size is '64.5', not a whole number"),
-        (json.dumps({**BUILTINS["tiny"].config, "num_hidden_layers": True}), "num_hidden_layers is 'True', not"),
-        (json.dumps({**BUILTINS["tiny"].config, "intermediate_size": -1}), "intermediate_size is '-1', not"),
+        ("{}", "describes no model: it has neither model_type nor architectures"),
+        ('{"text_config": [1]}', "describes no model"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
-def test_a_config_that_describes_no_decoder_is_refused(tmp_path: Path, text: str, fault: str) -> None:
+def test_what_describes_no_model_is_refused(tmp_path: Path, text: str, fault: str) -> None:
     with pytest.raises(UsageError) as refused:
         resolve_model(str(folder_with(tmp_path, text)))
     assert fault in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "figure", "reason"),
+    [
+        ({"hidden_size": None}, "parameters", "config.json has no hidden_size"),
+        ({"vocab_size": "many"}, "vocab_size", "'many', not a whole number above 0"),
+        ({"num_attention_heads": 0, "head_dim": None}, "kv_bytes_per_token", "num_attention_heads is '0', not"),
+        ({"vocab_size": 2**61}, "parameters", "cannot be"),
+        ({"max_position_embeddings": "2k"}, "context_tokens", "'2k', not a whole number"),
+        ({"hidden_size": 64.5}, "parameters", "hidden_size is '64.5', not a whole number"),
+        ({"num_hidden_layers": True}, "kv_bytes_per_token", "num_hidden_layers is 'True', not"),
+        ({"intermediate_size": -1}, "parameters", "intermediate_size is '-1', not"),
+        ({"attention_bias": True}, "parameters", "counted by transformers"),
+        ({"model_type": "new"}, "active_parameters", "counted by transformers"),
+    ],
+)
+def test_a_figure_that_config_json_does_not_give_is_none_with_the_reason_and_the_engine_decides(
+    tmp_path: Path, changes: dict[str, object], figure: str, reason: str
+) -> None:
+    model = resolve_model(str(folder_with(tmp_path, json.dumps({**BUILTINS["tiny"].config, **changes}))))
+    assert getattr(model, figure) is None and reason in model.unknown[figure]
+    assert model.dtype == "bfloat16" and model.config_hash
+
+
+def test_figures_that_are_known_have_no_reason() -> None:
+    assert resolve_model("builtin:tiny").unknown == {}
+
+
+@pytest.mark.parametrize("vocab", [None, 2**30])
+def test_dummy_weights_need_a_vocabulary_that_a_tokenizer_can_have(tmp_path: Path, vocab: int | None) -> None:
+    folder = folder_with(tmp_path, json.dumps({**BUILTINS["tiny"].config, "vocab_size": vocab}))
+    with pytest.raises(UsageError, match="cannot have dummy weights: .*take its real weights"):
+        resolve_model(str(folder), weights="dummy")
+
+
+def test_a_model_in_an_older_document_is_read(tmp_path: Path) -> None:
+    model = Model.model_validate(
+        {
+            "spec": "builtin:tiny", "name": "tiny", "path": "p", "weights": "dummy", "revision": None,
+            "config_hash": "ab", "parameters": 10, "active_parameters": 10, "parameter_bytes": 20,
+            "kv_bytes_per_token": 4, "context_tokens": 100, "vocab_size": 5, "dtype": "bfloat16",
+        }
+    )  # fmt: skip
+    assert (model.weight_bytes, model.kv_bytes(7), model.sequence_bytes) == (20, 28, 400)
+    assert Model.model_validate_json(model.model_dump_json()) == model
 
 
 def test_an_enormous_config_is_not_read(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ BAD_PROFILES: dict[str, tuple[dict[str, object], str]] = {
     "unknown field": ({"run_this": "rm"}, "run_this"),
     "unknown knob": ({"config__evil": 1, "changed__evil": 1}, "sets evil, which fake 1 does not have"),
     "word for a number": ({"config__max_num_seqs": "$(reboot)"}, "max_num_seqs=$(reboot) is not a number"),
-    "out of range": ({"config__max_num_seqs": 10**9}, "max_num_seqs=1000000000 is out of range 4 to 512"),
+    "out of range": ({"config__max_num_seqs": 10**9}, "max_num_seqs=1000000000 is out of range 4 to 4096"),
     "together": ({"config__max_num_seqs": 512, "config__max_num_batched_tokens": 256}, "cannot be together"),
     "no engine": ({"fingerprint__engine": "evil"}, "unknown engine 'evil'"),
     "a file elsewhere": (

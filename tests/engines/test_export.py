@@ -276,7 +276,7 @@ def test_every_form_tells_a_cpu_how_much_memory_to_take(model: Model) -> None:
 
 
 def test_a_long_context_gets_a_cache_for_one_sequence() -> None:
-    long = HUB.model_copy(update={"kv_bytes_per_token": 114_688, "context_tokens": 40_960})
+    long = HUB.model_copy(update={"kv_bytes_per_sequence": 114_688 * 40_960})
     assert command_of(exported("vllm", "vllm-args", served(long, device=CPU)))[0] == "VLLM_CPU_KVCACHE_SPACE=5"
 
 

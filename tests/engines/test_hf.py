@@ -149,7 +149,7 @@ def test_repair_lowers_the_batch_to_the_largest_that_fits_the_memory() -> None:
     assert isinstance(batch_size, int)
 
     def need(requests: int) -> int:
-        return model.parameter_bytes + requests * (4096 + 512) * model.kv_bytes_per_token
+        return model.weight_bytes + requests * (4096 + 512) * model.kv_bytes_per_token
 
     assert need(batch_size) <= 0.9 * GPU.memory_bytes < need(2 * batch_size)
     assert not space.violations(repaired)

@@ -22,7 +22,7 @@ ENGINE = VllmEngine(EngineOptions())
 CPU = Device(kind="cpu", name="Some CPU", memory_bytes=16 * 1024**3, cores=4)
 TWO_GPUS = Device(kind="gpu", name="NVIDIA H100", count=2, memory_bytes=80 * 1024**3, cores=16)
 TINY = resolve_model("builtin:tiny")
-LARGE = TINY.model_copy(update={"spec": "large", "parameter_bytes": 140 * 1024**3})
+LARGE = TINY.model_copy(update={"spec": "large", "weight_bytes": 140 * 1024**3})
 DEFAULTS = {
     "max_num_seqs": 256,
     "max_num_batched_tokens": 8192,
@@ -208,7 +208,7 @@ def test_weights_beyond_one_gpu_move_the_default_to_the_fewest_gpus_that_hold_th
 
 @pytest.mark.parametrize(("count", "fits"), [(1, False), (2, False), (3, False), (4, True), (6, True)])
 def test_weights_must_fit_the_largest_parallel_size_not_all_the_gpus(count: int, fits: bool) -> None:
-    larger = LARGE.model_copy(update={"parameter_bytes": 200 * 1024**3})  # three GPUs' worth, and sizes are 1, 2, 4
+    larger = LARGE.model_copy(update={"weight_bytes": 200 * 1024**3})  # three GPUs' worth, and sizes are 1, 2, 4
     if fits:
         check_fits(larger, gpus(count))
     else:

@@ -46,7 +46,7 @@ def loaded(job: Job, folder: Path) -> EngineProcess:
 
 def weights_bytes(job: Job) -> int:
     assert job.model
-    return job.model.parameter_bytes
+    return job.model.weight_bytes
 
 
 @each_engine

@@ -81,7 +81,7 @@ def test_weights_that_do_not_fit_are_out_of_memory_in_vllm_and_leave_nothing(
     one_gpu: Device, tmp_path: Path, faithful: bool
 ) -> None:
     shape = BUILTINS["llama-3.1-8b"].config
-    layer_bytes = resolve_model("builtin:llama-3.1-8b").parameter_bytes / (shape["num_hidden_layers"] + 5)
+    layer_bytes = resolve_model("builtin:llama-3.1-8b").weight_bytes / (shape["num_hidden_layers"] + 5)
     too_many = math.ceil(1.5 * one_gpu.memory_bytes / layer_bytes)
     folder = tmp_path / "too-large"
     folder.mkdir()

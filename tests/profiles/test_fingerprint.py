@@ -21,7 +21,7 @@ GPU = Device(
 )
 MODEL = Model(
     spec="org/name", name="name", path="org/name", weights="real", revision="a1", config_hash="00", parameters=1,
-    active_parameters=1, parameter_bytes=2, kv_bytes_per_token=4, context_tokens=8, vocab_size=16, dtype="bfloat16",
+    active_parameters=1, weight_bytes=2, kv_bytes_per_token=4, context_tokens=8, vocab_size=16, dtype="bfloat16",
 )  # fmt: skip
 WORKLOAD = WorkloadRecord(name="w", spec="jsonl:w.jsonl", content_hash="ab", n_requests=10, seed=0)
 FOUND = Fingerprint(

@@ -38,7 +38,7 @@ scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(-1e9, 1e9
 def model(name: str = "tiny") -> Model:
     return Model(
         spec=name, name=name, path=name, weights="dummy", config_hash="00", parameters=1, active_parameters=1,
-        parameter_bytes=2, kv_bytes_per_token=4, context_tokens=8, vocab_size=16, dtype="bfloat16",
+        weight_bytes=2, kv_bytes_per_token=4, context_tokens=8, vocab_size=16, dtype="bfloat16",
     )  # fmt: skip
 
 

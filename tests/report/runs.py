@@ -93,7 +93,7 @@ def hostile(folder: Path) -> Ledger:
     trials.append(trial(len(trials), configs[1], TimedOut(stage="load", after_s=9)))
     model = Model(
         spec=NASTY, name=NASTY, path="/m", weights="dummy", config_hash="ab", parameters=10**9, active_parameters=10**9,
-        parameter_bytes=2 * 10**9, kv_bytes_per_token=100, context_tokens=2048, vocab_size=1000, dtype="bfloat16",
+        weight_bytes=2 * 10**9, kv_bytes_per_token=100, context_tokens=2048, vocab_size=1000, dtype="bfloat16",
     )  # fmt: skip
     model = model.model_copy(update={"revision": NASTY, "dtype": NASTY})
     first: Header = header(

@@ -20,12 +20,13 @@ SLOTS = doubling(1, 1024)
 OF = SearchSpace((Int("slots", SLOTS, 8, is_concurrency=True), Int("block", (16, 32), 16)))
 # A prompt of nothing and 100 outputs: 50 tokens lie in the cache halfway.
 DEMAND = Demand(
-    weights_s=0.005, cache_s=0.0000004, compute_s=0.00003, overhead_s=0.002, cache_room=math.inf,
+    weights_s=0.005, cache_s=lambda tokens: 0.0000004 * tokens, compute_s=0.00003, overhead_s=0.002,
+    cache_room=lambda tokens: math.inf,
     prompts=np.zeros(512), outputs=np.full(512, 100.0),
 )  # fmt: skip
 SEVEN_B = Model(
     spec="builtin:qwen2.5-7b", name="qwen2.5-7b", path="nowhere", weights="dummy", config_hash="ab12",
-    parameters=7_600_000_000, active_parameters=7_600_000_000, parameter_bytes=15_200_000_000,
+    parameters=7_600_000_000, active_parameters=7_600_000_000, weight_bytes=15_200_000_000,
     kv_bytes_per_token=57_344, context_tokens=32768, vocab_size=152064, dtype="bfloat16",
 )  # fmt: skip
 
@@ -88,14 +89,14 @@ def test_what_a_token_needs_follows_from_the_sizes() -> None:
     need = demand(gpu("NVIDIA H100 80GB HBM3"))
     assert need.weights_s == pytest.approx(15.2e9 / 3.35e12)
     assert need.compute_s == pytest.approx(2 * 7.6e9 / 989e12)
-    assert need.cache_s == pytest.approx(57_344 / 3.35e12)
+    assert need.cache_s(1) == pytest.approx(57_344 / 3.35e12)
     assert set(need.prompts) == {512.0} and set(need.outputs) == {128.0}
 
 
 def test_room_is_the_requests_whose_cache_fits_beside_the_weights() -> None:
     need = demand(gpu("NVIDIA H100 80GB HBM3"))
-    assert need.cache_room == pytest.approx((0.9 * 80 * GIB - 15.2e9) / 57_344)
-    assert demand(gpu("NVIDIA H100 80GB HBM3", count=2)).cache_room > 2 * need.cache_room
+    assert need.cache_room(100) == pytest.approx((0.9 * 80 * GIB - 15.2e9) / 57_344 / 100)
+    assert demand(gpu("NVIDIA H100 80GB HBM3", count=2)).cache_room(1) > 2 * need.cache_room(1)
 
 
 def test_a_model_that_does_not_fit_at_all_still_has_one_request() -> None:
@@ -119,7 +120,9 @@ def test_more_requests_together_never_bring_less_and_saturate() -> None:
 
 
 def test_requests_that_have_no_room_bring_nothing() -> None:
-    curve = dict(zip(SLOTS, rates(Roofline(OF, replace(DEMAND, cache_room=100.0 * 100))), strict=True))
+    curve = dict(
+        zip(SLOTS, rates(Roofline(OF, replace(DEMAND, cache_room=lambda tokens: 100.0 * 100 / tokens))), strict=True)
+    )
     assert curve[64] < curve[128] == curve[256] == curve[1024]
 
 
@@ -149,7 +152,7 @@ def test_the_knee_of_what_is_measured_is_recovered(share: float, overhead: float
     """Another device than was guessed: five measurements put the curve right, between them and beyond."""
 
     def true_rate(slots: float) -> float:
-        memory_s = (DEMAND.weights_s + slots * 50 * DEMAND.cache_s) / share
+        memory_s = (DEMAND.weights_s + slots * DEMAND.cache_s(50)) / share
         return slots / (max(memory_s, slots * DEMAND.compute_s / 0.5) + DEMAND.overhead_s * overhead)
 
     measured = (1, 8, 32, 128, 512)
@@ -201,7 +204,7 @@ def fixed(need: Demand, **values: Scalar) -> float:
 def test_a_fixed_batch_takes_what_its_longest_requests_take() -> None:
     """By hand: two batches of two, padded, in steps that the weights and the overhead decide."""
     need = Demand(
-        weights_s=1.0, cache_s=0.0, compute_s=0.01, overhead_s=0.1, cache_room=math.inf,
+        weights_s=1.0, cache_s=lambda tokens: 0.0, compute_s=0.01, overhead_s=0.1, cache_room=lambda tokens: math.inf,
         prompts=np.array([10.0, 30.0, 20.0, 20.0]), outputs=np.array([5.0, 7.0, 9.0, 1.0]), n_requests=4,
     )  # fmt: skip
     share, operations, _ = np.exp([math.log(0.8), math.log(0.55), 0.0])

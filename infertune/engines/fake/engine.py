@@ -111,18 +111,23 @@ class FakeEngine:
     def space(self, model: Model | None, device: Device, workload: Workload) -> SearchSpace:
         """Six knobs like vLLM's, or the faults."""
         if not self.simulated:
-            speeds = Int("speed", doubling(1, 8), 1, scope="live", why="the work takes 1/speed of the time")
-            size = Int("size", (1, 2), 1, why="nothing but a launch")
-            return SearchSpace((Choice("fault", _FAULTS, "no fault", why="how to fail"), speeds, size))
+            speeds = Int(
+                "speed", doubling(1, 8), 1, scope="live", effect="exact", why="the work takes 1/speed of the time"
+            )
+            size = Int("size", (1, 2), 1, effect="exact", why="nothing but a launch")
+            faults = Choice("fault", _FAULTS, "no fault", effect="exact", why="how to fail")
+            return SearchSpace((faults, speeds, size))
         return SearchSpace(
             knobs=(
-                Int("max_num_seqs", doubling(4, 512), 64, scope="live", is_concurrency=True,
+                Int("max_num_seqs", doubling(4, 512), 64, scope="live", is_concurrency=True, effect="exact", most=4096,
                     why="requests that run at once"),
                 Int("max_num_batched_tokens", doubling(256, 16384), 2048, scope="live", unit="tokens",
+                    effect="exact", most=131072,
                     why="tokens in one step; too few starve the slots"),
-                Choice("compiled", (False, True), False, why="faster steps for a longer launch"),
-                Int("block_size", (16, 32, 64), 16, unit="tokens", why="hardly matters"),
-                Float("memory_share", (0.7, 0.8, 0.9, 0.95), 0.8, why="room for the cache, until it does not load"),
+                Choice("compiled", (False, True), False, effect="numeric", why="faster steps for a longer launch"),
+                Int("block_size", (16, 32, 64), 16, unit="tokens", effect="exact", why="hardly matters"),
+                Float("memory_share", (0.7, 0.8, 0.9, 0.95), 0.8, effect="exact",
+                      why="room for the cache, until it does not load"),
             ),
             constraints=(_TOKENS_FOR_EVERY_SEQUENCE,),
         )  # fmt: skip

@@ -71,6 +71,11 @@ class HfEngine:
         """
         if model is None:
             raise UsageError("the hf engine needs a MODEL: a hub id, a folder, or builtin:tiny")
+        if model.encoder_decoder:
+            raise UsageError(
+                f"{model.spec} is an encoder-decoder ({model.model_type}): a text-generation pipeline cannot run it; "
+                "take a decoder, such as a model of the Llama, Qwen, Gemma or GPT families"
+            )
         return pipeline_space(model, device, workload, flash_attention="flash_attn" in self._versions)
 
     def classify(self, failure: Failure) -> Infeasible | None:

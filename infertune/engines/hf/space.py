@@ -6,6 +6,7 @@ from infertune.domain.device import Device
 from infertune.domain.knobs import Choice, Condition, Constraint, FixedBatches, Int, Knob, Scalar, SearchSpace, doubling
 from infertune.domain.models import Model
 from infertune.domain.workload import Request, Workload
+from infertune.engines.effects import dtype_effect
 from infertune.errors import UsageError
 from infertune.units import format_bytes
 
@@ -34,26 +35,26 @@ def pipeline_space(model: Model, device: Device, workload: Workload, *, flash_at
     knobs = [
         Int(
             "batch_size", doubling(1, 512 if device.kind == "gpu" else 64), 1, scope="live", is_concurrency=True,
-            unit="requests",
+            unit="requests", effect="numeric",
             why="Requests run together: more share one reading of the weights, and each waits for the longest.",
         ),
         Choice(
-            "request_order", ("as_given", "by_length"), "as_given", scope="live",
+            "request_order", ("as_given", "by_length"), "as_given", scope="live", effect="numeric",
             why="Sorted by prompt length, a batch holds less padding; a request may come later than its turn.",
         ),
         Choice(
-            "attn_implementation", _attention(model, device, flash_attention), "sdpa", scope="live",
+            "attn_implementation", _attention(model, device, flash_attention), "sdpa", scope="live", effect="numeric",
             why="The attention kernel: fused, or plain matrix products, which small models can run faster.",
         ),
         Choice(
-            "cache_implementation", ("dynamic", "static"), "dynamic", scope="live",
+            "cache_implementation", ("dynamic", "static"), "dynamic", scope="live", effect="numeric",
             why="A KV cache that grows with every token, or one allocated at full length beforehand.",
         ),
     ]  # fmt: skip
     if device.kind == "gpu":
         knobs.append(
             Choice(
-                "disable_compile", (False, True), False, scope="live",
+                "disable_compile", (False, True), False, scope="live", effect="numeric",
                 why="A static cache makes generate() compile decoding: faster steps for seconds of compiling.",
             )
         )  # fmt: skip
@@ -61,11 +62,16 @@ def pipeline_space(model: Model, device: Device, workload: Workload, *, flash_at
     else:
         knobs.append(
             Int(
-                "threads", doubling(1, device.cores), device.cores, scope="live",
+                "threads", doubling(1, device.cores), device.cores, scope="live", effect="numeric",
                 why="Threads of one operation: more of them compute faster until they wait for memory.",
             )
         )  # fmt: skip
-    knobs.append(Choice("dtype", dtypes, model.dtype, why="Number format of weights and KV cache; it changes outputs."))
+    knobs.append(
+        Choice(
+            "dtype", dtypes, model.dtype, effect=dtype_effect(dtypes, model.dtype),
+            why="Number format of weights and KV cache; it changes outputs.",
+        )
+    )  # fmt: skip
     return SearchSpace(
         knobs=tuple(knobs),
         conditions=conditions,
@@ -100,13 +106,25 @@ class _MemoryNeed:
         self._budget_bytes = _USABLE_MEMORY * device.memory_bytes
         requests = workload.pool or workload.draw("search", _SAMPLED_REQUESTS)
         prompt_tokens = max(_prompt_tokens(request, model) for request in requests)
-        self._longest_tokens = min(prompt_tokens + workload.largest_output_tokens, model.context_tokens)
+        self._longest_tokens = prompt_tokens + workload.largest_output_tokens
+        if model.context_tokens is not None:
+            self._longest_tokens = min(self._longest_tokens, model.context_tokens)
 
     def of(self, dtype: str, batch_size: int) -> float:
-        """Bytes needed."""
-        scale = _DTYPE_BYTES.get(dtype, 2) / _DTYPE_BYTES.get(self._model.dtype, 2)
-        kv_bytes = batch_size * self._longest_tokens * self._model.kv_bytes_per_token
-        return scale * (self._model.parameter_bytes + kv_bytes)
+        """Bytes needed, as far as they are known; quantized weights stay as they are in every dtype."""
+        return self.of_weights(dtype) + batch_size * self.of_request(dtype)
+
+    def of_weights(self, dtype: str) -> float:
+        """Bytes of the weights; 0 if they are not known."""
+        scale = 1.0 if self._model.quantization else self._scale(dtype)
+        return scale * (self._model.weight_bytes or 0)
+
+    def of_request(self, dtype: str) -> float:
+        """Bytes of the KV cache of one request; 0 if they are not known."""
+        return self._scale(dtype) * (self._model.kv_bytes(self._longest_tokens) or 0.0)
+
+    def _scale(self, dtype: str) -> float:
+        return _DTYPE_BYTES.get(dtype, 2) / _DTYPE_BYTES.get(self._model.dtype, 2)
 
     def fits(self, dtype: str, batch_size: int) -> bool:
         """Whether that is within the usable memory."""
@@ -117,8 +135,8 @@ class _MemoryNeed:
         dtype = self._model.dtype
         if not self.fits(dtype, batch_size=1):
             raise UsageError(
-                f"{self._model.name} needs {format_bytes(self._model.parameter_bytes)} for its weights and "
-                f"{format_bytes(self.of(dtype, 1) - self._model.parameter_bytes)} for one request's KV cache, but "
+                f"{self._model.name} needs {format_bytes(self.of_weights(dtype))} for its weights and "
+                f"{format_bytes(self.of_request(dtype))} for one request's KV cache, but "
                 f"{self._device.name} has {format_bytes(self._device.memory_bytes)}; take a smaller model"
             )
 

@@ -12,6 +12,7 @@ from infertune.domain.knobs import (
     Condition,
     Config,
     Constraint,
+    Effect,
     Float,
     Int,
     Knob,
@@ -21,6 +22,7 @@ from infertune.domain.knobs import (
 )
 from infertune.domain.measurement import Frozen
 from infertune.domain.models import Model
+from infertune.engines.effects import dtype_effect
 from infertune.errors import UsageError
 from infertune.units import format_bytes
 
@@ -44,6 +46,7 @@ class _Entry:
     why: str
     unit: str = ""
     is_concurrency: bool = False
+    effect: Effect = "exact"
 
 
 _ON_OFF = (True, False)
@@ -59,13 +62,13 @@ _CURATED = (
     _Entry("enable_chunked_prefill", "scheduler_config.enable_chunked_prefill", Choice, _ON_OFF, _ON_OFF,
            "splits long prompts over steps, so that decoding need not wait for them"),
     _Entry("enforce_eager", "model_config.enforce_eager", Choice, _ON_OFF, _ON_OFF,
-           "skips compiling and CUDA graphs: faster to launch, slower to run"),
+           "skips compiling and CUDA graphs: faster to launch, slower to run", effect="numeric"),
     _Entry("dtype", "model_config.dtype", Choice, ("bfloat16", "float32"), (),
            "number format of weights and activations: bfloat16 halves what is read, if the processor computes in it"),
     _Entry("gpu_memory_utilization", "cache_config.gpu_memory_utilization", Float, (), (0.85, 0.9, 0.95),
            "share of device memory for vLLM: what weights and activations leave becomes KV cache"),
     _Entry("kv_cache_dtype", "cache_config.cache_dtype", Choice, (), ("auto", "fp8"),
-           "fp8 doubles how many tokens the KV cache holds, at some loss of precision"),
+           "fp8 doubles how many tokens the KV cache holds, at some loss of precision", effect="lossy"),
     _Entry("block_size", "cache_config.block_size", Choice, (), (16, 32, 64, 128),
            "tokens in one KV cache block: large ones read faster and share prefixes less", "tokens"),
     _Entry("async_scheduling", "scheduler_config.async_scheduling", Choice, (), _ON_OFF,
@@ -73,9 +76,10 @@ _CURATED = (
     _Entry("long_prefill_token_threshold", "scheduler_config.long_prefill_token_threshold", Choice,
            (), (0, 512, 1024, 2048), "most tokens of one long prompt in a step; 0 sets no limit", "tokens"),
     _Entry("performance_mode", "performance_mode", Choice, (), ("balanced", "throughput", "interactivity"),
-           "vLLM's own presets for kernels and CUDA graphs"),
+           "vLLM's own presets for kernels and CUDA graphs", effect="numeric"),
     _Entry("tensor_parallel_size", "parallel_config.tensor_parallel_size", Int, (), doubling(1, 64),
-           "GPUs that share every layer: more memory and bandwidth for one engine, paid in communication", "GPUs"),
+           "GPUs that share every layer: more memory and bandwidth for one engine, paid in communication", "GPUs",
+           effect="numeric"),
 )  # fmt: skip
 
 
@@ -121,9 +125,9 @@ def spelled_out(config: Config, changed: Config, *, limits: bool) -> Config:
 
 
 def cpu_cache_gib(model: Model, device: Device) -> int:
-    """A KV cache for a CPU: 4 GiB or a quarter of the memory, and enough for one sequence of full length."""
+    """A KV cache for a CPU: 4 GiB or a quarter of the memory, and enough for one sequence of full length if known."""
     gib = 1024**3
-    one_sequence = math.ceil(model.kv_bytes_per_token * model.context_tokens / gib)
+    one_sequence = math.ceil((model.sequence_bytes or 0) / gib)
     return max(one_sequence, min(4, device.memory_bytes // (4 * gib)), 1)
 
 
@@ -137,7 +141,7 @@ def check_fits(model: Model, device: Device) -> None:
     if not _weights_fit(model, device, largest):
         each = f" on each of {largest} GPUs" if largest > 1 else ""
         raise UsageError(
-            f"the weights of {model.spec} take {format_bytes(model.parameter_bytes // largest)}{each}, and "
+            f"the weights of {model.spec} take {format_bytes((model.weight_bytes or 0) // largest)}{each}, and "
             f"{device.name} has {format_bytes(device.memory_bytes)} of memory: choose a smaller or a quantized model"
         )
 
@@ -162,7 +166,7 @@ def space_from_probe(probe: Probe, model: Model, device: Device) -> SearchSpace:
                 own, default = default, _fewest_gpus(model, device)
                 notes.append(
                     f"vLLM's default tensor_parallel_size={own} cannot hold the weights of {model.spec} "
-                    f"({format_bytes(model.parameter_bytes)}): the default here is {default}"
+                    f"({format_bytes(model.weight_bytes or 0)}): the default here is {default}"
                 )
         if entry.name == "long_prefill_token_threshold":
             values = tuple(v for v in values if isinstance(v, int) and v <= probe.max_model_len)
@@ -181,6 +185,7 @@ def space_from_probe(probe: Probe, model: Model, device: Device) -> SearchSpace:
                 is_concurrency=entry.is_concurrency,
                 unit=entry.unit,
                 why=entry.why,
+                effect=dtype_effect(values, model.dtype) if entry.name == "dtype" else entry.effect,
             )
         )
     by_name = {knob.name: knob for knob in knobs}
@@ -225,12 +230,12 @@ def _scheduler_rules(knobs: Mapping[str, Knob], max_model_len: int) -> list[Cons
 
 
 def _memory_rules(knobs: Mapping[str, Knob], model: Model, device: Device) -> list[Constraint]:
-    if "tensor_parallel_size" not in knobs:
+    if "tensor_parallel_size" not in knobs or model.weight_bytes is None:
         return []
     return [
         Constraint(
             "weights fit the GPUs",
-            f"tensor_parallel_size GPUs must hold the {format_bytes(model.parameter_bytes)} of weights in "
+            f"tensor_parallel_size GPUs must hold the {format_bytes(model.weight_bytes or 0)} of weights in "
             f"{_WEIGHTS_SHARE:.0%} of their {format_bytes(device.memory_bytes)} each",
             holds=lambda c: _weights_fit(model, device, c["tensor_parallel_size"]),
             mend=lambda c: {"tensor_parallel_size": _fewest_gpus(model, device)},
@@ -243,7 +248,9 @@ def _parallel_sizes(device: Device) -> tuple[int, ...]:
 
 
 def _weights_fit(model: Model, device: Device, parallel_size: Scalar) -> bool:
-    return model.parameter_bytes <= _WEIGHTS_SHARE * device.memory_bytes * int(parallel_size or 1)
+    if model.weight_bytes is None:  # the engine finds out
+        return True
+    return model.weight_bytes <= _WEIGHTS_SHARE * device.memory_bytes * int(parallel_size or 1)
 
 
 def _fewest_gpus(model: Model, device: Device) -> int:

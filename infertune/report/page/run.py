@@ -109,7 +109,7 @@ def facts(found: Findings) -> list[tuple[str, str]]:
         ("Engine", f"{header.engine} {header.engine_version or ''}".strip()),
         (
             "Model",
-            f"{model.spec}, {model.weights} weights, {model.parameters / 1e9:.3g} B parameters, {model.dtype}"
+            f"{model.spec}, {model.weights} weights, {model.parameters_text}, {model.dtype}"
             if model
             else "none: a simulated or recorded landscape",
         ),

@@ -41,7 +41,8 @@ def predictor_of(problem: Problem) -> Roofline | None:
     asked = problem.header["workload"]
     workload = parse_workload(asked["spec"], asked["n_requests"], asked["seed"])
     peaks = peaks_of(device) if device.kind == "gpu" else _RECORDER
-    return Roofline(problem.space, demand_of(model, device, workload, peaks))
+    demand = demand_of(model, device, workload, peaks)
+    return Roofline(problem.space, demand) if demand else None
 
 
 def sampler(name: str) -> Strategy:
