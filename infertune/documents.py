@@ -1,22 +1,35 @@
-"""Reading YAML that a stranger may have written, and writing files whole or not at all.
+"""Reading files that a stranger may have written, and writing files whole or not at all.
 
-A document is read with bounds on its size and on every scalar, without aliases (a few lines of which expand to
-gigabytes) and without tags that build objects; it remembers on which line each value stands, for the complaint.
+Every file that a user names is read here. Its kind is checked before it is opened (a pipe would be waited for, a device
+may do something when it is opened), and its size, packed and unpacked, while it is read.
+
+YAML is read without aliases, a few lines of which expand to gigabytes, and without tags that build objects. JSON is
+read with a bound on its depth. Both name the line of a fault.
 """
 
 import contextlib
+import gzip
+import io
+import json
 import os
+import re
 import stat
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import yaml
 
 from infertune.errors import UsageError
+from infertune.units import format_bytes
 
-_MAX_FILE_BYTES = 64 * 1024  # a real profile has 5 KiB, and PyYAML takes up to 2 s for this much
+MOST_YAML_BYTES = 64 * 1024  # a profile has about 5 KiB; PyYAML takes up to 2 s for 64 KiB (judgement)
 _MAX_SCALAR_CHARACTERS = 16 * 1024
+_CHUNK_BYTES = 1024**2
+_GZIP_MARK = b"\x1f\x8b"
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # What PyYAML raises by itself where a value does not fit its tag or its escape: `!!int ""`, `"\UFFFFFFFF"`.
 WRONG_VALUE = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 
@@ -50,17 +63,18 @@ class Document:
         return line
 
 
-def read_document(path: Path, what: str) -> Document:
+def read_document(path: Path, what: str, most_bytes: int = MOST_YAML_BYTES) -> Document:
     """The one YAML document of a file.
 
     Args:
         path: The file.
         what: What it should be, for the message: "profile".
+        most_bytes: A larger file is refused.
 
     Raises:
         UsageError: It cannot be read, is no regular file, is too large, or is no plain YAML.
     """
-    text = read_text(path, what)
+    text = read_text(path, what, most_bytes)
     loader = None
     try:
         loader = _PlainLoader(text)
@@ -142,43 +156,142 @@ class _PlainLoader(yaml.SafeLoader):
         return mapping
 
 
-def read_text(path: Path, what: str, most_bytes: int = _MAX_FILE_BYTES) -> str:
-    """A regular file's text; a pipe or a device is refused unread, so nothing waits for it.
+def read_bytes(path: Path, what: str, most_bytes: int) -> bytes:
+    """A regular file's content; a pipe or a device is refused unopened, so that nothing waits for it.
 
     Args:
-        path: The file.
+        path: The file; a link is followed.
         what: What it should be, for the message: "profile".
         most_bytes: A larger file is refused.
 
     Raises:
-        UsageError: It cannot be read, is no regular file, is too large, or is no UTF-8.
+        UsageError: It cannot be read, is no regular file, or is too large.
     """
     try:
+        _check_regular(os.stat(path), path, what)
+        # Between the two calls it may be replaced: O_NONBLOCK opens even a pipe at once, and fstat looks again.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise UsageError(f"cannot read {what} {path}: it is {_kind(mode)}")
-            with open(descriptor, "rb", closefd=False) as file:
-                content = file.read(most_bytes + 1)
-        finally:
-            os.close(descriptor)
+        with open(descriptor, "rb", buffering=0) as file:
+            _check_regular(os.fstat(descriptor), path, what)
+            content = _read_up_to(file, most_bytes)
     except OSError as error:
         raise UsageError(f"cannot read {what} {path}: {error.strerror}") from None
-    except ValueError as error:  # a name with a NUL in it
+    except ValueError as error:  # a name with a NUL or half of a character in it
         raise UsageError(f"cannot read {what} {str(path)!r}: {error}") from None
-    if len(content) > most_bytes:
-        raise UsageError(f"{path} is too large to be a {what}")
+    if content is None:
+        raise UsageError(f"{path} is too large to be a {what}: the most is {format_bytes(most_bytes)}")
+    return content
+
+
+def read_unpacked(path: Path, what: str, most_bytes: int) -> bytes:
+    """A regular file's content, unpacked if it is packed by gzip.
+
+    Args:
+        path: The file; a link is followed.
+        what: What it should be, for the message: "workload".
+        most_bytes: A file that is larger, packed or unpacked, is refused; no more than this is ever in memory.
+
+    Raises:
+        UsageError: It cannot be read, is no regular file, is damaged, or is too large.
+    """
+    content = read_bytes(path, what, most_bytes)
+    if not content.startswith(_GZIP_MARK):
+        return content
     try:
-        return content.decode("utf-8")
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+            unpacked = _read_up_to(packed, most_bytes)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{what} {path} is damaged gzip: {error}") from None
+    if unpacked is None:
+        raise UsageError(f"{path} is too large to be a {what}: unpacked, the most is {format_bytes(most_bytes)}")
+    return unpacked
+
+
+def read_text(path: Path, what: str, most_bytes: int = MOST_YAML_BYTES) -> str:
+    """A regular file's text, without a byte order mark.
+
+    Args:
+        path: The file; a link is followed.
+        what: What it should be, for the message: "profile".
+        most_bytes: A larger file is refused.
+
+    Raises:
+        UsageError: It cannot be read, is no regular file, is too large, or is no UTF-8 text.
+    """
+    return decoded(read_bytes(path, what, most_bytes), path, what)
+
+
+def decoded(content: bytes, path: Path, what: str) -> str:
+    """A file's content as text, without a byte order mark.
+
+    Raises:
+        UsageError: It is no UTF-8, or holds NUL bytes, which no text does.
+    """
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{path} is no {what}: it is not UTF-8 text") from None
+    if "\0" in text:
+        raise UsageError(f"{path} is no {what}: line {text.count(chr(10), 0, text.index(chr(0))) + 1} holds NUL bytes")
+    return text
+
+
+def read_json(path: Path, what: str, most_bytes: int) -> object:
+    """The JSON document of a file.
+
+    Args:
+        path: The file; a link is followed.
+        what: What it should be, for the message: "model's config.json".
+        most_bytes: A larger file is refused.
+
+    Raises:
+        UsageError: It cannot be read, is no regular file, is too large, or is no JSON.
+    """
+    text = read_text(path, what, most_bytes)
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise UsageError(f"{path} is not JSON: {_short(str(error))}") from None
+
+
+def parse_json(text: str) -> object:
+    """The values of a JSON text; NaN and infinity, which JSON does not have, are refused.
+
+    Raises:
+        ValueError: The text is no JSON, is nested too deeply, or has half of a character in a string.
+    """
+    try:
+        value: object = json.loads(text, parse_constant=_refuse_constant)
+        if "\\u" in text and _LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+            raise ValueError("a text holds half of a character")  # which no file and no terminal takes
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    return value
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _read_up_to(file: IO[bytes] | gzip.GzipFile, most_bytes: int) -> bytes | None:
+    """All of a file in chunks, as a bound is no reason to ask for so much memory; None if it is larger."""
+    content = bytearray()
+    while chunk := file.read(min(_CHUNK_BYTES, most_bytes + 1 - len(content))):
+        content += chunk
+        if len(content) > most_bytes:
+            return None
+    return bytes(content)
+
+
+def _check_regular(found: os.stat_result, path: Path, what: str) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"cannot read {what} {path}: it is {_kind(found.st_mode)}")
 
 
 def _kind(mode: int) -> str:
     if stat.S_ISDIR(mode):
         return "a folder"
-    return "a pipe" if stat.S_ISFIFO(mode) else "no regular file"
+    return "a pipe; write it to a file first" if stat.S_ISFIFO(mode) else "no regular file"
 
 
 def _short(text: str) -> str:

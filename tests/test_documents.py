@@ -1,16 +1,28 @@
 """Documents of strangers: bounded in size, time and meaning, and every complaint names a line."""
 
 import contextlib
+import gzip
 import os
+import resource
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infertune.documents import plain_yaml, read_document, write_whole
+from infertune.documents import (
+    parse_json,
+    plain_yaml,
+    read_bytes,
+    read_document,
+    read_json,
+    read_text,
+    read_unpacked,
+    write_whole,
+)
 from infertune.errors import UsageError
 
 
@@ -128,3 +140,102 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write profile"):
         write_whole(tmp_path / "folder", "text", "profile")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def refusal(read: Callable[[], object]) -> str:
+    with pytest.raises(UsageError) as refused:
+        read()
+    assert len(str(refused.value).splitlines()) == 1
+    return str(refused.value)
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_refused_at_the_bound(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.gz"
+    block = gzip.compress(bytes(16 * 1024**2), mtime=0)
+    path.write_bytes(block * 256)  # 4 GiB in 4 MiB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "unpacked, the most is 8.0 MiB" in refusal(lambda: read_unpacked(path, "workload", 8 * 1024**2))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
+
+
+def test_a_packed_file_is_unpacked_and_any_other_is_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(b"one ", mtime=0) + gzip.compress(b"two", mtime=0))
+    assert read_unpacked(path, "workload", 100) == b"one two"
+    path.write_bytes(b"one two")
+    assert read_unpacked(path, "workload", 7) == b"one two"
+    assert "the most is 6 B" in refusal(lambda: read_unpacked(path, "workload", 6))
+
+
+@pytest.mark.parametrize("content", [b"\x1f\x8b", b"\x1f\x8bjunk" * 9, gzip.compress(b"x" * 999, mtime=0)[:-9]])
+def test_damaged_gzip_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    assert "damaged gzip" in refusal(lambda: read_unpacked(tmp_path / "file", "workload", 9999))
+
+
+def test_a_bound_asks_for_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    assert read_bytes(tmp_path / "file", "ledger", 2**60) == b"x"
+
+
+def test_a_link_to_a_pipe_is_refused_and_its_writer_goes_on_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    assert "it is a pipe" in refusal(lambda: read_bytes(tmp_path / "link", "table", 100))
+    reader, writer = os.pipe()  # what a shell's <(…) is
+    try:
+        assert "it is a pipe" in refusal(lambda: read_bytes(Path(f"/dev/fd/{reader}"), "workload", 100))
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch(mode=0)
+    assert "Permission denied" in refusal(lambda: read_bytes(tmp_path / "file", "table", 100))
+
+
+def test_a_link_that_leads_nowhere_or_round_in_a_circle_is_named(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    assert "No such file" in refusal(lambda: read_bytes(tmp_path / "nowhere", "table", 100))
+    assert "Too many levels" in refusal(lambda: read_bytes(tmp_path / "circle", "table", 100))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"\xef\xbb\xbfa: 1\n")
+    assert read_text(tmp_path / "file", "profile") == "a: 1\n"
+    assert read_document(tmp_path / "file", "profile").value == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"a\nb\0c", "line 2 holds NUL bytes"), ("é".encode("latin-1"), "not UTF-8"), ("a".encode("utf-16"), "not UTF-8")],
+)
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "file").write_bytes(content)
+    assert why in refusal(lambda: read_text(tmp_path / "file", "table"))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 50_000, "nested too deeply"),
+        ('{"a": NaN}', "NaN is no JSON number"),
+        ("[-Infinity]", "-Infinity is no JSON number"),
+        ('["\\ud800"]', "half of a character"),
+        ('{"\\uDFFF": 1}', "half of a character"),
+        ("9" * 5000, "digits"),
+        ("", "Expecting value"),
+        ("{}{}", "Extra data"),
+    ],
+)
+def test_json_that_is_none_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "file").write_text(text)
+    assert why in refusal(lambda: read_json(tmp_path / "file", "config.json", 10**6))
+
+
+def test_json_is_read_as_it_was_written() -> None:
+    assert parse_json('{"a": [1, 2.5, null, true, "\\ud83d\\ude00"]}') == {"a": [1, 2.5, None, True, "\U0001f600"]}

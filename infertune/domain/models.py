@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from infertune.documents import read_json
 from infertune.domain.architectures import BUILTINS
 from infertune.domain.checkpoints import weights_in
 from infertune.domain.sizes import FieldSizes, ModelConfig, Sizer, Sizes, text_part, with_checkpoint
@@ -145,16 +146,9 @@ def _hub_config(hub_id: str, revision: str | None) -> Path:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise UsageError(f"{path} is no regular file; a model folder has a config.json")
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise UsageError(f"{path} is too large to be a model's config.json")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}; a model folder has a config.json") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON: {error}") from None
+    if not os.path.lexists(path):
+        raise UsageError(f"cannot read {path}: there is none; a model folder has a config.json")
+    config = read_json(path, "model's config.json", _MAX_CONFIG_BYTES)
     if not isinstance(config, dict):
         raise UsageError(f"{path} is not a JSON object")
     return config

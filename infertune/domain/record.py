@@ -4,6 +4,8 @@ The file is written by `runs.ledger`. Reading stands here, below everything that
 statistics, the engine that answers from a recorded run, the report.
 """
 
+import io
+import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
+from infertune.documents import read_bytes
 from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SpaceRecord
@@ -21,6 +24,7 @@ from infertune.domain.workload import WorkloadRecord
 from infertune.errors import UsageError
 
 FILE_NAME = "trials.jsonl"
+_MOST_LEDGER_BYTES = 512 * 1024**2  # 2,000 trials of 1,000 requests have about 200 MiB (judgement)
 _ENDING_START = b'{"ended":'
 
 
@@ -101,21 +105,20 @@ def read_record(folder: Path) -> Record:
         UsageError: The folder is not a run, is of a newer version, or is damaged before its last line.
     """
     path = folder / FILE_NAME
+    if not os.path.exists(path):
+        raise UsageError(f"{folder} is not a run: it has no readable {FILE_NAME}")
+    content = read_bytes(path, "ledger", _MOST_LEDGER_BYTES)
+    whole, _, torn = content.rpartition(b"\n")  # a whole ledger ends in a line break, so nothing follows the last one
+    lines = io.BytesIO(whole)  # line by line: a file of line breaks alone would make a list of gigabytes
     try:
-        content = path.read_bytes()
-    except OSError:
-        raise UsageError(f"{folder} is not a run: it has no readable {FILE_NAME}") from None
-    lines = content.split(b"\n")
-    torn = lines.pop()  # a whole ledger ends in a line break, so nothing follows the last one
-    try:
-        header = Header.model_validate_json(lines[0] if lines else b"")
+        header = Header.model_validate_json(lines.readline())
     except ValidationError as error:
         raise UsageError(f"{path} is no ledger that this version of infertune reads: {_fault(error)}") from None
     record = Record(folder, header)
     if torn:
         record.warnings = (f"{path}: the last line was torn ({len(torn)} bytes) and is dropped",)
         record.torn_bytes = len(torn)
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines, start=2):
         try:
             if line.startswith(_ENDING_START):
                 record.ending = Ending.model_validate_json(line).ended

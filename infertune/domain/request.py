@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
-from infertune.documents import WRONG_VALUE
+from infertune.documents import read_document
 from infertune.domain.knobs import Scalar, parse_scalar
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.errors import UsageError
@@ -259,12 +258,7 @@ def make_request(
 
 
 def _read_config_file(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read --config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, RecursionError, *WRONG_VALUE) as error:
-        raise UsageError(f"--config {path} is not YAML: {' '.join(str(error).split())[:200]}") from None
+    document = read_document(path, "--config").value
     if document is None:
         return {}
     if not isinstance(document, dict):

@@ -5,12 +5,10 @@ part is the same job for every configuration; confirmation rounds are fresh draw
 """
 
 import csv
-import gzip
 import hashlib
 import json
 import random
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from infertune.documents import decoded, read_unpacked
 from infertune.domain.measurement import Frozen
 from infertune.errors import UsageError
 from infertune.units import slugify
@@ -30,7 +29,7 @@ _MOST_TOKENS = 10_000_000  # of one request; no model has a context of that
 _MOST_SIGMA = 5.0
 LONG_DRAW = 2048  # requests of the search's one draw, of which a job takes the first
 MOST_REQUESTS = 1_000_000
-_MAX_FILE_BYTES = 2 * 1024**3
+_MOST_FILE_BYTES = 256 * 1024**2  # packed and unpacked; a request takes four times its text in memory (judgement)
 FORMS = (
     "synthetic:in=512,out=128 · synthetic:in=64-256,out=48,prefix=256 · synthetic:in=lognormal(512,0.6),out=128 · "
     "trace:FILE.csv · jsonl:FILE[,out=128] · humaneval:FILE[,out=128]"
@@ -200,7 +199,7 @@ def parse_workload(spec: str, n_requests: int | None = None, seed: int = 0) -> W
         raise UsageError(f"workload {spec!r}: out must be at least 1 token")
     content = _read_bytes(path)
     try:
-        pool = readers[kind](content.decode("utf-8-sig"), output_tokens)
+        pool = readers[kind](decoded(content, path, "workload file"), output_tokens)
     except (ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
         raise UsageError(f"workload file {path} is malformed: {error}") from None
     if pool and pool[0].text is not None:  # the same text in two parts would have been seen before
@@ -258,21 +257,9 @@ def _parse_lengths(spec: str, text: str) -> Lengths:
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise UsageError(f"workload file {path} is over 2 GiB; take a sample of it first")
-        raw = path.read_bytes()
-        content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except OSError as error:
-        raise UsageError(f"cannot read workload file {path}: {error.strerror or error}") from None
-    except (EOFError, zlib.error) as error:
-        raise UsageError(f"workload file {path} is damaged gzip: {error}") from None
+    content = read_unpacked(path, "workload file", _MOST_FILE_BYTES)
     if not content.strip():
         raise UsageError(f"workload file {path} is empty")
-    try:
-        content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UsageError(f"workload file {path} is not UTF-8 text") from None
     return content
 
 

@@ -180,7 +180,7 @@ def test_a_hub_id_without_an_engine_says_what_to_install(monkeypatch: pytest.Mon
 
 def test_a_config_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.json")
-    with pytest.raises(UsageError, match="is no regular file"):
+    with pytest.raises(UsageError, match="it is a pipe"):
         resolve_model(str(tmp_path))
 
 
@@ -204,7 +204,7 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
     [
         ("{", "is not JSON"),
         ("[]", "is not a JSON object"),
-        ("\x00", "is not JSON"),
+        ("\x00", "holds NUL bytes"),
         ("{}", "describes no model: it has neither model_type nor architectures"),
         ('{"text_config": [1]}', "describes no model"),
         ("[" * 100_000, "is not JSON"),

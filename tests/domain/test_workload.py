@@ -126,7 +126,7 @@ def test_a_malformed_form_is_refused_with_the_cure(spec: str, cure: str) -> None
         ("trace", b"", "is empty"),
         ("jsonl", b" \n\n", "is empty"),
         ("trace", b"\xff\xfe\x00bad", "not UTF-8"),
-        ("trace", b"\x1f\x8b broken gzip", "cannot read workload file"),
+        ("trace", b"\x1f\x8b broken gzip", "damaged gzip"),
         ("trace", gzip.compress(trace_text(50).encode(), mtime=0)[:60], "damaged gzip"),
         ("trace", b"TIMESTAMP,GeneratedTokens\n1,2\n", "no column ContextTokens"),
         ("trace", b"ContextTokens,GeneratedTokens\n1,2\n3,many\n", "line 3: token counts must be whole numbers"),

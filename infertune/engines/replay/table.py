@@ -4,6 +4,7 @@ Reserved columns: `output_tokens_per_s`, `status` (ok, oom, crash, timeout), `j_
 Every other column is a knob, ordinal if all its values are numbers.
 """
 
+import io
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from infertune.documents import read_text
 from infertune.domain.figures import j_per_output_token
 from infertune.domain.knobs import Config, Knob, Scalar, format_scalar, parse_scalar
 from infertune.domain.measurement import Infeasible, Measurement
@@ -20,6 +22,7 @@ from infertune.domain.record import read_record
 from infertune.errors import UsageError
 
 RESERVED = ("output_tokens_per_s", "status", "j_per_output_token", "launch_s", "run_s")
+_MOST_TABLE_BYTES = 64 * 1024**2  # about a million rows (judgement)
 _STATUSES = ("ok", "oom", "crash", "timeout")
 
 
@@ -52,10 +55,11 @@ def read_table(path: Path, ignore: Sequence[str] = ()) -> Table:
     """
     if path.is_dir() or path.name == LEDGER_NAME:
         return _table_of_ledger(path if path.is_dir() else path.parent)
+    text = read_text(path, "table", _MOST_TABLE_BYTES)
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read table {path}: {str(error).splitlines()[0]}") from None
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise UsageError(f"cannot read table {path}: {(str(error).splitlines() or ['it is no CSV'])[0]}") from None
     if "output_tokens_per_s" not in frame.columns or frame.empty:
         raise UsageError(f"table {path} has no rows with a column output_tokens_per_s")
     unknown = set(ignore) - set(frame.columns)
