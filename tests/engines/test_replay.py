@@ -1,5 +1,6 @@
 """The replay engine: recorded tables, and what they answer."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,81 @@ def test_a_recorded_failure_comes_back_as_that_failure(tmp_path: Path, status: s
     assert rate(attempt(path, config(n=3)).outcome) == pytest.approx(30), "an empty status is ok"
 
 
+@pytest.mark.parametrize("nothing", ["0", "0.0", "", "nan", "NaN", "N/A", "null", "None", "-", " 0 "])
+@pytest.mark.parametrize("header", ["n,output_tokens_per_s", "n,output_tokens_per_s,status"])
+def test_a_row_without_a_rate_and_a_status_is_a_failed_run_and_is_counted(
+    tmp_path: Path, header: str, nothing: str
+) -> None:
+    empty = "," if "status" in header else ""
+    path = table_of(tmp_path, header, f"1,10{empty}", f"2,{nothing}{empty}", f"3,{nothing}{empty}", f"4,5{empty}")
+    assert isinstance(attempt(path, config(n=2)).outcome, Crashed)
+    assert rate(attempt(path, config(n=4)).outcome) == pytest.approx(5)
+    assert ReplayEngine(EngineOptions(table=path)).space(None, CPU, WORKLOAD).notes == (
+        "2 rows of the table have no rate (0, empty or NaN) and no status: taken as failed runs, of 4 rows in all",
+    )
+
+
+def test_a_table_of_rates_alone_has_no_note(tmp_path: Path) -> None:
+    path = table_of(tmp_path, "n,output_tokens_per_s,status", "1,10,ok", "2,0,failed")
+    assert read_table(path).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "reason"),
+    [
+        ("OK,Success,succeeded,True,completed, done ", Measurement, None),
+        ("OOM,out_of_memory,Out of memory,CUDA out of memory,OutOfMemoryError", Infeasible, "oom"),
+        ("failed,FAILURE,error,Crashed,False,exception,killed", Crashed, None),
+        ("timed_out,Timed Out,TIMEOUT,TimeoutError", TimedOut, None),
+        ("rejected,invalid,unsupported,Not supported", Infeasible, "rejected"),
+    ],
+)
+def test_other_tools_words_for_a_status_are_understood(
+    tmp_path: Path, words: str, kind: type, reason: str | None
+) -> None:
+    spelled = words.split(",")
+    rows = [f"{n},20,{word}" for n, word in enumerate(spelled, start=1)]
+    path = table_of(tmp_path, "n,output_tokens_per_s,status", "0,10,ok", *rows)
+    for n in range(1, len(spelled) + 1):
+        outcome = attempt(path, config(n=n)).outcome
+        assert isinstance(outcome, kind), spelled[n - 1]
+        assert reason is None or (isinstance(outcome, Infeasible) and outcome.reason == reason)
+
+
+def test_costs_that_are_not_a_number_were_not_recorded(tmp_path: Path) -> None:
+    path = table_of(tmp_path, "n,output_tokens_per_s,launch_s,j_per_output_token", "1,10,NaN,nan", "2,10,,")
+    assert len({*read_table(path).rows[config(n=1)], *read_table(path).rows[config(n=2)]}) == 1
+
+
+def test_a_packed_table_is_read_and_a_fault_in_it_names_its_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(gzip.compress(b"n,output_tokens_per_s\n1,10\n\n2,20,,\n"))
+    assert len(read_table(path).rows) == 2
+    path.write_bytes(gzip.compress(b'n,w,output_tokens_per_s\n1,"two\nlines",10\n\n2,x,fast\n'))
+    with pytest.raises(UsageError, match="line 5: output_tokens_per_s 'fast'"):
+        read_table(path)
+
+
+def test_a_word_in_place_of_the_rate_is_the_status(tmp_path: Path) -> None:
+    path = table_of(tmp_path, "n,output_tokens_per_s", "1,10", "2,OOM", "3,error", "4,timed out")
+    kinds = [type(attempt(path, config(n=n)).outcome) for n in (2, 3, 4)]
+    assert kinds == [Infeasible, Crashed, TimedOut]
+    assert read_table(path).notes == ()
+
+
+def test_the_default_is_a_configuration_with_a_rate(tmp_path: Path) -> None:
+    found = knobs(table_of(tmp_path, "n,w,output_tokens_per_s", "1,a,0", "4,a,10", "2,b,20"))
+    assert {name: knob.default for name, knob in found.items()} == {"n": 4, "w": "a"}
+
+
+def test_a_byte_order_mark_windows_line_ends_and_blanks_in_the_header_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"\xef\xbb\xbfn, output_tokens_per_s ,status\r\n1, 10 , ok \r\n2,0,\r\n")
+    assert list(knobs(path)) == ["n"]
+    assert rate(attempt(path, config(n=1)).outcome) == pytest.approx(10)
+    assert len(read_table(path).notes) == 1
+
+
 def test_a_recorded_failure_takes_nothing_with_it(tmp_path: Path) -> None:
     path = table_of(tmp_path, "n,output_tokens_per_s,status", "1,10,ok", "2,,oom")
     with bench_on(path) as bench:
@@ -143,24 +219,33 @@ def test_ignored_columns_are_no_knobs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "fault"),
     [
-        ([""], "cannot read table"),
-        (["n,output_tokens_per_s"], "no rows with a column output_tokens_per_s"),
-        (["n,speed", "1,10"], "no rows with a column output_tokens_per_s"),
+        ([], "cannot read table"),
+        (["n,output_tokens_per_s"], "has no rows"),
+        (
+            ["n,throughput", "1,10"],
+            "no column output_tokens_per_s; its columns are 'n', 'throughput': rename the one that holds output tokens",
+        ),
         (["output_tokens_per_s,status", "10,ok"], "no column that is a knob"),
-        (["n,output_tokens_per_s", "1,fast"], "line 2: could not convert"),
-        (["n,output_tokens_per_s", "1,10", "2,"], "line 3: output_tokens_per_s must be over 0 where status is ok"),
-        (["n,output_tokens_per_s", "1,0"], "line 2: output_tokens_per_s must be over 0"),
+        (["n,output_tokens_per_s", "1,fast"], "line 2: output_tokens_per_s 'fast' is not a number"),
+        (["n,output_tokens_per_s,status", "1,10,", "2,,ok"], "line 3: output_tokens_per_s must be over 0 where status"),
+        (["n,output_tokens_per_s,status", "1,0,success"], "line 2: output_tokens_per_s must be over 0 where status"),
+        (["n,output_tokens_per_s,status", "1,nan,True"], "line 2: output_tokens_per_s must be over 0 where status"),
+        (["n,output_tokens_per_s", "1,0", "2,", "3,nan"], "no row with a rate: every one is a failure"),
+        (["n,n,output_tokens_per_s", "1,1,10"], "two columns 'n'"),
+        (["n, n ,output_tokens_per_s", "1,1,10"], "two columns 'n'"),
         (["n,output_tokens_per_s", "1,-5"], "line 2: output_tokens_per_s must be over 0"),
-        (["n,output_tokens_per_s", "1,nan"], "line 2: output_tokens_per_s must be over 0"),
         (["n,output_tokens_per_s", "1,inf"], "line 2: output_tokens_per_s must be over 0"),
-        (["n,output_tokens_per_s,status", "1,10,fine"], "line 2: status 'fine' is not one of ok, oom, crash, timeout"),
-        (["n,output_tokens_per_s,launch_s", "1,10,long"], "line 2: could not convert"),
-        (["n,output_tokens_per_s,launch_s", "1,10,-3"], "line 2: launch_s and j_per_output_token must not be below 0"),
-        (["n,output_tokens_per_s,launch_s", "1,10,nan"], "line 2: launch_s"),
-        (["n,output_tokens_per_s,j_per_output_token", "1,10,inf"], "line 2: launch_s and j_per_output_token"),
+        (
+            ["n,output_tokens_per_s,status", "1,10,fine"],
+            "line 2: status 'fine' is not one of ok, oom, crash, timeout, rejected",
+        ),
+        (["n,output_tokens_per_s,launch_s", "1,10,long"], "line 2: launch_s 'long' is not a number"),
+        (["n,output_tokens_per_s,launch_s", "1,10,-3"], "line 2: launch_s must be a finite number not below 0"),
+        (["n,output_tokens_per_s,j_per_output_token", "1,10,inf"], "line 2: j_per_output_token must be a finite"),
         (["n,output_tokens_per_s", "nan,10", "1,10"], "line 2: n is not a finite number"),
         (["n,output_tokens_per_s", "1,10", "inf,10"], "line 3: n is not a finite number"),
-        (["n,output_tokens_per_s", "1,2", "1,2,3"], "cannot read table"),
+        (["n,output_tokens_per_s", "1,2", "", "1,2,3"], "line 4: 3 values for 2 columns"),
+        (["", "n", "1"], "its first line names no columns"),
         (["n,output_tokens_per_s", '"1,10', "2,20"], "cannot read table"),
     ],
 )

@@ -36,6 +36,10 @@ class NotInTableError(Exception):
     """The table has no such configuration."""
 
 
+class RecordedRejectionError(Exception):
+    """The table says that the engine refused this configuration."""
+
+
 class RecordedCrashError(Exception):
     """The table says that this configuration crashed."""
 
@@ -61,11 +65,15 @@ class ReplayEngine:
         """The knobs of the table."""
         missing = math.prod(len(knob.values) for knob in self._table.knobs) - len(self._table.rows)
         notes = (f"{missing} combinations are not in the table and are rejected",) if missing else ()
-        return SearchSpace(self._table.knobs, notes=notes)
+        return SearchSpace(self._table.knobs, notes=(*self._table.notes, *notes))
 
     def classify(self, failure: Failure) -> Infeasible | None:
         """What the table says."""
-        reasons = {RecordedOutOfMemoryError.__name__: "oom", NotInTableError.__name__: "rejected"}
+        reasons = {
+            RecordedOutOfMemoryError.__name__: "oom",
+            RecordedRejectionError.__name__: "rejected",
+            NotInTableError.__name__: "rejected",
+        }
         reason = reasons.get(failure.error_type)
         if reason is None:
             return None
@@ -102,6 +110,8 @@ class LoadedReplay(LoadedEngine):
             raise TimeoutError(f"recorded: timed out at {self._config}")
         if self._row.status == "crash":
             raise RecordedCrashError(f"recorded: crashed at {self._config}")
+        if self._row.status == "rejected":
+            raise RecordedRejectionError(f"recorded: rejected at {self._config}")
 
     def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
         """Advance the clock by what the job would take at the recorded rate."""

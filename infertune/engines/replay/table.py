@@ -1,19 +1,23 @@
 """Recorded tables: a ledger of ours, or a CSV with one row a configuration; repeated rows are repeats.
 
-Reserved columns: `output_tokens_per_s`, `status` (ok, oom, crash, timeout), `j_per_output_token`, `launch_s`, `run_s`.
-Every other column is a knob, ordinal if all its values are numbers.
+Reserved columns: `output_tokens_per_s`, `status` (ok, oom, crash, timeout, rejected), `j_per_output_token`, `launch_s`,
+`run_s`. Every other column is a knob, ordinal if all its values are numbers.
+
+Other tools write a failed run as a row without a rate: 0, nothing or NaN. Without a status such a row is a crash, and a
+note counts them. The words that other tools use for a status are understood (see `_STATUS_WORDS`).
 """
 
+import csv
 import io
 import math
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import pandas as pd
-
-from infertune.documents import read_text
+from infertune.documents import decoded, read_unpacked
 from infertune.domain.figures import j_per_output_token
 from infertune.domain.knobs import Config, Knob, Scalar, format_scalar, parse_scalar
 from infertune.domain.measurement import Infeasible, Measurement
@@ -21,68 +25,125 @@ from infertune.domain.record import FILE_NAME as LEDGER_NAME
 from infertune.domain.record import read_record
 from infertune.errors import UsageError
 
-RESERVED = ("output_tokens_per_s", "status", "j_per_output_token", "launch_s", "run_s")
 _MOST_TABLE_BYTES = 64 * 1024**2  # about a million rows (judgement)
-_STATUSES = ("ok", "oom", "crash", "timeout")
+_RATE = "output_tokens_per_s"
+RESERVED = (_RATE, "status", "j_per_output_token", "launch_s", "run_s")
+Status = Literal["ok", "oom", "crash", "timeout", "rejected"]
+# What tools write for a run's end, in lower case with "_" between words.
+_STATUS_WORDS: dict[Status, str] = {
+    "ok": "ok okay success successful succeeded complete completed done finished pass passed true valid measured",
+    "oom": "oom out_of_memory outofmemory outofmemoryerror oom_killed oomkilled cuda_oom cuda_out_of_memory",
+    "crash": "crash crashed fail failed failure error errored exception false aborted killed died cancelled canceled",
+    "timeout": "timeout timeouts timed_out timedout timeouterror time_out deadline deadline_exceeded",
+    "rejected": "rejected invalid infeasible unsupported not_supported skipped",
+}
+_STATUS_OF: dict[str, Status] = {word: status for status, words in _STATUS_WORDS.items() for word in words.split()}
+_NO_NUMBER = {"", "nan", "na", "n/a", "#n/a", "null", "none", "-", "--", "<na>"}  # as pandas, R and people write it
 
 
 @dataclass(frozen=True)
 class Row:
-    """One recorded run of one configuration; costs in seconds, None where not recorded."""
+    """One recorded run of one configuration.
+
+    Attributes:
+        rate: Output tokens per second; 1 where the run failed.
+        status: How it ended.
+        j_per_output_token: Joules; None where not recorded.
+        launch_s: Seconds to load the engine.
+    """
 
     rate: float
-    status: str = "ok"
+    status: Status = "ok"
     j_per_output_token: float | None = None
     launch_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Table:
-    """Recorded runs by configuration, and the knobs that span them."""
+    """Recorded runs by configuration, the knobs that span them, and what the user should know of them."""
 
     knobs: tuple[Knob, ...]
     rows: dict[Config, list[Row]]
+    notes: tuple[str, ...] = ()
 
 
 def read_table(path: Path, ignore: Sequence[str] = ()) -> Table:
     """A recorded table: a CSV, a ledger or the folder of a run.
 
-    The default configuration of a CSV is taken to be every knob's first value in ascending order (the first seen for
-    words) if the table has that row, and its first row otherwise.
+    The default configuration of a CSV is every knob's first value in ascending order (the first seen for words) if the
+    table has a rate for it, and otherwise the first row with a rate.
 
     Raises:
         UsageError: The file is missing, or is no such table.
     """
     if path.is_dir() or path.name == LEDGER_NAME:
         return _table_of_ledger(path if path.is_dir() else path.parent)
-    text = read_text(path, "table", _MOST_TABLE_BYTES)
+    columns, lines = _cells_of(path)
+    names = _knob_names(path, columns, ignore)
+    cells = {name: _knob_values(path, name, columns[name], lines) for name in names}
+    rows: dict[Config, list[Row]] = defaultdict(list)
+    without_rate = 0
+    for number, line in enumerate(lines):
+        row = _row(path, line, {name: columns[name][number] for name in RESERVED if name in columns})
+        without_rate += row is None
+        rows[Config({name: cells[name][number] for name in names})].append(row or Row(1.0, "crash"))
+    measured = [config for config, repeats in rows.items() if any(row.status == "ok" for row in repeats)]
+    if not measured:
+        raise UsageError(f"table {path} has no row with a rate: every one is a failure, so there is nothing to replay")
+    lowest = Config({name: _first_value(cells[name]) for name in names})
+    default = lowest if lowest in measured else measured[0]
+    knobs = tuple(_knob(name, cells[name], default[name]) for name in names)
+    return Table(knobs, dict(rows), _notes(without_rate, len(lines)))
+
+
+def _cells_of(path: Path) -> tuple[dict[str, list[str]], list[int]]:
+    """The cells by column, without blanks around them, and the line on which each row ends."""
+    text = decoded(read_unpacked(path, "table", _MOST_TABLE_BYTES), path, "table")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise UsageError(f"cannot read table {path}: {(str(error).splitlines() or ['it is no CSV'])[0]}") from None
-    if "output_tokens_per_s" not in frame.columns or frame.empty:
-        raise UsageError(f"table {path} has no rows with a column output_tokens_per_s")
-    unknown = set(ignore) - set(frame.columns)
+        names = [name.strip() for name in next(reader, [])]
+        found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise UsageError(f"cannot read table {path}: line {reader.line_num}: {error}") from None
+    if not any(names):
+        raise UsageError(f"cannot read table {path}: its first line names no columns")
+    if _RATE not in names:
+        shown = ", ".join(repr(name[:40]) for name in names[:20])
+        raise UsageError(
+            f"table {path} has no column {_RATE}; its columns are {shown}: rename the one that holds output tokens "
+            f"per second to {_RATE}"
+        )
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"table {path} has two columns {twice!r}")
+    if not found:
+        raise UsageError(f"table {path} has no rows")
+    for line, row in found:
+        if any(row[len(names) :]):
+            raise UsageError(f"table {path}, line {line}: {len(row)} values for {len(names)} columns")
+    columns = {name: [row[at] if at < len(row) else "" for _, row in found] for at, name in enumerate(names)}
+    columns.pop("", None)  # of a comma at the end of the line
+    return columns, [line for line, _ in found]
+
+
+def _knob_names(path: Path, columns: Mapping[str, object], ignore: Sequence[str]) -> list[str]:
+    unknown = set(ignore) - set(columns)
     if unknown:
         raise UsageError(f"table {path} has no column {', '.join(sorted(unknown))} to ignore")
-    names = [name for name in frame.columns if name not in RESERVED and name not in ignore]
+    names = [name for name in columns if name not in RESERVED and name not in ignore]
     if not names:
         raise UsageError(f"table {path} has no column that is a knob")
-    frame = frame.fillna("")  # a row that ends early
-    cells = {name: _cells(path, name, frame[name].tolist()) for name in names}
-    rows: dict[Config, list[Row]] = defaultdict(list)
-    for number, record in enumerate(frame.to_dict("records")):
-        config = Config({name: cells[name][number] for name in names})
-        rows[config].append(_row(path, number + 2, {str(k): str(v) for k, v in record.items()}))
-    first = {name: (min(map(_as_float, cells[name])), cells[name]) for name in names if _numeric(cells[name])}
-    lowest = Config(
-        {
-            name: next(v for v in first[name][1] if _as_float(v) == first[name][0]) if name in first else cells[name][0]
-            for name in names
-        }
-    )
-    default = lowest if lowest in rows else next(iter(rows))
-    return Table(tuple(_knob(name, cells[name], default[name]) for name in names), dict(rows))
+    return names
+
+
+def _first_value(values: Sequence[Scalar]) -> Scalar:
+    return min(values, key=_as_float) if _numeric(values) else values[0]
+
+
+def _notes(without_rate: int, n_rows: int) -> tuple[str, ...]:
+    if not without_rate:
+        return ()
+    what = "1 row of the table has" if without_rate == 1 else f"{without_rate} rows of the table have"
+    return (f"{what} no rate (0, empty or NaN) and no status: taken as failed runs, of {n_rows:,} rows in all",)
 
 
 def _table_of_ledger(folder: Path) -> Table:
@@ -108,10 +169,10 @@ def _table_of_ledger(folder: Path) -> Table:
     return Table(record.header.space.knobs, dict(rows))
 
 
-def _cells(path: Path, name: str, texts: Sequence[str]) -> list[Scalar]:
+def _knob_values(path: Path, name: str, texts: Sequence[str], lines: Sequence[int]) -> list[Scalar]:
     """A knob's values; if one of its numbers is a fraction, `16` and `16.0` are the same."""
     values = [parse_scalar(text) for text in texts]
-    for line, value in enumerate(values, start=2):
+    for line, value in zip(lines, values, strict=True):
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"table {path}, line {line}: {name} is not a finite number")
     if _numeric(values) and any(isinstance(value, float) for value in values):
@@ -119,27 +180,59 @@ def _cells(path: Path, name: str, texts: Sequence[str]) -> list[Scalar]:
     return values
 
 
-def _row(path: Path, line: int, record: dict[str, str]) -> Row:
-    status = record.get("status", "").strip() or "ok"
-    if status not in _STATUSES:
-        raise UsageError(f"table {path}, line {line}: status {status!r} is not one of {', '.join(_STATUSES)}")
+def _row(path: Path, line: int, record: Mapping[str, str]) -> Row | None:
+    """A line's run; None if it has neither a rate nor a status."""
+    status, rate_text = _status(path, line, record.get("status", "")), record[_RATE]
+    if status is None:
+        status = _STATUS_OF.get(_as_word(rate_text))  # a word where the rate should stand: OOM, error
     try:
-        rate = float(record["output_tokens_per_s"] or "nan") if status == "ok" else 1.0
-        energy = record.get("j_per_output_token", "").strip()
-        row = Row(
-            rate=rate,
-            status=status,
-            j_per_output_token=float(energy) if energy else None,
-            launch_s=float(record.get("launch_s", "").strip() or 0.0),
+        rate = 0.0 if rate_text.lower() in _NO_NUMBER or _as_word(rate_text) in _STATUS_OF else float(rate_text)
+    except ValueError:
+        raise UsageError(f"table {path}, line {line}: {_RATE} {rate_text[:40]!r} is not a number") from None
+    rate = 0.0 if math.isnan(rate) else rate
+    if status is None and rate == 0:
+        return None
+    if status == "ok" and rate == 0:
+        raise UsageError(
+            f"table {path}, line {line}: {_RATE} must be over 0 where status is ok; give the run's real status "
+            "(oom, crash, timeout) or leave the status empty"
         )
-    except ValueError as error:
-        raise UsageError(f"table {path}, line {line}: {error}") from None
-    costs = (row.launch_s, row.j_per_output_token or 0.0)
-    if not all(0 <= cost < math.inf for cost in costs):
-        raise UsageError(f"table {path}, line {line}: launch_s and j_per_output_token must not be below 0")
-    if not 0 < row.rate < math.inf:
-        raise UsageError(f"table {path}, line {line}: output_tokens_per_s must be over 0 where status is ok")
-    return row
+    if status in (None, "ok") and not 0 < rate < math.inf:
+        raise UsageError(f"table {path}, line {line}: {_RATE} must be over 0 and finite, not {rate_text[:40]}")
+    energy = _cost(path, line, "j_per_output_token", record)
+    launch_s = _cost(path, line, "launch_s", record) or 0.0
+    return Row(rate if status in (None, "ok") else 1.0, status or "ok", energy, launch_s)
+
+
+def _status(path: Path, line: int, text: str) -> Status | None:
+    """What a status means; None if there is none."""
+    if text.lower() in _NO_NUMBER:
+        return None
+    status = _STATUS_OF.get(_as_word(text))
+    if status is None:
+        raise UsageError(
+            f"table {path}, line {line}: status {text[:40]!r} is not one of {', '.join(_STATUS_WORDS)}, "
+            "nor a known word for one of them"
+        )
+    return status
+
+
+def _as_word(text: str) -> str:
+    """`Out of memory` → `out_of_memory`."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def _cost(path: Path, line: int, name: str, record: Mapping[str, str]) -> float | None:
+    text = record.get(name, "")
+    if text.lower() in _NO_NUMBER:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"table {path}, line {line}: {name} {text[:40]!r} is not a number") from None
+    if not 0 <= value < math.inf:
+        raise UsageError(f"table {path}, line {line}: {name} must be a finite number not below 0, not {text[:40]}")
+    return value
 
 
 def _knob(name: str, values: Sequence[Scalar], default: Scalar) -> Knob:
