@@ -21,7 +21,7 @@ from infertune.bench.channel import (
     Reply,
 )
 from infertune.domain.measurement import Measurement, OtherLoad, Stage, Window
-from infertune.domain.workload import Request, token_ids
+from infertune.domain.workload import Request, plain_chat, token_ids
 from infertune.energy import EnergyMeter, NoMeter
 from infertune.engines import get_engine
 from infertune.engines.base import Completion, Failure, LoadedEngine, Prompt
@@ -144,7 +144,7 @@ class Session:
         facts = engine.facts()
         context = facts.context_tokens
         warmup, _ = as_prompts(engine, plan.warmup, context)
-        prompts, cut_note = as_prompts(engine, plan.requests, context)
+        prompts, notes = as_prompts(engine, plan.requests, context)
         started = engine.clock()
         rate, warmed_up = _warm_up(engine, warmup, len(prompts) if plan.window_s is None else 1)
         warmup_s = engine.clock() - started
@@ -159,7 +159,7 @@ class Session:
             warmed_up=warmed_up,
             windows=tuple(windows),
             peak_memory_bytes=engine.peak_memory_bytes(),
-            facts=facts.model_copy(update={"notes": facts.notes + ((cut_note,) if cut_note else ())}),
+            facts=facts.model_copy(update={"notes": (*facts.notes, *notes)}),
         )
 
     def _run_windows(self, engine: LoadedEngine, prompts: Sequence[Prompt], plan: Plan) -> list[Window]:
@@ -182,20 +182,38 @@ class Session:
 
 def as_prompts(
     engine: LoadedEngine, requests: Sequence[Request], context_tokens: int | None
-) -> tuple[list[Prompt], str]:
-    """Requests as token ids, cut to the model's context, with a note if any was cut."""
-    prompts, cut = [], 0
+) -> tuple[list[Prompt], list[str]]:
+    """Requests as token ids, cut to the model's context, and notes on what was done to them.
+
+    A prompt that is too long loses its last tokens, and an output over half of the context is cut to that half.
+    """
+    prompts, n_cut, n_joined = [], 0, 0
     vocab_size = engine.vocab_size()
+    n_special = len(engine.tokenize("")) if any(request.answer is not None for request in requests) else 0
     for request in requests:
-        ids = token_ids(request, vocab_size) if request.text is None else engine.tokenize(request.text)
+        if request.messages:
+            found = engine.tokenize_chat(request.messages)
+            n_joined += found is None
+            ids = engine.tokenize(plain_chat(request.messages)) if found is None else found
+        else:
+            ids = token_ids(request, vocab_size) if request.text is None else engine.tokenize(request.text)
         output = request.output_tokens
+        if request.answer is not None:
+            output = max(1, len(engine.tokenize(request.answer)) - n_special)
         if context_tokens is not None and len(ids) + output > context_tokens:
-            cut += 1
+            n_cut += 1
             output = min(output, context_tokens // 2)
             ids = ids[: context_tokens - output]
         prompts.append(Prompt(ids, output))
-    note = f"{cut} of {len(prompts)} requests were cut to the context of {context_tokens} tokens" if cut else ""
-    return prompts, note
+    notes = []
+    if n_cut:
+        notes.append(f"{n_cut} of {len(prompts)} requests were cut to the context of {context_tokens} tokens")
+    if n_joined:
+        notes.append(
+            f"{n_joined} of {len(prompts)} requests are conversations joined as plain text: the model has no chat "
+            "template for them"
+        )
+    return prompts, notes
 
 
 def job_size(rate: float, window_s: float, prompts: Sequence[Prompt], fewest: int) -> int:

@@ -15,7 +15,7 @@ Engine = Annotated[
     str | None, typer.Option("--engine", "-e", help="An engine, see `infertune doctor`; else the first found.")
 ]
 Workload = Annotated[
-    str | None, typer.Option(help="synthetic:in=512,out=128 · trace:FILE.csv · jsonl:FILE · humaneval:FILE")
+    str | None, typer.Option(help="synthetic:in=512,out=128, or file:FILE: a trace, conversations or prompts.")
 ]
 Requests = Annotated[int | None, typer.Option(help="Requests in a job; else as many as fill a window.")]
 Weights = Annotated[str | None, typer.Option(help="real, or dummy: tune before you download.")]

@@ -19,7 +19,7 @@ from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.measurement import EngineFacts, Frozen, Infeasible, Stage
 from infertune.domain.models import Model
-from infertune.domain.workload import Workload
+from infertune.domain.workload import Message, Workload
 from infertune.energy import EnergyMeter
 
 
@@ -169,6 +169,13 @@ class LoadedEngine(ABC):
     @abstractmethod
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a prompt."""
+
+    def tokenize_chat(self, messages: Sequence[Message]) -> list[int] | None:
+        """Token ids of a conversation by the model's chat template, up to where its next answer begins.
+
+        None if the model has no template, or its template refuses this conversation: it is then joined as plain text.
+        """
+        return None
 
     @abstractmethod
     def vocab_size(self) -> int:

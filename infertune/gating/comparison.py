@@ -8,6 +8,7 @@ from infertune.domain.device import detect
 from infertune.domain.figures import FIGURES
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.request import GateRequest
+from infertune.domain.workload import workload_file
 from infertune.engines.base import first_line
 from infertune.errors import MismatchError, UsageError
 from infertune.profiles.fingerprint import check_device, check_fingerprint, fingerprint_of
@@ -130,11 +131,11 @@ def _job_of(request: GateRequest, profile: Profile) -> Job:
     if spec.partition(":")[0] != found.engine:
         raise MismatchError(f"{request.profile} is of engine {found.engine}, not of {spec}; leave out --engine")
     workload = request.workload or found.workload.spec
-    kind, _, rest = workload.partition(":")
-    file = rest.partition(",out=")[0]
-    if kind != "synthetic" and not os.path.isfile(file):
+    file = workload_file(workload)
+    if file is not None and not os.path.isfile(file):
+        kind = workload.partition(":")[0]
         raise UsageError(
-            f"the workload's file {first_line(file, 80)} is not here; "
+            f"the workload's file {first_line(str(file), 80)} is not here; "
             f"say where with --workload {first_line(kind, 20)}:FILE"
         )
     changes: dict[str, object] = {

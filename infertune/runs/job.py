@@ -251,6 +251,7 @@ def prepare(request: JobRequest, current: Current | None = None, known: Config =
     if model and model.weights == "dummy":
         notes.append("dummy weights: speeds are those of the architecture; the text means nothing")
     workload = parse_workload(request.workload or _DEFAULT_WORKLOADS[device.kind], request.requests, request.seed)
+    notes += workload.notes
     if request.requests is not None and (most := workload.most("search")) is not None and most < request.requests:
         notes.append(f"the workload has {most} requests for the search, fewer than the {request.requests} asked for")
     asked = Asked(

@@ -115,7 +115,7 @@ def demand_of(model: Model, device: Device, workload: Workload, peaks: Peaks) ->
     if weight_bytes is None or active is None:
         return None
     requests = workload.draw("search", max(LONG_DRAW, workload.n_requests or 0))  # as jobs are drawn
-    prompts = [request.prompt_tokens or len(request.text or "") / _BYTES_PER_TOKEN for request in requests]
+    prompts = [request.prompt_tokens or len(request.prompt_text or "") / _BYTES_PER_TOKEN for request in requests]
     free_bytes = 0.9 * device.memory_bytes * device.count - weight_bytes
 
     def cache_bytes(tokens: float) -> float:

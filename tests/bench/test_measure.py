@@ -137,7 +137,7 @@ def test_warming_up_fills_every_slot_and_a_quarter_of_the_job(
 
 def test_warming_up_uses_other_prompts_than_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = ScriptedEngine()
-    other = tuple(r.model_copy(update={"seed": 1000 + r.seed}) for r in requests(8))
+    other = tuple(replace(r, seed=1000 + r.seed) for r in requests(8))
     measurement(engine, monkeypatch, warmup=other)
     warm, window = ({tuple(p.token_ids) for p in engine.jobs[job]} for job in (0, -1))
     assert not warm & window
@@ -177,18 +177,18 @@ def test_requests_beyond_the_context_are_cut_with_a_note(monkeypatch: pytest.Mon
         Request(prompt_tokens=10, output_tokens=500),  # an output takes half the context at most
         Request(prompt_tokens=50, output_tokens=50),  # fits
     )
-    prompts, note = as_prompts(engine, wanted, 100)
+    prompts, notes = as_prompts(engine, wanted, 100)
     assert [(len(p.token_ids), p.output_tokens) for p in prompts] == [(70, 30), (10, 50), (50, 50)]
-    assert note == "2 of 3 requests were cut to the context of 100 tokens"
+    assert notes == ["2 of 3 requests were cut to the context of 100 tokens"]
     found = measurement(engine, monkeypatch, requests=wanted)
-    assert found.facts.notes == (note,)
+    assert found.facts.notes == tuple(notes)
 
 
 def test_nothing_is_cut_where_everything_fits_or_the_context_is_unknown() -> None:
     engine = ScriptedEngine()
     for context in (None, 15):
-        prompts, note = as_prompts(engine, requests(3), context)
-        assert ([(len(p.token_ids), p.output_tokens) for p in prompts], note) == ([(5, 10)] * 3, "")
+        prompts, notes = as_prompts(engine, requests(3), context)
+        assert ([(len(p.token_ids), p.output_tokens) for p in prompts], notes) == ([(5, 10)] * 3, [])
 
 
 def test_texts_are_tokenized_by_the_engine() -> None:

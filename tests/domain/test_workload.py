@@ -10,6 +10,7 @@ from infertune.domain.workload import Part, Workload, parse_workload, token_ids
 from infertune.errors import UsageError
 
 PARTS: tuple[Part, ...] = ("warmup", "search", "confirm", "final")
+NOON = "2023-11-16 12:00:00"
 DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data files are not on this machine")
 
@@ -61,8 +62,13 @@ def test_lognormal_lengths_have_the_median_that_was_asked_for() -> None:
 
 
 def test_a_trace_gives_lengths_and_leaves_out_rows_that_ask_for_nothing(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text(trace_text(40) + "2023,0,5\n2023,5,0\n")
-    pool = parse_workload(f"trace:{tmp_path / 't.csv'}").pool
+    (tmp_path / "t.csv").write_text(trace_text(40) + f"{NOON},0,5\n{NOON},5,0\n{NOON},6,0\n")
+    workload = parse_workload(f"trace:{tmp_path / 't.csv'}")
+    pool = workload.pool
+    assert workload.notes == (
+        "1 of 43 requests have an empty prompt and are left out",
+        "2 of 43 requests ask for no output and are left out",
+    )
     assert [(r.prompt_tokens, r.output_tokens) for r in pool] == [(100 + n, 1 + n) for n in range(40)]
 
 
@@ -129,17 +135,25 @@ def test_a_malformed_form_is_refused_with_the_cure(spec: str, cure: str) -> None
         ("trace", b"\x1f\x8b broken gzip", "damaged gzip"),
         ("trace", gzip.compress(trace_text(50).encode(), mtime=0)[:60], "damaged gzip"),
         ("trace", b"TIMESTAMP,GeneratedTokens\n1,2\n", "no column ContextTokens"),
-        ("trace", b"ContextTokens,GeneratedTokens\n1,2\n3,many\n", "line 3: token counts must be whole numbers"),
-        ("trace", b"ContextTokens,GeneratedTokens\n1\n", "line 2: token counts"),
-        ("trace", b"ContextTokens,GeneratedTokens\n" + b"1" * 200_000 + b",2\n", "malformed: field larger"),
+        (
+            "trace",
+            b"ContextTokens,GeneratedTokens\n1,2\n3,many\n",
+            'line 3: GeneratedTokens must be a whole number of tokens, not "many"',
+        ),
+        (
+            "trace",
+            b"ContextTokens,GeneratedTokens\n1\n",
+            "line 2: GeneratedTokens is missing; Azure LLM inference trace needs",
+        ),
+        ("trace", b"ContextTokens,GeneratedTokens\n" + b"1" * 200_000 + b",2\n", "line 2: field larger"),
         ("trace", trace_text(19).encode(), "has 19 different requests; tuning and confirmation need separate ones"),
         ("jsonl", jsonl_text(19).encode(), "give at least 20"),
-        ("jsonl", b'{"prompt": "x"}\n{"question": "y"}\n', 'line 2 is no JSON object with a "prompt"'),
-        ("jsonl", b"[1]\n", "line 1 is no JSON object"),
-        ("jsonl", b"plain text\n", "line 1 is no JSON object"),
-        ("jsonl", b"[" * 100_000, "malformed"),
-        ("jsonl", b'{"prompt": ""}\n', "line 1: prompt must be text"),
-        ("jsonl", b'{"prompt": "x", "output_tokens": 0}\n', "output_tokens a number"),
+        ("jsonl", b'{"prompt": "x"}\n{"question": "y"}\n', "line 2: prompt is missing; prompts"),
+        ("jsonl", b"[1]\n", "line 1: 1 is not a JSON object"),
+        ("jsonl", b"plain text\n", 'line 1: "plain text" is not JSON'),
+        ("jsonl", b"[" * 100_000, "line 1: is nested too deeply"),
+        ("jsonl", b'{"prompt": ""}\n', "0 different requests (1 more ask for nothing and are left out)"),
+        ("jsonl", b'{"prompt": "x", "output_tokens": -1}\n', "line 1: output_tokens must be a number of tokens from 0"),
         ("humaneval", b'{"prompt": 5}\n', "line 1: prompt must be text"),
     ],
 )

@@ -19,7 +19,7 @@ from infertune.domain.device import Device
 from infertune.domain.knobs import Config, Scalar, SearchSpace
 from infertune.domain.measurement import EngineFacts, Infeasible
 from infertune.domain.models import Model
-from infertune.domain.workload import Workload
+from infertune.domain.workload import Message, Workload
 from infertune.engines.base import (
     Availability,
     Completion,
@@ -31,6 +31,7 @@ from infertune.engines.base import (
     Setup,
     first_line,
 )
+from infertune.engines.chat_template import chat_token_ids
 from infertune.engines.hf import export as hf_export
 from infertune.engines.hf.space import batches_of, pipeline_space, whole
 from infertune.engines.installed import installed_versions
@@ -211,6 +212,10 @@ class LoadedHf(LoadedEngine):
         """Token ids of a prompt, as the pipeline would make them."""
         ids: list[int] = self._pipe.tokenizer(text)["input_ids"]
         return ids
+
+    def tokenize_chat(self, messages: Sequence[Message]) -> list[int] | None:
+        """Token ids by the chat template of the model's own tokenizer."""
+        return chat_token_ids(self._pipe.tokenizer, messages)
 
     def vocab_size(self) -> int:
         """Size of the model's embedding."""

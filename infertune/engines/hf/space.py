@@ -181,9 +181,9 @@ def _notes(device: Device, too_large: Sequence[str]) -> tuple[str, ...]:
 
 def _prompt_tokens(request: Request, model: Model) -> int:
     """A prompt's length in tokens; of a text an estimate, since the parent has no tokenizer."""
-    if request.text is None:
+    if (text := request.prompt_text) is None:
         return request.prompt_tokens or 0
-    size_bytes = len(request.text.encode())
+    size_bytes = len(text.encode())
     return size_bytes if model.weights == "dummy" else size_bytes // _BYTES_PER_TEXT_TOKEN + 1
 
 

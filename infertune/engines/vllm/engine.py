@@ -21,7 +21,7 @@ from infertune.domain.device import Device
 from infertune.domain.knobs import Config, Scalar, SearchSpace
 from infertune.domain.measurement import EngineFacts, Infeasible
 from infertune.domain.models import Model
-from infertune.domain.workload import Workload
+from infertune.domain.workload import Message, Workload
 from infertune.engines.base import (
     Availability,
     Completion,
@@ -33,6 +33,7 @@ from infertune.engines.base import (
     Setup,
     first_line,
 )
+from infertune.engines.chat_template import chat_token_ids
 from infertune.engines.installed import installed_versions
 from infertune.engines.vllm import export as vllm_export
 from infertune.engines.vllm.errors import infeasible
@@ -189,6 +190,10 @@ class LoadedVllm(LoadedEngine):
     def tokenize(self, text: str) -> list[int]:
         """Token ids by the model's own tokenizer."""
         return list(self._llm.get_tokenizer().encode(text))
+
+    def tokenize_chat(self, messages: Sequence[Message]) -> list[int] | None:
+        """Token ids by the chat template of the model's own tokenizer."""
+        return chat_token_ids(self._llm.get_tokenizer(), messages)
 
     def vocab_size(self) -> int:
         """Size of the model's vocabulary."""
