@@ -11,7 +11,8 @@ from infertune.documents import read_unpacked
 from infertune.domain.workload.lengths import parse_formula
 from infertune.domain.workload.readers import READERS
 from infertune.domain.workload.readers.base import Options, Reader
-from infertune.domain.workload.readers.source import FormatError, Source
+from infertune.domain.workload.readers.row import FormatError
+from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import Request
 from infertune.domain.workload.workload import FEWEST_CONVERSATIONS, MOST_REQUESTS, Workload
 from infertune.errors import UsageError

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader
-from infertune.domain.workload.readers.source import Row, Source, shown
+from infertune.domain.workload.readers.row import Row, shown
+from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import Request
 
 _COLUMNS = {"contexttokens": "ContextTokens", "generatedtokens": "GeneratedTokens"}

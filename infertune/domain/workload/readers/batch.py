@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader, first_has
 from infertune.domain.workload.readers.chat import LIMITS, ChatRequests
-from infertune.domain.workload.readers.source import Row, Source, shown
+from infertune.domain.workload.readers.row import Row, shown
+from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import Request
 
 # What a body of each endpoint holds its prompt in.

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader, first_has
 from infertune.domain.workload.readers.conversations import answered, messages_of
-from infertune.domain.workload.readers.source import Row, Source
+from infertune.domain.workload.readers.row import Row
+from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import Message, Request
 
 LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 
 from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, estimated_tokens
-from infertune.domain.workload.readers.source import Row, Source, shown
+from infertune.domain.workload.readers.row import Row, shown
+from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import Message, Request, Role
 
 # OpenAI's roles, and those of ShareGPT and of the tools that write its format.

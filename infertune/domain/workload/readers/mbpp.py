@@ -7,7 +7,8 @@ The whole set calls the task `text`, the sanitized one `prompt`. The prompt is t
 from collections.abc import Iterator
 
 from infertune.domain.workload.readers.base import NO_PROMPT, Options, Reader, first_has
-from infertune.domain.workload.readers.source import Row, Source, shown
+from infertune.domain.workload.readers.row import Row, shown
+from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import Request
 
 

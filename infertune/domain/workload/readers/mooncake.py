@@ -6,7 +6,8 @@ Requests with the same hash id share that block and all before it. The shared to
 from collections.abc import Iterator
 
 from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader, first_has
-from infertune.domain.workload.readers.source import Row, Source, shown
+from infertune.domain.workload.readers.row import Row, shown
+from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import BLOCK_TOKENS, Request
 
 

@@ -9,147 +9,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 
-from infertune.domain.workload.lengths import MOST_TOKENS
+from infertune.domain.workload.readers.json_text import JsonText, reason
+from infertune.domain.workload.readers.row import FormatError, Row, Side, shown
 
-_CHUNK_CHARACTERS = 1 << 20
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,12})(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
-_BLANK = " \t\n\r"
 _DELIMITERS = ",;\t|"
-Side = Counter[str]  # sentences on what was left out or replaced → how often
-
-
-class FormatError(ValueError):
-    """A row that is not what its format needs; the text begins with its line.
-
-    Attributes:
-        line: From 1.
-    """
-
-    def __init__(self, line: int, what: str) -> None:
-        super().__init__(f"line {line}: {what}")
-        self.line = line
-
-
-@dataclass(frozen=True)
-class Row:
-    """Named values, and the line on which they begin.
-
-    Attributes:
-        line: From 1.
-        number: Which row of the file it is, from 1.
-        values: By name; of a CSV by the column's name in lower case without blanks and signs.
-        shown: A name as the file has it, where that differs.
-        remarks: Where a replaced character is counted.
-        within: Names of the values around these, such as `body.`.
-        is_text: All values are texts, of a CSV.
-    """
-
-    line: int
-    number: int
-    values: Mapping[str, object]
-    remarks: Side = field(default_factory=Counter)
-    shown: Mapping[str, str] = field(default_factory=dict)
-    within: str = ""
-    is_text: bool = False
-
-    def has(self, *names: str) -> bool:
-        """Whether all of these are there and not null."""
-        return all(self.values.get(name) is not None for name in names)
-
-    def first_of(self, *names: str) -> str | None:
-        """The first of these names that is there."""
-        return next((name for name in names if self.has(name)), None)
-
-    def fault(self, name: str, what: str) -> FormatError:
-        """A fault of a field."""
-        return FormatError(self.line, f"{self.within}{self.shown.get(name, name)} {what}")
-
-    def text(self, name: str) -> str:
-        """A text, which may be empty.
-
-        Raises:
-            FormatError: It is missing or no text.
-        """
-        value = self._present(name)
-        if not isinstance(value, str):
-            raise self.fault(name, f"must be text, not {kind_of(value)}")
-        if _LONE_SURROGATE.search(value):
-            self.remarks["texts hold half of a character, which is replaced"] += 1
-            return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value)
-        return value
-
-    def tokens(self, name: str) -> int:
-        """A number of tokens, 0 or more.
-
-        Raises:
-            FormatError: It is missing, no whole number, negative or larger than any model's context.
-        """
-        value = self._present(name)
-        if self.is_text and isinstance(value, str):
-            match = _WHOLE_NUMBER.fullmatch(value.strip())
-            value = int(match[1]) if match else value
-        elif isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise self.fault(name, f"must be a whole number of tokens, not {shown(value)}")
-        if not 0 <= value <= MOST_TOKENS:
-            raise self.fault(name, f"must be a number of tokens from 0 to {MOST_TOKENS:,}, not {shown(value)}")
-        return value
-
-    def seconds(self, name: str) -> float:
-        """A point in time as a number, 0 or more.
-
-        Raises:
-            FormatError: It is missing, no number or negative.
-        """
-        value = self._present(name)
-        try:
-            seconds = float(value) if isinstance(value, str if self.is_text else int | float) else float("nan")
-        except (ValueError, OverflowError):
-            seconds = float("nan")
-        if isinstance(value, bool) or not 0 <= seconds < float("inf"):
-            raise self.fault(name, f"must be a time as a number from 0, not {shown(value)}")
-        return seconds
-
-    def items(self, name: str) -> list[object]:
-        """A list that is not empty.
-
-        Raises:
-            FormatError: It is missing, no list or empty.
-        """
-        value = self._present(name)
-        if not isinstance(value, list) or not value:
-            raise self.fault(name, f"must be a list that is not empty, not {shown(value)}")
-        return value
-
-    def inner(self, name: str) -> "Row":
-        """The values within a value.
-
-        Raises:
-            FormatError: It is missing or no object.
-        """
-        return self.element(name, self._present(name))
-
-    def element(self, name: str, value: object) -> "Row":
-        """The values of one of several, with the name that a message calls it by.
-
-        Raises:
-            FormatError: It is no object.
-        """
-        if not isinstance(value, dict):
-            raise self.fault(name, f"must be an object, not {shown(value)}")
-        return Row(self.line, self.number, value, self.remarks, within=f"{self.within}{name}.")
-
-    def _present(self, name: str) -> object:
-        if (value := self.values.get(name)) is None:
-            raise self.fault(name, "is null" if name in self.values else "is missing")
-        return value
 
 
 class Source:
@@ -273,13 +140,13 @@ class Source:
             try:
                 yield number, json.loads(line)
             except ValueError as error:
-                raise FormatError(number, f"is not JSON ({_reason(error)})") from None
+                raise FormatError(number, f"is not JSON ({reason(error)})") from None
             except RecursionError:
                 raise FormatError(number, "is nested too deeply") from None
 
     def _values_in_a_row(self) -> Iterator[tuple[int, object]]:
         """The elements of an array, or objects one after another, over any lines; read in pieces."""
-        text = _Text(self._decoded())
+        text = JsonText(self._decoded())
         in_array = text.take("[")
         if not in_array and text.peek() != "{":
             raise FormatError(text.line, f"{shown(self._start)} is not JSON")
@@ -294,86 +161,6 @@ class Source:
             raise FormatError(text.line, "is not JSON (something follows the array)")
 
 
-class _Text:
-    """A text read in pieces, with the number of the line that was reached."""
-
-    def __init__(self, file: io.TextIOWrapper) -> None:
-        self._file = file
-        self._buffer, self._at, self._ended = "", 0, False
-        self._decoder = json.JSONDecoder()
-        self.line = 1
-
-    def peek(self) -> str:
-        """The next character that is not blank; empty at the end."""
-        while True:
-            while self._at < len(self._buffer) and self._buffer[self._at] in _BLANK:
-                self._move(self._at + 1)
-            if self._at < len(self._buffer) or not self._more():
-                return self._buffer[self._at : self._at + 1]
-
-    def take(self, character: str) -> bool:
-        """Whether it is the next one, which is then passed."""
-        found = self.peek() == character
-        if found:
-            self._move(self._at + 1)
-        return found
-
-    def value(self) -> object:
-        """The next JSON value.
-
-        Raises:
-            FormatError: It is not JSON, or nested too deeply.
-        """
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self._buffer, self._at)
-                # A number may go on in the next piece.
-                if end == len(self._buffer) and not isinstance(value, dict | list) and self._more():
-                    continue
-                self._move(end)
-                return value
-            except json.JSONDecodeError as error:
-                # Only what reaches the end of the piece may be whole with the next one.
-                open_ended = error.msg.startswith("Unterminated string") or error.pos >= len(self._buffer) - 16
-                if open_ended and self._more():
-                    continue
-                line = self.line + self._buffer.count("\n", self._at, error.pos)
-                raise FormatError(line, f"is not JSON ({error.msg})") from None
-            except ValueError as error:  # a number of thousands of digits
-                raise FormatError(self.line, f"is not JSON ({_reason(error)})") from None
-            except RecursionError:
-                raise FormatError(self.line, "is nested too deeply") from None
-
-    def _move(self, to: int) -> None:
-        self.line += self._buffer.count("\n", self._at, to)
-        self._at = to
-
-    def _more(self) -> bool:
-        """Read on: as much again as is waiting, so that one long value is not decoded over and over."""
-        waiting = self._buffer[self._at :]
-        piece = "" if self._ended else self._file.read(max(_CHUNK_CHARACTERS, len(waiting)))
-        self._ended = not piece
-        if piece:
-            self._buffer, self._at = waiting + piece, 0
-        return bool(piece)
-
-
-def shown(value: object) -> str:
-    """A value as a message shows it: short, on one line."""
-    text = json.dumps(value, ensure_ascii=True, default=str) if not isinstance(value, int) else _digits(value)
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-def kind_of(value: object) -> str:
-    """What JSON calls a value."""
-    names: dict[type, str] = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
-    return names.get(type(value), "a number")
-
-
-def _digits(value: int) -> str:
-    return str(value).lower() if abs(value) < 10**18 else "a number of many digits"
-
-
 def _plain(name: str) -> str:
     """`Request tokens` → `requesttokens`."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
@@ -381,7 +168,3 @@ def _plain(name: str) -> str:
 
 def _delimiter(line: str) -> str:
     return max(_DELIMITERS, key=line.count)
-
-
-def _reason(error: ValueError) -> str:
-    return error.msg if isinstance(error, json.JSONDecodeError) else " ".join(str(error).split())[:80]
