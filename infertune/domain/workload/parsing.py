@@ -11,7 +11,7 @@ from infertune.documents import read_unpacked
 from infertune.domain.workload.lengths import parse_formula
 from infertune.domain.workload.readers import READERS
 from infertune.domain.workload.readers.base import Options, Reader
-from infertune.domain.workload.readers.row import FormatError
+from infertune.domain.workload.readers.row import FormatError, shown
 from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import Request
 from infertune.domain.workload.workload import FEWEST_CONVERSATIONS, MOST_REQUESTS, Workload
@@ -157,15 +157,24 @@ def _recognised(path: Path, source: Source) -> Reader:
         ) from None
     if reader:
         return reader
-    known = "; ".join(f"{reader.name}: {reader.needs}" for reader in READERS)
     if source.first:
-        names = ", ".join(map(repr, list(source.first.values)[:12])) or "no fields"
+        names = ", ".join(map(shown, list(source.first.values)[:12])) or "no fields"
         raise UsageError(
-            f"workload file {path}, line {source.first.line}: no format has an object of {names}. The formats: {known}"
+            f"workload file {path}, line {source.first.line}: no format has an object of {names}; {_known('json')}"
         )
+    columns = ", ".join(map(shown, source.columns[:12]))
     raise UsageError(
-        f"workload file {path}, line 1: no format has a table with the columns {', '.join(source.columns[:12])}; "
-        f"if its lines are prompts, say lines:{path}. The formats: {known}"
+        f"workload file {path}, line 1: no format has a table with the columns {columns}; {_known('table')}; if its "
+        f"lines are prompts, say lines:{path}"
+    )
+
+
+def _known(kind: str) -> str:
+    """The formats of a kind, with what each is recognised by."""
+    return "the formats are " + ", ".join(
+        f"{reader.name} ({' or '.join(' + '.join(names) for names in reader.signs)})"
+        for reader in READERS
+        if reader.kind == kind
     )
 
 
@@ -175,7 +184,7 @@ def _hint(reader: Reader, source: Source) -> str:
         other = next((other for other in READERS if other.recognises(source)), reader)
     except (FormatError, UnicodeDecodeError):
         return ""
-    return "" if other is reader or other.name == "lines" else f". It looks like {other.title}: {other.name}:FILE"
+    return "" if other is reader or other.kind == "lines" else f". It looks like {other.title}: {other.name}:FILE"
 
 
 def _bounded(requests: Iterator[Request], source: Source, notes: list[str]) -> list[Request]:

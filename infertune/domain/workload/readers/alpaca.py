@@ -11,7 +11,6 @@ from infertune.domain.workload.readers.base import (
     Options,
     Reader,
     estimated_tokens,
-    first_has,
 )
 from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import Request
@@ -51,6 +50,7 @@ READER = Reader(
     name="alpaca",
     title="Alpaca-style instructions",
     needs="JSON objects with instruction and, if wished, input and output",
-    recognises=lambda source: first_has(source, "instruction"),
+    kind="json",
+    signs=(("instruction",),),
     read=_read,
 )

@@ -71,6 +71,7 @@ READER = Reader(
     name="trace",
     title="Azure LLM inference trace",
     needs="a CSV with the columns TIMESTAMP, ContextTokens and GeneratedTokens",
-    recognises=lambda source: source.header >= _COLUMNS.keys(),
+    kind="table",
+    signs=(("ContextTokens", "GeneratedTokens"),),
     read=_read,
 )

@@ -6,8 +6,9 @@ To add a format: a module with a `READER`, a line in the registry (`readers/__in
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from infertune.domain.workload.readers.source import Source
+from infertune.domain.workload.readers.source import Source, plain
 from infertune.domain.workload.requests import Request
 
 NO_OUTPUT = "ask for no output"
@@ -38,20 +39,29 @@ class Reader:
         name: The form, as in `sharegpt:FILE`.
         title: What people call the format.
         needs: What it needs of a file, for messages.
-        recognises: Whether a file is of this format, by its header or its first object.
+        kind: What its files are: JSON objects, a CSV with a header, or plain lines.
+        signs: What a file is recognised by: all columns, or all fields of the first object, of one of these sets.
         read: The requests of a file.
     """
 
     name: str
     title: str
     needs: str
-    recognises: Callable[[Source], bool]
+    kind: Literal["json", "table", "lines"]
+    signs: tuple[tuple[str, ...], ...]
     read: Callable[[Source, Options], Iterator[Request]]
 
+    def recognises(self, source: Source) -> bool:
+        """Whether a file is of this format, by its header or its first object.
 
-def first_has(source: Source, *names: str) -> bool:
-    """Whether the first object of a JSON file has all of these."""
-    return source.first is not None and source.first.has(*names)
+        Raises:
+            FormatError: It begins like JSON and is none.
+        """
+        if self.kind == "lines":
+            return not source.is_json and not source.is_table
+        if self.kind == "table":
+            return any(source.header >= set(map(plain, names)) for names in self.signs)
+        return source.first is not None and any(source.first.has(*names) for names in self.signs)
 
 
 def estimated_tokens(text: str) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader, first_has
+from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader
 from infertune.domain.workload.readers.chat import LIMITS, ChatRequests
 from infertune.domain.workload.readers.row import Row, shown
 from infertune.domain.workload.readers.source import Source
@@ -48,6 +48,7 @@ READER = Reader(
     name="batch",
     title="OpenAI batch file",
     needs="one JSON object a line with custom_id, url and body, the body with messages or prompt",
-    recognises=lambda source: first_has(source, "body"),
+    kind="json",
+    signs=(("body",),),
     read=_read,
 )

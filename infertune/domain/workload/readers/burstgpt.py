@@ -38,6 +38,7 @@ READER = Reader(
     name="burstgpt",
     title="BurstGPT trace",
     needs="a CSV with the columns Timestamp (seconds), Request tokens and Response tokens",
-    recognises=lambda source: source.header >= {"requesttokens", "responsetokens"},
+    kind="table",
+    signs=(("Request tokens", "Response tokens"),),
     read=_read,
 )

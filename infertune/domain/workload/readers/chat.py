@@ -6,7 +6,7 @@ with the user's (or a tool's) turn is a request as it was sent: its length is it
 
 from collections.abc import Iterator
 
-from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader, first_has
+from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader
 from infertune.domain.workload.readers.conversations import answered, messages_of
 from infertune.domain.workload.readers.row import Row
 from infertune.domain.workload.readers.source import Source
@@ -64,6 +64,7 @@ READER = Reader(
     name="chat",
     title="OpenAI chat messages",
     needs="one JSON object a line with messages: a list of turns with role (system, user, assistant, tool) and content",
-    recognises=lambda source: first_has(source, "messages"),
+    kind="json",
+    signs=(("messages",),),
     read=_read,
 )

@@ -16,6 +16,7 @@ READER = Reader(
     name="lines",
     title="plain text",
     needs="a prompt a line",
-    recognises=lambda source: not source.is_json and not source.is_table,
+    kind="lines",
+    signs=(),
     read=_read,
 )

@@ -6,7 +6,7 @@ The whole set calls the task `text`, the sanitized one `prompt`. The prompt is t
 
 from collections.abc import Iterator
 
-from infertune.domain.workload.readers.base import NO_PROMPT, Options, Reader, first_has
+from infertune.domain.workload.readers.base import NO_PROMPT, Options, Reader
 from infertune.domain.workload.readers.row import Row, shown
 from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import Request
@@ -38,6 +38,7 @@ READER = Reader(
     name="mbpp",
     title="MBPP",
     needs="JSON objects with text (or prompt), code and test_list",
-    recognises=lambda source: first_has(source, "code", "text") or first_has(source, "code", "prompt"),
+    kind="json",
+    signs=(("text", "code"), ("prompt", "code")),
     read=_read,
 )

@@ -5,7 +5,7 @@ Requests with the same hash id share that block and all before it. The shared to
 
 from collections.abc import Iterator
 
-from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader, first_has
+from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader
 from infertune.domain.workload.readers.row import Row, shown
 from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import BLOCK_TOKENS, Request
@@ -47,6 +47,7 @@ READER = Reader(
     name="mooncake",
     title="Mooncake trace",
     needs="one JSON object a line with timestamp (ms), input_length, output_length and hash_ids (of 512-token blocks)",
-    recognises=lambda source: first_has(source, "input_length") or first_has(source, "hash_ids"),
+    kind="json",
+    signs=(("input_length",), ("hash_ids",)),
     read=_read,
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader, first_has
+from infertune.domain.workload.readers.base import NO_OUTPUT, NO_PROMPT, Options, Reader
 from infertune.domain.workload.readers.source import Source
 from infertune.domain.workload.requests import Request
 
@@ -27,6 +27,7 @@ READER = Reader(
     name="jsonl",
     title="prompts (vLLM's custom data set)",
     needs="one JSON object a line with prompt and, if wished, output_tokens or max_tokens",
-    recognises=lambda source: first_has(source, "prompt"),
+    kind="json",
+    signs=(("prompt",),),
     read=read_prompts,
 )

@@ -28,6 +28,7 @@ READER = Reader(
     name="sharegpt",
     title="ShareGPT",
     needs="JSON objects with conversations: a list of turns with from (human, gpt) and value",
-    recognises=lambda source: source.first is not None and source.first.first_of(*_LISTS[:2]) is not None,
+    kind="json",
+    signs=(("conversations",), ("conversation",)),
     read=_read,
 )

@@ -47,15 +47,17 @@ class Source:
     @cached_property
     def header(self) -> frozenset[str]:
         """The names in a CSV's first line, in lower case without blanks and signs; empty for JSON."""
-        return frozenset() if self.is_json else frozenset(map(_plain, self.columns))
+        return frozenset() if self.is_json else frozenset(map(plain, self.columns))
 
     @property
     def is_table(self) -> bool:
-        """Whether it looks like a CSV: lines of as many cells, and a number in each below the first."""
+        """Whether it looks like a CSV: names of at most three words, then lines of as many cells with numbers."""
         delimiter = _delimiter(self._start)
-        cells = [line.split(delimiter) for _, line in islice(self.lines(), 6)]
-        return len({len(row) for row in cells}) == 1 < len(cells[0]) and all(
-            any(_NUMBER.fullmatch(cell.strip()) for cell in row) for row in cells[1:]
+        names, *rows = ([cell.strip() for cell in line.split(delimiter)] for _, line in islice(self.lines(), 6))
+        return (
+            len(names) > 1
+            and all(len(name.split()) in (1, 2, 3) and not _NUMBER.fullmatch(name) for name in names)
+            and all(len(row) == len(names) and any(map(_NUMBER.fullmatch, row)) for row in rows)
         )
 
     def require(self, columns: Mapping[str, str]) -> None:
@@ -105,12 +107,12 @@ class Source:
         reader = csv.reader(self._decoded(), delimiter=_delimiter(self._start))
         try:
             names = next(row for row in reader if any(map(str.strip, row)))
-            shown_names = {_plain(name): name.strip() for name in names}
+            shown_names = {plain(name): name.strip() for name in names}
             for number, row in enumerate(reader, 1):
                 if any(row[len(names) :]):
                     raise FormatError(reader.line_num, f"{len(row)} values for {len(names)} columns")
                 if any(map(str.strip, row)):
-                    values = {_plain(name): cell.strip() or None for name, cell in zip(names, row, strict=False)}
+                    values = {plain(name): cell.strip() or None for name, cell in zip(names, row, strict=False)}
                     yield Row(reader.line_num, number, values, self.remarks, shown_names, is_text=True)
         except csv.Error as error:
             raise FormatError(reader.line_num, str(error)) from None
@@ -161,8 +163,8 @@ class Source:
             raise FormatError(text.line, "is not JSON (something follows the array)")
 
 
-def _plain(name: str) -> str:
-    """`Request tokens` → `requesttokens`."""
+def plain(name: str) -> str:
+    """A column's name as `Source.header` has it: `Request tokens` → `requesttokens`."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
