@@ -4,10 +4,10 @@ import importlib.metadata
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
-import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -346,12 +346,18 @@ def test_a_run_is_repeated_from_its_ledgers_header(shell: Shell) -> None:
     assert figures[0] == figures[1]  # the simulation is seeded, too
 
 
+def processor_s_of_children() -> float:
+    """Not the wall clock's time, which other work on the machine makes longer."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_comes_at_once_and_nothing_heavy_is_imported_for_it() -> None:
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = processor_s_of_children()
         done = subprocess.run([sys.executable, "-m", "infertune", "--help"], capture_output=True, text=True)
-        times.append(time.perf_counter() - started)
+        times.append(processor_s_of_children() - started)
         assert done.returncode == 0 and "tune" in done.stdout
     print(f"infertune --help: {min(times):.3f} s (aim: 0.3 s)")
     assert min(times) < 1.0
