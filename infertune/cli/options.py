@@ -15,7 +15,10 @@ Engine = Annotated[
     str | None, typer.Option("--engine", "-e", help="An engine, see `infertune doctor`; else the first found.")
 ]
 Workload = Annotated[
-    str | None, typer.Option(help="synthetic:in=512,out=128, or file:FILE: a trace, conversations or prompts.")
+    str | None,
+    typer.Option(
+        help="synthetic:in=512,out=128 · trace:FILE.csv · sharegpt:FILE · jsonl:FILE · …, or file:FILE, told by content."
+    ),
 ]
 Requests = Annotated[int | None, typer.Option(help="Requests in a job; else as many as fill a window.")]
 Weights = Annotated[str | None, typer.Option(help="real, or dummy: tune before you download.")]
