@@ -17,7 +17,7 @@ Engine = Annotated[
 Workload = Annotated[
     str | None,
     typer.Option(
-        help="synthetic:in=512,out=128 · trace:FILE.csv · sharegpt:FILE · jsonl:FILE · …, or file:FILE, told by content."
+        help="synthetic:in=512,out=128 · trace:FILE.csv · sharegpt:FILE · jsonl:FILE · … · file:FILE (by its content)"
     ),
 ]
 Requests = Annotated[int | None, typer.Option(help="Requests in a job; else as many as fill a window.")]
