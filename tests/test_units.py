@@ -11,6 +11,7 @@ from infertune.units import (
     format_rate,
     parse_duration_s,
     parse_share,
+    printable,
     slugify,
 )
 
@@ -102,3 +103,39 @@ def test_a_share_is_read_as_people_write_it(text: str, share: float) -> None:
 def test_what_is_no_share_is_refused_with_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match="write it like 5% or 0.05"):
         parse_share(text)
+
+
+@given(st.text())
+def test_printable_text_is_one_line_of_printable_characters_of_the_same_length(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable() and len(shown) == len(text)
+    assert all(a == b for a, b in zip(text, shown, strict=True) if a.isprintable())
+
+
+@pytest.mark.parametrize(
+    "character",
+    [
+        "\0",
+        "\a",
+        "\n",
+        "\r",
+        "\t",
+        "\x1b",
+        "\x7f",
+        "\x85",
+        "\x9b",
+        "\u200b",
+        "\u202e",
+        "\u2028",
+        "\u2066",
+        "\ufeff",
+        "\ud800",
+    ],
+)
+def test_what_steers_a_terminal_or_cannot_be_seen_becomes_a_replacement_character(character: str) -> None:
+    assert printable(f"a{character}b") == "a\ufffdb"
+
+
+def test_letters_signs_and_every_kind_of_blank_stay() -> None:
+    assert printable("Größe 模型 – × ✓ 🙂 [a]") == "Größe 模型 – × ✓ 🙂 [a]"
+    assert printable("1\u00a0234\u202f5\u30006") == "1 234 5 6"

@@ -20,7 +20,7 @@ from infertune.bench.channel import (
 )
 from infertune.bench.isolation import Deadlines, EngineProcess, failure_of
 from infertune.bench.measure import Session
-from infertune.domain.device import Device, memory_used_bytes
+from infertune.domain.device import Device, engine_environment, memory_used_bytes
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.measurement import Crashed, Infeasible, Outcome, TimedOut
 from infertune.domain.models import Model
@@ -253,7 +253,8 @@ class Bench:
             return InlineEngine()
         if self._meter is None:  # takes a second or two, once a run
             self._meter = open_meter(self._device, self._carbon)
-        return EngineProcess(log_path, self._options.python, meter=self._meter)
+        environment = engine_environment(self._device)
+        return EngineProcess(log_path, self._options.python, environment, self._meter)
 
     def _outcome(self, reply: Reply | TimedOut | Crashed) -> Outcome:
         if isinstance(reply, MeasuredReply):

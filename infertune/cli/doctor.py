@@ -3,7 +3,7 @@
 import platform
 import sys
 
-from infertune.domain.device import Device, detect
+from infertune.domain.device import Device, survey
 from infertune.domain.measurement import Frozen
 from infertune.energy import SourceStatus
 from infertune.energy.sources import energy_sources
@@ -28,6 +28,7 @@ class Diagnosis(Frozen):
         infertune_version: Of this package.
         python: Interpreter and version.
         device: What would be tuned for.
+        notes: What to know of it: GPUs that are left out or cannot be used, and what nvidia-smi says.
         engines: Every engine.
         energy: Each energy source with its kind and resolution.
     """
@@ -35,19 +36,21 @@ class Diagnosis(Frozen):
     infertune_version: str
     python: str
     device: Device
+    notes: tuple[str, ...] = ()
     engines: tuple[EngineStatus, ...]
     energy: tuple[SourceStatus, ...]
 
 
 def diagnose() -> Diagnosis:
     """Look at the machine; nothing is changed."""
-    device = detect()
+    found = survey()
     return Diagnosis(
         infertune_version=__version__,
         python=f"{platform.python_version()} ({sys.executable})",
-        device=device,
+        device=found.device,
+        notes=(*found.notes, *found.device.notes),
         engines=tuple(map(_engine_status, engine_names())),
-        energy=tuple(energy_sources(device)),
+        energy=tuple(energy_sources(found.device)),
     )
 
 

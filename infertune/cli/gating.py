@@ -13,6 +13,7 @@ from infertune.cli.options import (
     CarbonIntensity,
     ConfigFile,
     Country,
+    Device,
     EnginePython,
     Ignore,
     Json,
@@ -59,6 +60,7 @@ def gate(
     engine: Annotated[
         str | None, typer.Option("--engine", "-e", help="The profile's engine with a variant, NAME:VARIANT.")
     ] = None,
+    device: Device = None,
     model: Annotated[str | None, typer.Option(help="Where the profile's model is, if not where it was.")] = None,
     workload: Annotated[str | None, typer.Option(help="Where the profile's workload is, if not where it was.")] = None,
     requests: Requests = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from infertune.cli.options import (
+    Device,
     Engine,
     EnginePython,
     Ignore,
@@ -23,6 +24,7 @@ from infertune.cli.printing import console, print_json, say
 def space(
     model: Model = None,
     engine: Engine = None,
+    device: Device = None,
     workload: Workload = None,
     weights: Weights = None,
     table: Table = None,
@@ -38,7 +40,7 @@ def space(
     from infertune.domain.request import JobRequest
     from infertune.runs.job import prepare
 
-    job = prepare(request_of(JobRequest, flags, None))
+    job = prepare(request_of(JobRequest, flags, None), measures=False)
     if as_json:
         model_sizes = job.model and job.model.model_dump(mode="json")
         record = job.space.record().model_dump(mode="json")
@@ -107,6 +109,8 @@ def doctor(as_json: Json = False) -> None:
     terminal = console()
     say(terminal, f"infertune {found.infertune_version}, Python {found.python}")
     say(terminal, f"device    {found.device}")
+    for note in found.notes:
+        say(terminal, f"note      {note}")
     for engine in found.engines:
         mark = ("✓", "green") if engine.usable else ("✗", "red")
         say(terminal, mark, f" {engine.name:7} {engine.version or '':12} {engine.what}")

@@ -9,6 +9,7 @@ from infertune.cli.options import (
     CarbonIntensity,
     ConfigFile,
     Country,
+    Device,
     Engine,
     EnginePython,
     Ignore,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 def tune(
     model: Model = None,
     engine: Engine = None,
+    device: Device = None,
     workload: Workload = None,
     current: Annotated[
         str | None,
@@ -106,6 +108,7 @@ def tune(
 def fake(
     shape: Annotated[str, typer.Argument(help="plateau, flat or ragged.")] = "plateau",
     trials: Annotated[int | None, typer.Option(help="Most trials of the search.")] = None,
+    device: Device = None,
     seed: Seed = None,
     out: Out = None,
     as_json: Json = False,
@@ -114,11 +117,14 @@ def fake(
 
     The engine is simulated: its landscape is known, and its clock does not wait.
     """
+    from infertune.domain.device import survey
     from infertune.domain.request import TuneRequest
     from infertune.engines import DEMO_ENGINE
     from infertune.tuning.tune import tune_request
 
-    flags = {"engine": f"{DEMO_ENGINE}:{shape}", "trials": trials, "seed": seed, "out": out}
+    if device is None and survey().fault:  # a demonstration needs no GPU; a note says what is wrong with it
+        device = "cpu"
+    flags = {"engine": f"{DEMO_ENGINE}:{shape}", "device": device, "trials": trials, "seed": seed, "out": out}
     with Progress() as observer:
         study = tune_request(request_of(TuneRequest, flags, None), observer)
     _tell(study, as_json)
@@ -144,6 +150,7 @@ def _tell(study: "Study", as_json: bool) -> None:
 def landscape(
     model: Model = None,
     engine: Engine = None,
+    device: Device = None,
     workload: Workload = None,
     repeats: Annotated[int | None, typer.Option(help="Rounds over the whole grid.")] = None,
     requests: Requests = None,
@@ -190,6 +197,7 @@ def landscape(
 def bench(
     model: Model = None,
     engine: Engine = None,
+    device: Device = None,
     workload: Workload = None,
     launches: Annotated[tuple[int, int] | None, typer.Option(help="Least and most launches.")] = None,
     windows: Annotated[int | None, typer.Option(help="Windows on each launch.")] = None,

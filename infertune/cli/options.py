@@ -14,6 +14,12 @@ Model = Annotated[str | None, typer.Argument(help="Hub id, local folder or built
 Engine = Annotated[
     str | None, typer.Option("--engine", "-e", help="An engine, see `infertune doctor`; else the first found.")
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device", metavar="auto|cpu|gpu", help="auto: the GPUs, else the processor. cpu works on any machine."
+    ),
+]
 Workload = Annotated[
     str | None,
     typer.Option(

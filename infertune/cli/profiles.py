@@ -77,10 +77,15 @@ def profile_verify(path: ProfileFile, engine_python: EnginePython = None, as_jso
 
     Each field of its fingerprint is compared with the machine as it is now; ends with 4 if one differs.
     """
+    from infertune.domain.device import survey
     from infertune.profiles.comparing import verify
     from infertune.profiles.profile import load_profile
 
-    checks = verify(load_profile(path).fingerprint, engine_python)
+    profile = load_profile(path)
+    here = survey()
+    for note in here.notes:
+        say(console(stderr=True), f"note: {note}")
+    checks = verify(profile.fingerprint, engine_python, here.device)
     broken = [check.field for check in checks if check.breaks]
     if as_json:
         rows = [check.model_dump(mode="json") for check in checks]

@@ -1,21 +1,24 @@
-"""The machine in front of us: its NVIDIA GPUs as CUDA would use them, or else its processor."""
+"""The device that is tuned for: the NVIDIA GPUs of this machine as CUDA would use them, or its processor."""
 
+import math
 import os
 import platform
-import re
-import subprocess
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import psutil
 from pydantic import Field
 
+from infertune.domain import cgroups, nvidia
 from infertune.domain.measurement import Frozen
+from infertune.errors import BenchmarkError
 from infertune.units import format_bytes, slugify
 
-_NVIDIA_SMI_FIELDS = "index,uuid,name,memory.total,power.limit,driver_version"
-_BOARD_LINE = re.compile(r"GPU \d+: .*\(UUID: (?P<uuid>GPU-[^)]+)\)")
-_SLICE_LINE = re.compile(r"\s*MIG (?P<profile>\S*?(?P<gb>\d+)gb\S*)\s+Device\s+\d+: \(UUID: (?P<uuid>MIG-[^)]+)\)")
+DeviceChoice = Literal["auto", "cpu", "gpu"]
+
+_ASK_IN_PASSING_S = 5.0  # judgement: how long the processor's user waits for an nvidia-smi that hangs
 
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # what /proc/cpuinfo calls them
 
@@ -29,7 +32,7 @@ class Device(Frozen):
         count: How many GPUs are visible, 1 for a CPU.
         uuids: The GPUs' UUIDs in CUDA's order; empty for a CPU.
         memory_bytes: Memory of one GPU, or the memory this process may use on a CPU.
-        cores: Cores this process may run on.
+        cores: Cores this process may use: those it may run on, and no more than its control group's quota pays for.
         power_limit_w: The first GPU's power limit; None if unknown.
         driver: The GPU driver's version; None for a CPU.
         has_bfloat16: Whether a CPU has instructions for bfloat16; True for a GPU and where nobody says.
@@ -73,25 +76,73 @@ class Device(Frozen):
         return f"{self.count} × {self.name}, {format_bytes(self.memory_bytes)}, driver {self.driver}"
 
 
-def detect() -> Device:
-    """The GPUs that CUDA would see here, or the processor if there are none."""
-    gpus = _visible(_query_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
-    if not gpus:
-        return cpu()
+@dataclass(frozen=True)
+class Survey:
+    """What was found when the machine was looked at.
+
+    Attributes:
+        device: What would be tuned for.
+        notes: What a user should know of it: what is left out, and what nvidia-smi says beside its list.
+        fault: Why GPUs that should be here cannot be used; empty if nothing is wrong.
+    """
+
+    device: Device
+    notes: tuple[str, ...] = ()
+    fault: str = ""
+
+
+def survey(wanted: DeviceChoice = "auto") -> Survey:
+    """Look at the machine: the GPUs that CUDA would see here, or the processor if there are none or it is wanted."""
+    answer = nvidia.ask(_ASK_IN_PASSING_S if wanted == "cpu" else None)
+    notes = _quota_notes()
+    said = [f"the GPUs cannot be used: {answer.fault}"] if answer.fault else []
+    said += [answer.remark] if answer.remark else []
+    variable = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hidden = variable is not None and variable.strip() in ("", "-1")
+    gpus = nvidia.visible(answer.gpus, variable)
+    if wanted == "cpu" or not gpus:
+        if wanted != "cpu" and answer.gpus and not hidden:
+            said.append(f"CUDA_VISIBLE_DEVICES={variable} names none of the {_counted(answer.gpus)} here")
+        return Survey(cpu(), (*said, *notes), "" if hidden or wanted == "cpu" else answer.fault)
     first = gpus[0]
-    alike = [gpu for gpu in gpus if gpu["name"] == first["name"]]
-    limit, memory = first["power.limit"], first["memory.total"]
-    return Device(
+    alike = [gpu for gpu in gpus if gpu.name == first.name]
+    if others := tuple(gpu for gpu in gpus if gpu.name != first.name):
+        said.append(
+            f"left out, because a device is GPUs of one model: {_counted(others)}; choose with CUDA_VISIBLE_DEVICES"
+        )
+    found = Device(
         kind="gpu",
-        name=first["name"],
+        name=first.name,
         count=len(alike),
-        uuids=tuple(gpu["uuid"] for gpu in alike),
+        uuids=tuple(gpu.uuid for gpu in alike),
         # A board that shares the processor's memory reports [N/A].
-        memory_bytes=int(float(memory)) * 1024**2 if _is_number(memory) else _usable_memory_bytes(),
+        memory_bytes=_usable_memory_bytes() if first.memory_mib is None else int(first.memory_mib) * 1024**2,
         cores=_usable_cores(),
-        power_limit_w=float(limit) if _is_number(limit) else None,
-        driver=first["driver_version"],
+        power_limit_w=first.power_limit_w,
+        driver=first.driver,
     )
+    return Survey(found, (*said, *notes))
+
+
+def survey_to_measure(wanted: DeviceChoice = "auto") -> Survey:
+    """Look at the machine for a run that measures: nothing is measured in place of GPUs that cannot be used.
+
+    Raises:
+        BenchmarkError: The GPUs cannot be used, or `gpu` is wanted and there is none.
+    """
+    found = survey(wanted)
+    cure = "repair the driver (after an update a restart loads the new one), or measure the processor with --device cpu"
+    if found.fault:
+        raise BenchmarkError(f"the GPUs of this machine cannot be used: {found.fault}; {cure}")
+    if wanted == "gpu" and found.device.kind != "gpu":
+        why = f" ({'; '.join(found.notes)})" if found.notes else ""
+        raise BenchmarkError(f"--device gpu: no NVIDIA GPU is visible here{why}; leave it out to measure the processor")
+    return found
+
+
+def detect() -> Device:
+    """The device alone: the GPUs that CUDA would see here, or the processor if there are none that can be used."""
+    return survey().device
 
 
 def cpu() -> Device:
@@ -107,92 +158,62 @@ def cpu() -> Device:
     )
 
 
+def engine_environment(device: Device) -> dict[str, str]:
+    """Environment variables that keep an engine's process on a device.
+
+    On the processor it sees no GPU. Where a quota leaves it fewer cores than it may run on, its libraries start no more
+    threads than that, unless the user has set how many.
+    """
+    environment = {"CUDA_VISIBLE_DEVICES": ""} if device.kind == "cpu" else {}
+    if limited(device) and "OMP_NUM_THREADS" not in os.environ:
+        environment["OMP_NUM_THREADS"] = str(device.cores)
+    return environment
+
+
+def limited(device: Device) -> bool:
+    """Whether a quota leaves this process fewer cores than it may run on."""
+    return device.cores < _allowed_cores()
+
+
 def memory_used_bytes(device: Device) -> int | None:
     """Memory in use on a device's GPUs by anyone, in bytes; None for a CPU or where it cannot be read."""
     if device.kind != "gpu":
         return None
-    command = ["nvidia-smi", "--query-gpu=uuid,memory.used", "--format=csv,noheader,nounits"]
-    rows = [line.split(",") for line in _ask_nvidia_smi(command)]
-    used = [row[1].strip() for row in rows if len(row) == 2 and row[0].strip() in device.uuids]
-    return int(sum(float(mib) for mib in used) * 1024**2) if used and all(map(_is_number, used)) else None
+    used_mib = nvidia.memory_used_mib(device.uuids)
+    return None if used_mib is None else int(used_mib * 1024**2)
 
 
-def _ask_nvidia_smi(command: list[str]) -> list[str]:
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line for line in answer.stdout.splitlines() if line.strip()]
+def _counted(gpus: tuple[nvidia.Gpu, ...]) -> str:
+    return ", ".join(f"{count} × {name}" for name, count in Counter(gpu.name for gpu in gpus).items())
 
 
-def _query_gpus() -> list[dict[str, str]]:
-    """Every NVIDIA GPU by nvidia-smi, in PCI order; empty where there is no driver.
-
-    NVML itself is read in `energy/` only; one subprocess at start keeps the two apart.
-    """
-    names = _NVIDIA_SMI_FIELDS.split(",")
-    command = ["nvidia-smi", f"--query-gpu={_NVIDIA_SMI_FIELDS}", "--format=csv,noheader,nounits"]
-    rows = [[cell.strip() for cell in line.split(",")] for line in _ask_nvidia_smi(command)]
-    return [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names)]
-
-
-def _visible(gpus: list[dict[str, str]], cuda_visible_devices: str | None) -> list[dict[str, str]]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves, in its order.
-
-    Like CUDA, it stops at the first unknown entry, sees nothing where a GPU is named twice, and takes one MIG slice.
-    """
-    if cuda_visible_devices is None:
-        return gpus
-    chosen: list[dict[str, str]] = []
-    for entry in (part.strip() for part in cuda_visible_devices.split(",")):
-        if entry.startswith("MIG-"):
-            slices = [] if chosen else _slices(gpus, entry)
-            return slices if len(slices) == 1 else chosen
-        match = [g for g in gpus if entry and (g["index"] == entry or g["uuid"].startswith(entry))]
-        if len(match) != 1:
-            break
-        if match[0] in chosen:
-            return []
-        chosen.append(match[0])
-    return chosen
-
-
-def _slices(gpus: list[dict[str, str]], entry: str) -> list[dict[str, str]]:
-    """The MIG slices whose UUID begins so: their board, by the slice's name, UUID and memory; see `nvidia-smi -L`."""
-    found: list[dict[str, str]] = []
-    board: dict[str, str] = {}
-    for line in _ask_nvidia_smi(["nvidia-smi", "-L"]):
-        if match := _BOARD_LINE.match(line):
-            board = next((gpu for gpu in gpus if gpu["uuid"] == match["uuid"]), {})
-        elif board and (match := _SLICE_LINE.match(line)) and match["uuid"].startswith(entry):
-            # A profile's name rounds down: 3g.40gb has 40,448 MiB on an H100, 40 GB are 38,146.
-            memory = str(int(match["gb"]) * 10**9 // 1024**2)
-            name = f"{board['name']} MIG {match['profile']}"
-            found.append({**board, "name": name, "uuid": match["uuid"], "memory.total": memory})
-    return found
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _allowed_cores() -> int:
+    """Cores in the affinity mask."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores in the affinity mask, or the control group's quota of them where that is less.
+
+    A fraction is rounded up: it is the most threads worth trying, and with fewer a part of the quota would be unused.
+    """
+    quota = cgroups.limits().cores
+    return _allowed_cores() if quota is None else max(1, min(_allowed_cores(), math.ceil(quota)))
+
+
+def _quota_notes() -> list[str]:
+    quota, allowed = cgroups.limits().cores, _allowed_cores()
+    if quota is None or quota >= allowed:
+        return []
+    used = max(1, math.ceil(quota))
+    return [f"the CPU quota of this container pays for {quota:.3g} of {allowed} cores: {used} are counted"]
 
 
 def _usable_memory_bytes() -> int:
     """Physical memory, or the control group's limit where that is lower."""
     total = int(psutil.virtual_memory().total)
-    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        try:
-            return min(total, int(limit.read_text()))
-        except (OSError, ValueError):
-            continue
-    return total
+    limit = cgroups.limits().memory_bytes
+    return total if limit is None else min(total, limit)
 
 
 def _cpu_facts() -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from infertune.documents import read_document
+from infertune.domain.device import DeviceChoice
 from infertune.domain.knobs import Scalar, parse_scalar
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.errors import UsageError
@@ -23,6 +24,7 @@ class JobRequest(BaseModel):
     Attributes:
         model: Hub id, folder or `builtin:NAME`; None chooses a built-in for the device.
         engine: `NAME` or `NAME:VARIANT`; None takes the first that is installed.
+        device: `auto` takes the GPUs, or the processor where there are none; `cpu` and `gpu` take nothing else.
         workload: What is asked of the engine; None chooses a small synthetic one for the device.
         requests: Requests in a job; None lets the default configuration's rate and `window` decide.
         weights: `dummy` for random weights; None takes the real ones where there are any.
@@ -48,6 +50,7 @@ class JobRequest(BaseModel):
 
     model: str | None = None
     engine: str | None = None
+    device: DeviceChoice = "auto"
     workload: str | None = None
     requests: int | None = Field(default=None, ge=1, le=MOST_REQUESTS)
     weights: Literal["real", "dummy"] | None = None

@@ -87,7 +87,7 @@ class NvmlMeter:
         self._began_s: float | None = None
         self._stop: Callable[[], None] | None = None
         self._initialized = False
-        self._failure = "no NVIDIA GPU"
+        self._failure = "no NVIDIA GPU is used"
         try:
             if device.uuids:
                 nvml.nvmlInit()

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from infertune.domain.device import detect
+from infertune.domain.device import survey_to_measure
 from infertune.domain.figures import FIGURES
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.request import GateRequest
@@ -74,7 +74,7 @@ def compared(request: GateRequest) -> Comparison:
     """
     _check_flags(request)
     profile = load_profile(request.profile)
-    check_device(profile.fingerprint.device, detect(), str(request.profile))
+    check_device(profile.fingerprint.device, survey_to_measure(request.device).device, str(request.profile))
     job = _job_of(request, profile)
     versions = frozenset({"engine version"}) if request.baseline_python else frozenset()
     check_fingerprint(profile.fingerprint, fingerprint_of(job), str(request.profile), versions)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from infertune.domain.device import detect
+from infertune.domain.device import Device, detect
 from infertune.domain.knobs import Config, format_scalar
 from infertune.domain.measurement import Frozen
 from infertune.domain.models import known_here
@@ -42,12 +42,13 @@ class Check(Frozen):
         return f"same     {self.field}: {self.profile_value}"
 
 
-def verify(of: Fingerprint, engine_python: Path | None = None) -> list[Check]:
+def verify(of: Fingerprint, engine_python: Path | None = None, device: Device | None = None) -> list[Check]:
     """Every field of a fingerprint that is a machine's, against this machine as it is now.
 
     Args:
         of: A profile's.
         engine_python: The interpreter that has the engine; None for this one.
+        device: The device of this machine; None looks for it.
 
     Raises:
         UsageError: There is no such engine.
@@ -56,7 +57,7 @@ def verify(of: Fingerprint, engine_python: Path | None = None) -> list[Check]:
     known_hash, known_revision = known_here(of.model) if of.model else (None, None)
     here = of.model_copy(
         update={
-            "device": detect(),
+            "device": device or detect(),
             "engine_version": version,
             "model": of.model
             and of.model.model_copy(

@@ -96,7 +96,10 @@ def check_device(then: Device, now: Device, name: str) -> None:
     Raises:
         MismatchError: They differ.
     """
-    _refuse(device_differences(then, now), name, "tune on this machine for a profile of its own")
+    cure = "tune on this machine for a profile of its own"
+    if (then.kind, now.kind) == ("cpu", "gpu"):
+        cure = f"measure the processor with --device cpu, or {cure}"
+    _refuse(device_differences(then, now), name, cure)
 
 
 def check_fingerprint(then: Fingerprint, now: Fingerprint, name: str, compared: Set[str] = frozenset()) -> None:

@@ -12,7 +12,7 @@ from infertune.bench.bench import Bench
 from infertune.bench.channel import Plan
 from infertune.bench.isolation import Deadlines
 from infertune.domain.command import Command
-from infertune.domain.device import Device, detect
+from infertune.domain.device import Device, survey, survey_to_measure
 from infertune.domain.knobs import Config, Scalar, SearchSpace, format_scalar
 from infertune.domain.models import Model, resolve_model
 from infertune.domain.record import Header
@@ -208,7 +208,14 @@ class Current:
     notes: tuple[str, ...] = ()
 
 
-def prepare(request: JobRequest, current: Current | None = None, known: Config = Config({}), source: str = "") -> Job:  # noqa: B008 - frozen
+def prepare(
+    request: JobRequest,
+    current: Current | None = None,
+    known: Config = Config({}),  # noqa: B008 - frozen
+    source: str = "",
+    *,
+    measures: bool = True,
+) -> Job:
     """Check a request and find everything that it names.
 
     Args:
@@ -216,9 +223,11 @@ def prepare(request: JobRequest, current: Current | None = None, known: Config =
         current: What runs today, where the space shall rest at it.
         known: Further settings that the space has to have, of a profile.
         source: Where they come from, for people.
+        measures: Something will be measured: then GPUs that cannot be used are an error, else a note.
 
     Raises:
         UsageError: Something in it cannot be; the message says what to do.
+        BenchmarkError: The device that is asked for cannot be used.
     """
     notes: list[str] = []
     spec = request.engine or default_engine_name()
@@ -234,7 +243,9 @@ def prepare(request: JobRequest, current: Current | None = None, known: Config =
     availability = engine.available()
     if availability.reason:
         raise UsageError(f"engine {engine.name} cannot be used here: {availability.reason}")
-    device = detect()
+    seen = survey_to_measure(request.device) if measures else survey(request.device)
+    device = seen.device
+    notes += seen.notes
     if request.country is not None:
         check_country(request.country)
     model = None

@@ -5,8 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from infertune.domain import device
-from infertune.domain.device import Device, cpu, detect
+from infertune.domain import cgroups, device, nvidia
+from infertune.domain.cgroups import Limits
+from infertune.domain.device import (
+    Device,
+    cpu,
+    detect,
+    engine_environment,
+    memory_used_bytes,
+    survey,
+    survey_to_measure,
+)
+from infertune.errors import BenchmarkError
 
 H100 = "0, GPU-aaaa-1111, NVIDIA H100 80GB HBM3, 81559, 700.00, 570.86.15"
 SECOND = "1, GPU-bbbb-2222, NVIDIA H100 80GB HBM3, 81559, 650.00, 570.86.15"
@@ -22,14 +32,16 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Smi:
     monkeypatch.setenv("PATH", str(folder))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def answer(*lines: str | bytes, code: int = 0, listing: str = "") -> None:
+    def answer(*lines: str | bytes, code: int = 0, listing: str = "", errors: str = "", then: str = "") -> None:
         content = b"".join((line.encode() if isinstance(line, str) else line) + b"\n" for line in lines)
         (tmp_path / "answer").write_bytes(content)
         (tmp_path / "listing").write_text(listing)
+        (tmp_path / "errors").write_text(errors)
         program = folder / "nvidia-smi"
         program.write_text(
             f'#!/bin/sh\nfrom={tmp_path}/answer\n[ "$1" = -L ] && from={tmp_path}/listing\n'
-            f'while IFS= read -r line; do echo "$line"; done < $from\nexit {code}\n'
+            f'while IFS= read -r line; do echo "$line"; done < $from\n'
+            f'while IFS= read -r line; do echo "$line" >&2; done < {tmp_path}/errors\n{then}\nexit {code}\n'
         )
         program.chmod(0o755)
 
@@ -45,9 +57,16 @@ def test_two_boards_alike_are_one_device_of_two(smi: Smi) -> None:
     assert found.slug == "2x-nvidia-h100-80gb-hbm3"
 
 
-def test_boards_unlike_the_first_are_left_out(smi: Smi) -> None:
-    smi(H100, OTHER)
+def test_boards_unlike_the_first_are_left_out_and_named(smi: Smi) -> None:
+    smi(H100, OTHER, OTHER.replace("1, GPU-cccc", "2, GPU-dddd"))
     assert (detect().count, detect().slug) == (1, "nvidia-h100-80gb-hbm3")
+    [note] = survey().notes
+    assert "left out" in note and "2 × NVIDIA T400" in note and "CUDA_VISIBLE_DEVICES" in note
+
+
+def test_boards_alike_need_no_word(smi: Smi) -> None:
+    smi(H100, SECOND)
+    assert survey().notes == () and survey().fault == ""
 
 
 @pytest.mark.parametrize(
@@ -130,17 +149,132 @@ def test_a_board_without_memory_of_its_own_has_the_machines(smi: Smi) -> None:
     assert (detect().kind, detect().memory_bytes) == ("gpu", cpu().memory_bytes)
 
 
-@pytest.mark.parametrize(
-    "lines", [[], ["No devices were found"], ["a,b"], [b"\xff\xfe\x00\x81"], ["1,2,3,4,5,6,7"], ["", " "]]
+NO_DRIVER = (
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. "
+    "Make sure that the latest NVIDIA driver is installed and running."
 )
-def test_an_answer_that_lists_no_board_leaves_the_processor(smi: Smi, lines: list[str | bytes]) -> None:
-    smi(*lines)
-    assert detect() == cpu()
+FAULTS = {
+    "another version of the driver": (
+        dict(code=18),
+        ["Failed to initialize NVML: Driver/library version mismatch", "NVML library version: 535.54"],
+        ["code 18", "Driver/library version mismatch NVML library version: 535.54"],
+    ),
+    "a board that is lost": (
+        dict(code=255),
+        ["Unable to determine the device handle for GPU0000:05:00.0: GPU is lost."],
+        ["code 255", "GPU is lost"],
+    ),
+    "an error without words": (dict(code=1), [], ["code 1", "says nothing"]),
+    "words on standard error": (dict(code=3, errors="no permission\n"), [], ["code 3", '"no permission"']),
+    "boards, and an error": (dict(code=15), [H100], ["code 15"]),
+    "nothing": ({}, [], ["lists no GPU", "says nothing"]),
+    "blanks": ({}, ["", " "], ["lists no GPU"]),
+    "words": ({}, ["a,b"], ['lists no GPU and says "a,b"']),
+    "bytes": ({}, [b"\xff\xfe\x00\x81"], ["lists no GPU"]),
+    "too many columns": ({}, ["1,2,3,4,5,6,7"], ["lists no GPU"]),
+    "columns without a UUID": ({}, ["0, x, NVIDIA, 1, 1, 5"], ["lists no GPU"]),
+    "a page of words": ({}, ["word " * 1000], ["…"]),
+}
 
 
-def test_a_failing_nvidia_smi_leaves_the_processor(smi: Smi) -> None:
-    smi("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", H100, code=9)
-    assert detect() == cpu()
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_machine_whose_gpus_cannot_be_used_is_not_taken_for_one_without(smi: Smi, case: str) -> None:
+    options, lines, words = FAULTS[case]
+    smi(*lines, **options)
+    found = survey()
+    assert found.device == detect() == cpu()
+    assert all(word in found.fault for word in words), found.fault
+    assert len(found.fault) < 400 and "\n" not in found.fault
+    assert any(found.fault in note for note in found.notes)
+    for wanted in ("auto", "gpu"):
+        with pytest.raises(BenchmarkError, match="--device cpu") as error:
+            survey_to_measure(wanted)  # type: ignore[arg-type]
+        assert found.fault in str(error.value) and error.value.exit_code == 5
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_the_processor_can_be_asked_for_and_the_fault_is_told_all_the_same(smi: Smi, case: str) -> None:
+    options, lines, words = FAULTS[case]
+    smi(*lines, **options)
+    found = survey_to_measure("cpu")
+    assert found.device == cpu() and all(any(word in note for note in found.notes) for word in words)
+
+
+def test_an_nvidia_smi_that_hangs_is_not_waited_for(smi: Smi, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi(then="while :; do :; done")
+    monkeypatch.setattr(nvidia, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(device, "_ASK_IN_PASSING_S", 0.2)
+    assert "does not answer within 0.2 s" in survey().fault
+    assert survey_to_measure("cpu").device == cpu()
+    assert memory_used_bytes(Device(kind="gpu", name="x", memory_bytes=1, cores=1, uuids=("GPU-1",))) is None
+
+
+def test_an_nvidia_smi_that_cannot_be_started_is_a_fault(smi: Smi, tmp_path: Path) -> None:
+    smi(H100)
+    (tmp_path / "bin" / "nvidia-smi").write_bytes(b"\x7fELF of another machine")
+    assert "cannot be started: Exec format error" in survey().fault
+
+
+@pytest.mark.parametrize("code", [0, 6])
+def test_a_driver_that_has_no_board_leaves_the_processor_and_a_note(smi: Smi, code: int) -> None:
+    smi("No devices were found", code=code)
+    found = survey_to_measure()
+    assert found.device == cpu() and found.notes == ('nvidia-smi says "No devices were found"',)
+
+
+@pytest.mark.parametrize("vendor", ["0x1002", "0x10de"])
+@pytest.mark.parametrize("kind", ["0x030000", "0x030200", "0x040300"])
+def test_tools_without_a_driver_are_a_fault_where_the_bus_has_a_board(
+    smi: Smi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vendor: str, kind: str
+) -> None:
+    smi(NO_DRIVER, code=9)
+    folder = tmp_path / "pci" / "0000:01:00.0"
+    folder.mkdir(parents=True)
+    (folder / "vendor").write_text(f"{vendor}\n")
+    (folder / "class").write_text(f"{kind}\n")
+    there = nvidia.has_board(tmp_path / "pci")
+    assert there == (vendor == "0x10de" and kind.startswith("0x03"))
+    monkeypatch.setattr(nvidia, "has_board", lambda: there)
+    found = survey()
+    assert bool(found.fault) == there
+    assert any("couldn't communicate with the NVIDIA driver" in note for note in found.notes)
+
+
+def test_a_bus_that_cannot_be_read_may_have_a_board(tmp_path: Path) -> None:
+    assert nvidia.has_board(tmp_path / "absent") and nvidia.has_board(tmp_path)
+
+
+def test_a_warning_beside_the_boards_is_told(smi: Smi) -> None:
+    smi(H100, "WARNING: infoROM is corrupted at gpu 0000:01:00.0", code=14)
+    found = survey_to_measure()
+    assert found.device.kind == "gpu" and "infoROM is corrupted" in found.notes[0]
+
+
+@pytest.mark.parametrize("visible", ["9", "GPU-x", "0,0"])
+def test_a_visible_list_that_leaves_no_gpu_is_told(smi: Smi, monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
+    smi(H100, SECOND)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    [note] = survey_to_measure().notes
+    assert f"CUDA_VISIBLE_DEVICES={visible}" in note and "2 × NVIDIA H100" in note
+    with pytest.raises(BenchmarkError, match="CUDA_VISIBLE_DEVICES"):
+        survey_to_measure("gpu")
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_hidden_gpus_are_not_asked_for(smi: Smi, monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    smi(H100)
+    assert survey_to_measure().device == cpu() and survey().notes == ()
+    smi("Failed to initialize NVML: Driver/library version mismatch", code=18)
+    assert survey_to_measure().device == cpu() and "mismatch" in survey().notes[0]
+
+
+def test_the_device_that_is_asked_for_is_taken(smi: Smi) -> None:
+    with pytest.raises(BenchmarkError, match="no NVIDIA GPU is visible"):
+        survey_to_measure("gpu")
+    smi(H100)
+    assert survey_to_measure("gpu").device.kind == survey_to_measure().device.kind == "gpu"
+    assert survey_to_measure("cpu").device == cpu() and survey("cpu").notes == ()
 
 
 def test_without_nvidia_smi_the_device_is_the_processor(smi: Smi) -> None:
@@ -151,10 +285,39 @@ def test_without_nvidia_smi_the_device_is_the_processor(smi: Smi) -> None:
 
 
 def test_memory_is_the_control_groups_where_that_is_lower(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device.Path, "read_text", lambda self: "1073741824\n" if "cgroup" in str(self) else "")
-    assert cpu().memory_bytes == 1024**3
-    monkeypatch.setattr(device.Path, "read_text", lambda self: "max\n")
-    assert cpu().memory_bytes > 0
+    monkeypatch.setattr(cgroups, "limits", lambda: Limits(memory_bytes=1024**2))
+    assert cpu().memory_bytes == 1024**2
+    monkeypatch.setattr(cgroups, "limits", lambda: Limits(memory_bytes=2**62))
+    assert 0 < cpu().memory_bytes < 2**62
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [(None, 8), (64.0, 8), (8.0, 8), (2.0, 2), (1.5, 2), (2.01, 3), (0.5, 1), (0.001, 1)]
+)
+def test_cores_are_the_quotas_rounded_up_where_that_is_less(
+    smi: Smi, monkeypatch: pytest.MonkeyPatch, quota: float | None, cores: int
+) -> None:
+    monkeypatch.setattr(cgroups, "limits", lambda: Limits(cores=quota))
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: set(range(8)))
+    assert cpu().cores == cores
+    smi(H100)
+    assert detect().cores == cores
+    notes = [note for note in survey().notes if "CPU quota" in note]
+    assert bool(notes) == (cores < 8) and all(f"{quota:.3g} of 8 cores" in note for note in notes)
+
+
+def test_an_engine_on_the_processor_sees_no_gpu_and_no_more_cores_than_the_quota_pays_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda pid: set(range(8)))
+    whole = Device(kind="cpu", name="x", memory_bytes=1, cores=8)
+    gpu = Device(kind="gpu", name="x", memory_bytes=1, cores=8, uuids=("GPU-1",))
+    assert engine_environment(whole) == {"CUDA_VISIBLE_DEVICES": ""}
+    assert engine_environment(gpu) == {}
+    assert engine_environment(gpu.model_copy(update={"cores": 3})) == {"OMP_NUM_THREADS": "3"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert "OMP_NUM_THREADS" not in engine_environment(whole.model_copy(update={"cores": 3}))
 
 
 def test_a_processor_is_filed_by_name_and_cores() -> None:

@@ -1,6 +1,7 @@
 """vLLM's adapter: what its errors mean, the space from a probe, and real loads where vLLM is installed."""
 
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.models import resolve_model
 from infertune.domain.workload import Request
 from infertune.engines.base import EngineOptions, Failure, Setup
-from infertune.engines.vllm.engine import VllmEngine, engine_arguments
-from infertune.engines.vllm.space import Probe, check_fits, space_from_probe
+from infertune.engines.vllm.engine import VllmEngine, _prepare_environment, engine_arguments
+from infertune.engines.vllm.space import CPU_CACHE, Probe, check_fits, check_platform, space_from_probe
 from infertune.errors import UsageError
 
 ENGINE = VllmEngine(EngineOptions())
@@ -308,3 +309,46 @@ class TestRealVllm:
         assert isinstance(reply, FailureReply)
         found = ENGINE.classify(reply.failure)
         assert found and found.reason == "rejected" and found.detail.startswith("No common block size")
+
+
+@pytest.mark.parametrize(
+    ("platform", "device", "words"),
+    [
+        ("cuda", CPU, "is built for a GPU"),
+        ("cpu", gpus(1), "is built for the processor"),
+        ("cpu", CPU, None),
+        ("cuda", gpus(1), None),
+        ("", CPU, None),
+    ],
+)
+def test_a_build_that_would_run_on_another_device_is_refused(platform: str, device: Device, words: str | None) -> None:
+    found = probe().model_copy(update={"platform": platform})
+    if words is None:
+        check_platform(found, device)
+        return
+    with pytest.raises(UsageError, match=words):
+        check_platform(found, device)
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "expected"),
+    [
+        (4, {}, {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "3"}),
+        (1, {}, {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}),
+        (4, {"OMP_NUM_THREADS": "4"}, {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "3"}),
+        (4, {"OMP_NUM_THREADS": "7"}, {"OMP_NUM_THREADS": "7"}),
+        (4, {"VLLM_CPU_OMP_THREADS_BIND": "0-1"}, {"VLLM_CPU_OMP_THREADS_BIND": "0-1"}),
+        (8, {}, {}),
+    ],
+)
+def test_under_a_cpu_quota_vllm_starts_no_more_threads_than_it_pays_for(
+    monkeypatch: pytest.MonkeyPatch, cores: int, given: dict[str, str], expected: dict[str, str]
+) -> None:
+    names = ("VLLM_CPU_OMP_THREADS_BIND", "OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "environ", {**given, CPU_CACHE: "1"})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    on = CPU.model_copy(update={"cores": cores})
+    setup = Setup(model=TINY, device=on, config=Config({}), defaults=Config({}), faithful=True)
+    notes = _prepare_environment(setup)
+    assert {name: os.environ[name] for name in names if name in os.environ} == expected
+    assert bool(notes) == ("nobind" in expected.values())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from infertune.domain.device import Survey
 from infertune.domain.request import JobRequest, make_request
 from infertune.errors import MismatchError, UsageError
 from infertune.runs import job as jobs
@@ -17,7 +18,7 @@ from tests.builders import CPU, space
 
 @pytest.fixture(autouse=True)
 def on_a_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(jobs, "detect", lambda: CPU)
+    monkeypatch.setattr(jobs, "survey_to_measure", lambda wanted: Survey(CPU))
     monkeypatch.chdir(tmp_path)
 
 
@@ -84,7 +85,7 @@ def test_the_rules_still_hold_in_a_restricted_space() -> None:
 def test_what_is_chosen_for_the_user_depends_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (job().workload.spec, job().window_s) == ("synthetic:in=32-128,out=32", 2.0)
     gpu = CPU.model_copy(update={"kind": "gpu", "uuids": ("GPU-1",)})
-    monkeypatch.setattr(jobs, "detect", lambda: gpu)
+    monkeypatch.setattr(jobs, "survey_to_measure", lambda wanted: Survey(gpu))
     assert (job().workload.spec, job().window_s) == ("synthetic:in=512,out=128", 10.0)
     assert job(window="3s").window_s == 3.0
 

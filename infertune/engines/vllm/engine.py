@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import psutil
 
-from infertune.domain.device import Device
+from infertune.domain.device import Device, limited
 from infertune.domain.knobs import Config, Scalar, SearchSpace
 from infertune.domain.measurement import EngineFacts, Infeasible
 from infertune.domain.models import Model
@@ -42,6 +42,7 @@ from infertune.engines.vllm.space import (
     CPU_CACHE,
     LIVE,
     check_fits,
+    check_platform,
     cpu_cache_gib,
     read_setting,
     read_settings,
@@ -49,6 +50,8 @@ from infertune.engines.vllm.space import (
     spelled_out,
 )
 from infertune.errors import BenchmarkError, UsageError
+
+_CPU_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 
 
 class VllmEngine:
@@ -88,7 +91,9 @@ class VllmEngine:
         if availability.version is None:
             raise UsageError(f"vLLM is {availability.reason}")
         check_fits(model, device)
-        return space_from_probe(ask_installed(model, device, availability.version, self._python), model, device)
+        probe = ask_installed(model, device, availability.version, self._python)
+        check_platform(probe, device)
+        return space_from_probe(probe, model, device)
 
     def classify(self, failure: Failure) -> Infeasible | None:
         """vLLM's ways to say out of memory (at any stage), and to refuse a setting (while loading)."""
@@ -269,11 +274,22 @@ def _prepare_environment(setup: Setup) -> list[str]:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if not setup.faithful:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    if setup.device.kind == "gpu" or os.environ.get(CPU_CACHE):
-        return []
-    space_gib = cpu_cache_gib(setup.model, setup.device)
-    os.environ[CPU_CACHE] = str(space_gib)
-    return [f"{CPU_CACHE} was not set; {space_gib} GiB were used"]
+    notes: list[str] = []
+    if setup.device.kind == "gpu":
+        return notes
+    ours = os.environ.get("OMP_NUM_THREADS") in (None, str(setup.device.cores))  # see `engine_environment`
+    if limited(setup.device) and ours and _CPU_BINDING not in os.environ:
+        # vLLM starts a thread on every core but one that it may run on, and knows nothing of a quota.
+        threads = max(1, setup.device.cores - 1)
+        os.environ |= {_CPU_BINDING: "nobind", "OMP_NUM_THREADS": str(threads)}
+        notes.append(
+            f"the CPU quota pays for {setup.device.cores} cores: vLLM computes with {threads} threads, unbound"
+        )
+    if not os.environ.get(CPU_CACHE):
+        space_gib = cpu_cache_gib(setup.model, setup.device)
+        os.environ[CPU_CACHE] = str(space_gib)
+        notes.append(f"{CPU_CACHE} was not set; {space_gib} GiB were used")
+    return notes
 
 
 def _take_threads_of_multiprocess(llm: Any, set_threads: Callable[[int], None]) -> None:

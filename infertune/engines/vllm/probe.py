@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from infertune.domain.device import Device
+from infertune.domain.device import Device, engine_environment
 from infertune.domain.models import Model, cache_folder
 from infertune.engines.base import Failure, first_line
 from infertune.engines.installed import installed_versions
@@ -43,7 +43,7 @@ def ask_installed(model: Model, device: Device, version: str, python: Path | Non
     """Ask the installed version, or remember what it said: importing it takes 10 s."""
     environment = sorted(item for item in os.environ.items() if item[0].startswith("VLLM_"))
     key = json.dumps([str(python or sys.executable), version, model.config_hash, model.path, model.revision,
-                      model.weights, device.slug, environment, EFFECTIVE_PATHS])  # fmt: skip
+                      model.weights, device.slug, environment, EFFECTIVE_PATHS, [*Probe.model_fields]])  # fmt: skip
     path = cache_folder() / "probes" / f"vllm-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     try:
         return Probe.model_validate_json(path.read_text(encoding="utf-8"))
@@ -64,7 +64,9 @@ def _run_probe(model: Model, device: Device, python: Path | None) -> Probe:
     command = [str(python or sys.executable), "-m", "infertune.engines.vllm.probe", "--probe", model.path]
     command += ["--load-format", "dummy"] if model.weights == "dummy" else []
     command += ["--revision", model.revision] if model.revision and model.weights == "real" else []
-    environment = {**os.environ, **QUIET} | ({"HF_HUB_OFFLINE": "1"} if model.weights == "dummy" else {})
+    environment = {**os.environ, **engine_environment(device), **QUIET} | (
+        {"HF_HUB_OFFLINE": "1"} if model.weights == "dummy" else {}
+    )
     with ExitStack() as stack:
         if python:
             environment["PYTHONPATH"] = stack.enter_context(package_link())
@@ -92,6 +94,7 @@ def _probe_main() -> None:
     parser.add_argument("--revision")
     arguments = parser.parse_args()
     from vllm.engine.arg_utils import EngineArgs
+    from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
 
     asked = EngineArgs(model=arguments.probe, load_format=arguments.load_format, revision=arguments.revision)
@@ -101,6 +104,7 @@ def _probe_main() -> None:
         fields=tuple(EngineArgs.__dataclass_fields__),
         defaults=read_settings(config),
         max_model_len=config.model_config.max_model_len,
+        platform=str(current_platform.device_type),
     )
     print(f"\n{probe.model_dump_json()}", flush=True)
 

