@@ -1,6 +1,6 @@
-"""What infertune raises, and the exit code that each error ends the program with.
+"""The exceptions of infertune, each with its exit code.
 
-A failing *configuration* is no error: it is an `Outcome` (see `measurement.py`). These are for what stops a run.
+A configuration that fails raises none of them: its trial has an `Outcome` (see `domain/measurement.py`).
 """
 
 EXIT_OK = 0
@@ -13,30 +13,30 @@ EXIT_INTERRUPTED = 130
 
 
 class InfertuneError(Exception):
-    """Base of every error that infertune raises on purpose; the message is one line and names the cure."""
+    """Base of all expected errors. The message is one line and says what to do."""
 
     exit_code = EXIT_CANNOT_RUN
 
 
 class UsageError(InfertuneError):
-    """What the user asked for cannot be: an unknown name, a malformed file, a value out of range."""
+    """A request that cannot be met: an unknown name, a malformed file, a value out of range."""
 
     exit_code = EXIT_USAGE
 
 
 class MismatchError(InfertuneError):
-    """A profile and the environment it is used in do not match."""
+    """A profile, or a run to resume, does not match this machine."""
 
     exit_code = EXIT_MISMATCH
 
 
 class BenchmarkError(InfertuneError):
-    """The benchmark could not run at all: no default measurement, a busy device, a full disk."""
+    """The benchmark could not run: the default failed, the device is busy or broken, the disk is full."""
 
     exit_code = EXIT_CANNOT_RUN
 
 
 class InterruptedRunError(InfertuneError):
-    """The user ended a run; what it has measured is in its folder."""
+    """The user interrupted a run. Its trials are in its folder."""
 
     exit_code = EXIT_INTERRUPTED

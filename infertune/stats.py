@@ -1,7 +1,7 @@
-"""Intervals on rates: Student's t on logarithms, over launches and never over windows.
+"""Confidence intervals on rates: Student's t on logarithms. A sample is one launch, never one window.
 
-Why t and not a bootstrap: at 3, 5 and 8 samples a percentile bootstrap misses in 20%, 10% and 8% of the cases
-where 5% was asked, t in 4.4-5.5%; `tests/test_stats.py` checks that t keeps its level at these.
+Student's t instead of a bootstrap: at 3, 5 and 8 samples, a 95% percentile bootstrap interval misses the true mean in
+20%, 10% and 8% of cases, and the t interval in 4.4 to 5.5% (`tests/test_stats.py` checks the latter).
 """
 
 import math
@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 from scipy.special import stdtrit
 
-ENOUGH_HALF_WIDTH = 0.02  # of a 99% interval, relative: more launches are not worth their time
+ENOUGH_HALF_WIDTH = 0.02  # relative half-width of a 99% interval at which measuring ends; judgement
 
 
 class Estimate(BaseModel):
-    """A mean with its interval; unit and scale are those of the samples.
+    """A geometric mean with its interval, in the unit of the samples.
 
     Attributes:
         mean: Geometric mean of the samples.
         low: Lower end of the two-sided interval, None with a single sample.
         high: Upper end, None with a single sample.
-        n: How many independent samples (launches) stand behind it.
+        n: How many independent samples (launches) it is computed from.
         level: Confidence level of the interval, such as 0.95.
     """
 
@@ -33,7 +33,7 @@ class Estimate(BaseModel):
     level: float
 
     def covers(self, value: float) -> bool:
-        """Whether a value lies in the interval; without an interval nothing is ruled out."""
+        """Whether a value lies in the interval; True for every value if there is no interval."""
         return self.low is None or self.high is None or self.low <= value <= self.high
 
     @property
@@ -45,7 +45,7 @@ class Estimate(BaseModel):
 
 
 def geometric_mean(rates: Sequence[float]) -> float:
-    """exp of the mean logarithm of positive rates."""
+    """The geometric mean of positive rates."""
     return math.exp(sum(map(math.log, rates)) / len(rates))
 
 
@@ -72,12 +72,12 @@ def log_t_interval(samples: Sequence[float], level: float = 0.95) -> Estimate:
 
 
 def _finite_exp(logarithm: float) -> float:
-    """exp, or the largest that a float can hold: two samples far apart have an interval beyond it."""
+    """exp, at most the largest float: two samples far apart can have an interval beyond it."""
     return math.exp(min(logarithm, 709.0))
 
 
 def unpaired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0.95) -> Estimate:
-    """Ratio new / base of rates measured apart, with Welch's t interval on logarithms (Welch, Biometrika 34, 1947).
+    """Ratio new / base of two independent groups of rates, with Welch's t interval (Biometrika 34, 1947) on logarithms.
 
     Args:
         new: One rate a launch.
@@ -123,11 +123,11 @@ def paired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0.9
 
 
 def is_settled(new: Sequence[float], base: Sequence[float], half_width: float) -> bool:
-    """Whether more pairs would hardly change what `paired_ratio` says of two: narrow, and not in the balance.
+    """Whether a paired comparison can end: the 99% interval is narrow and gives the same answer as the 95% one.
 
-    Narrow alone ends soonest where the deviation was small by luck: at noise of 2% and five to ten pairs, a difference
-    that is not there is then found in 3.4% of all comparisons in place of 2.5. With the second condition it is 2.1%, at
-    one pair more in twenty comparisons (`tests/test_stats.py`).
+    With the first condition alone, a comparison tends to end when its deviation is small by chance. At 2% noise and
+    five to ten pairs, it then finds a difference that does not exist in 3.4% of cases instead of 2.5%. With both
+    conditions it is 2.1%, and one in twenty comparisons needs one more pair (`tests/test_stats.py`).
 
     Args:
         new: One rate per pair.
@@ -135,7 +135,7 @@ def is_settled(new: Sequence[float], base: Sequence[float], half_width: float) -
         half_width: What the 99% interval must be narrower than, relative to the ratio.
 
     Returns:
-        True if it is, and if 1 lies in both or neither of the 95% and the 99% interval.
+        True if the 99% interval is that narrow, and 1 lies in both or neither of the 95% and the 99% interval.
 
     Raises:
         ValueError: The two differ in length, or a rate is not positive.

@@ -1,4 +1,4 @@
-"""Reading and writing quantities as people write them: `20m`, `1.5 GiB`, `1,234 tok/s`."""
+"""Durations, sizes, rates and shares as text (`20m`, `1.5 GiB`, `1,234`), and text that is safe to print."""
 
 import re
 import unicodedata
@@ -79,10 +79,10 @@ def slugify(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text in one line that cannot steer a terminal.
+    """Text in one line that cannot control a terminal.
 
-    Letters, signs and blanks stay. Everything else becomes `\ufffd`: control characters (line ends, tabs, escape
-    sequences), marks of direction, invisible characters, line separators, private and unassigned ones, surrogates.
+    Letters, digits, punctuation, symbols and blanks stay. Everything else becomes `\ufffd`: control characters (line
+    ends, tabs, escape), bidirectional marks, zero-width characters, line separators, surrogates, unassigned characters.
     """
     if text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""The command line: parse, dispatch, print, exit codes. Nothing heavy is imported before a command runs."""
+"""The command line: commands, errors, exit codes. A command imports its libraries when it runs, so help is fast."""
 
 import signal
 import sys
@@ -51,7 +51,7 @@ def _common(
 
 
 def main() -> NoReturn:
-    """Run the command line; every error of ours is one line and its exit code."""
+    """Run the command line. An expected error is printed as one line and sets the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tolerant_streams():
         code = _run()
@@ -70,7 +70,7 @@ def _run() -> int:
         return _complain(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted", EXIT_INTERRUPTED)
-    except Exception:  # a fault of ours: its traceback, and never the exit code of a regression
+    except Exception:  # a bug: print its traceback, and do not exit with 1, which means a regression
         for line in traceback.format_exc().splitlines():
             print(harmless(line), file=sys.stderr)
         return _complain("this is a bug in infertune: please report it with the lines above", EXIT_CANNOT_RUN)

@@ -1,4 +1,4 @@
-"""What is on this machine: the device, the engines, the energy sources, and what to install for what is missing."""
+"""What `infertune doctor` finds: the device, the engines, the energy sources, and what to install."""
 
 import platform
 import sys
@@ -13,7 +13,7 @@ from infertune.version import __version__
 
 
 class EngineStatus(Frozen):
-    """One engine: usable, or what to do about it."""
+    """Whether an engine can be used, or what to install."""
 
     name: str
     version: str | None
@@ -27,8 +27,8 @@ class Diagnosis(Frozen):
     Attributes:
         infertune_version: Of this package.
         python: Interpreter and version.
-        device: What would be tuned for.
-        notes: What to know of it: GPUs that are left out or cannot be used, and what nvidia-smi says.
+        device: The device that a run would use.
+        notes: About the device: GPUs that are left out or cannot be used, and messages of nvidia-smi.
         engines: Every engine.
         energy: Each energy source with its kind and resolution.
     """
@@ -42,7 +42,7 @@ class Diagnosis(Frozen):
 
 
 def diagnose() -> Diagnosis:
-    """Look at the machine; nothing is changed."""
+    """Look at the machine; change nothing."""
     found = survey()
     return Diagnosis(
         infertune_version=__version__,

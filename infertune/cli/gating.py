@@ -1,4 +1,4 @@
-"""The command that keeps a profile from regressing: `gate`."""
+"""The command `gate`, which measures a profile again to detect a regression."""
 
 import contextlib
 import os
@@ -120,7 +120,7 @@ def _annotate_error(message: str) -> None:
 
 
 def _check_can_write(path: Path | None) -> None:
-    """Find out before the run, not after it, that a file cannot be written."""
+    """Refuse, before anything is measured, a file that cannot be written."""
     if path is None:
         return
     try:
@@ -134,7 +134,7 @@ def _check_can_write(path: Path | None) -> None:
 
 
 def _write(path: Path | None, text: str) -> None:
-    """Write a file, whole or not at all; a disk that is full by now does not hide the verdict."""
+    """Write a file, whole or not at all. A failure is printed and leaves the verdict as it is."""
     if path is None:
         return
     from infertune.documents import write_whole

@@ -1,4 +1,4 @@
-"""The commands that look and measure nothing: `space`, `report`, `doctor`."""
+"""The commands that measure nothing: `space`, `report`, `doctor`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what every command does with them."""
+"""Options that several commands share, and how a command turns them into a request."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -69,13 +69,13 @@ def request_of(kind: type[R], flags: dict[str, Any], config: Path | None) -> R:
 
 
 def check_alone(resume: Path | None, config: Path | None) -> None:
-    """Refuse a file beside `--resume`."""
+    """Refuse `--config` beside `--resume`."""
     if resume and config:
         raise UsageError("--resume continues a run as it was started; leave out --config, or start a new run")
 
 
 class Progress:
-    """The observer of a command, taken off the terminal when the command ends."""
+    """Context of a command that measures: shows its progress on standard error, and removes the bar at the end."""
 
     def __enter__(self) -> Any:
         from infertune.cli.printing import console

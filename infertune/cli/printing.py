@@ -1,4 +1,4 @@
-"""The one way to a console: text is printed as text, without rich's markup, and cannot steer a terminal or CI."""
+"""Printing to a console. Text is never read as rich's markup, and cannot control a terminal or a CI runner."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -74,7 +74,7 @@ def table_of(headings: Sequence[Heading], rows: Iterable[Sequence[str]]) -> "Tab
 
 
 def harmless(text: str) -> str:
-    """A line of printable text that CI does not take for a command: no `::` at its start, no `##[` anywhere.
+    """A line of printable text that is no workflow command of a CI runner: no `::` at its start, no `##[` anywhere.
 
     Source: actions/runner, src/Runner.Common/ActionCommand.cs.
     """
@@ -83,12 +83,12 @@ def harmless(text: str) -> str:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """One JSON document on standard output, in ASCII: controls and marks of direction are escaped in it."""
+    """Print one JSON document on standard output, in ASCII: control characters and bidirectional marks are escaped."""
     print(json.dumps(document, ensure_ascii=True))
 
 
 def _cell(text: str) -> "Text":
-    """A cell; wherever it is folded, no line begins with a command of CI."""
+    """A cell in which no line, wherever it is folded, begins with a workflow command."""
     from rich.text import Text
 
     return Text(harmless(text).replace("::", ": :"))

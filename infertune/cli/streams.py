@@ -1,7 +1,7 @@
-"""Standard output and standard error of a command: writing to them never fails, and plain text cannot steer a terminal.
+"""Standard output and standard error of a command: writing never fails, and plain text cannot control a terminal.
 
-What a command found is in its files. A reader that left, a full disk, a closed stream or an encoding without `–` is no
-failure of the run and changes no exit code.
+A command's results are in its files. A closed pipe, a full disk, a closed stream or an encoding without `–` is no
+failure of the run, and changes no exit code.
 """
 
 import codecs
@@ -38,13 +38,14 @@ codecs.register_error(_REPLACE, _look_alike)
 
 
 class TolerantStream(io.TextIOBase):
-    """A text stream that takes every text: it replaces what it cannot encode, and drops what nobody can receive.
+    """A text stream whose `write` does not fail.
 
-    Every text is written at once: nothing waits in a buffer for the end of the interpreter, where it would fail.
+    Characters that the encoding lacks are replaced. After an error of the operating system, further text is dropped.
+    Nothing is buffered: the interpreter would flush the buffer when it exits, and fail there.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
-        """Wrap a stream; None, where Python found it closed, takes everything and writes nothing."""
+        """Wrap a stream. None, which Python sets for a closed descriptor, drops all text."""
         self._stream = stream
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._encoder = codecs.getincrementalencoder(self._encoding)(errors=_REPLACE)
@@ -105,10 +106,10 @@ class TolerantStream(io.TextIOBase):
 
 
 class PlainStream(TolerantStream):
-    """A tolerant stream for plain text: every character of it is printable, a line end or a tab.
+    """A tolerant stream that replaces control characters; line ends and tabs stay.
 
-    Libraries write here too: warnings, logs, tracebacks with text of a stranger's file. rich, which writes the
-    sequences of a terminal on purpose, finds the stream without this filter under the name that it looks for.
+    Libraries print here too: warnings, logs and tracebacks can quote a file. rich writes control sequences of its own;
+    it uses the unfiltered stream, which it looks up as `rich_proxied_file`.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -116,7 +117,7 @@ class PlainStream(TolerantStream):
         self.rich_proxied_file = TolerantStream(stream)
 
     def write(self, text: str) -> int:
-        """Write a text without what steers a terminal."""
+        """Write a text without its control characters."""
         if not isinstance(text, str):
             raise TypeError(f"text is expected, not {type(text).__name__}")
         self.rich_proxied_file.write("".join(c if c in "\n\t" else printable(c) for c in text))
@@ -131,7 +132,7 @@ class PlainStream(TolerantStream):
 
 @contextlib.contextmanager
 def tolerant_streams() -> Iterator[None]:
-    """Standard output and standard error as tolerant streams; what was lost of the output is told at the end."""
+    """Make standard output and standard error tolerant, and report at the end that output was lost."""
     _fill_closed_descriptors()
     before = sys.stdout, sys.stderr
     for stream in before:
@@ -149,7 +150,7 @@ def tolerant_streams() -> Iterator[None]:
 
 
 def _fill_closed_descriptors() -> None:
-    """Open what the caller closed (`>&-`): else the next file opened becomes standard output, a ledger for example."""
+    """Open closed standard descriptors (`>&-`). Otherwise the next file opened, such as a ledger, gets their number."""
     for number in _STANDARD:
         try:
             os.fstat(number)
@@ -171,4 +172,4 @@ def _write_all(descriptor: int, data: bytes) -> None:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK):
                 raise
-            select.select([], [descriptor], [])  # somebody made it non-blocking
+            select.select([], [descriptor], [])  # another process made the pipe non-blocking

@@ -1,4 +1,4 @@
-"""What people see: progress on standard error while a run lasts, then tables on standard output."""
+"""What a run prints: progress on standard error while it lasts, then its results on standard output."""
 
 import time
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ from infertune.stats import Estimate
 from infertune.tuning.tune import Study
 from infertune.units import format_duration, format_percent, format_rate, printable
 
-_MOST_FAILURES = 8
+_MOST_FAILURES = 8  # shown of a run; judgement: the answer stays on the screen
 
 
 class TerminalObserver(Observer):
-    """Shows a run: one line a trial, and below them on a terminal a bar with what is measured now and the time left."""
+    """Prints one line a trial; on a terminal, a progress bar below shows the current trial and the time left."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -51,12 +51,12 @@ class TerminalObserver(Observer):
         self._started = time.perf_counter()
 
     def run_starts(self, folder: Path, default: Config, base_name: str = "default") -> None:
-        """Say where everything goes."""
+        """Print the run's folder."""
         self._default, self._base_name = default, base_name
         say(self._console, f"run: {folder}")
 
     def phase(self, name: str, steps: int | None, budget_s: float | None = None) -> None:
-        """Start a new bar."""
+        """Print the phase and its limits, and start its progress bar."""
         self.close()
         self._phase, self._steps, self._budget_s, self._done = name, steps, budget_s, 0
         self._started = time.perf_counter()
@@ -79,7 +79,7 @@ class TerminalObserver(Observer):
             self._bar.add_task("", total=steps, best="")
 
     def trial_starts(self, config: Config, *, live: bool) -> None:
-        """Show what is measured now."""
+        """Show the current trial in the progress bar."""
         if self._bar:
             how = "live" if live else "launching"
             count = f"{self._done + 1}/{self._steps}" if self._steps else str(self._done + 1)
@@ -87,7 +87,7 @@ class TerminalObserver(Observer):
             self._bar.update(self._bar.task_ids[0], description=printable(text))
 
     def trial_ends(self, trial: Trial, *, figure: float | None, best: float | None, default: float | None) -> None:
-        """One line, and the bar moves on."""
+        """Print the trial's line and advance the progress bar."""
         self._done += 1
         against = f"{format_percent(figure / default)} to {self._base}" if figure and default else ""
         mark = trial.phase if trial.phase in ("base", "new") else "live" if trial.live else "launch"
@@ -104,17 +104,17 @@ class TerminalObserver(Observer):
             self._bar.update(self._bar.task_ids[0], advance=1, best=shown)
 
     def note(self, text: str) -> None:
-        """A line of its own."""
+        """Print a note on a line of its own."""
         say(self._console, f"note: {text}", style="dim")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the progress bar."""
         if self._bar:
             self._bar.stop()
         self._bar = None
 
     def _shown(self, config: Config) -> str:
-        """Only what differs from the default."""
+        """The settings that differ from the default's."""
         if self._default is None:
             return str(config)
         return str(changed_settings(config, self._default)) or self._base_name
@@ -134,7 +134,7 @@ class TerminalObserver(Observer):
 
 
 def print_study(console: Console, study: Study) -> None:
-    """The answer, the settings, what failed, and where everything is."""
+    """Print a tune's answer, settings, costs, failures and files."""
     _print_answer(
         console, study.summary, contenders(study.summary), answer_sentence(study.summary), study.profile.changed
     )
@@ -144,7 +144,7 @@ def print_study(console: Console, study: Study) -> None:
 
 
 def print_findings(console: Console, found: Findings) -> None:
-    """A report's numbers: the answer, and the landscape in words."""
+    """Print a report's answer, and its landscape in sentences."""
     _print_answer(console, found.summary, contenders_of(found), headline(found), found.to_set(found.advised))
     lines = [*importance_sentences(found), cliff_sentence(found), *plateau_sentences(found), peak_sentence(found)]
     for line in lines if found.terrain.knobs else ():
@@ -180,7 +180,7 @@ def _print_answer(
 
 
 def answer_table(unit: str, compared: Sequence[Contender]) -> Table:
-    """What was compared, a row each."""
+    """One row for each configuration that was compared, with its interval and gain."""
     headings = [Heading(""), *(Heading(name, "right") for name in (unit, "95% interval", "launches", "gain"))]
     rows = [(*_cells(each.name, each.estimate), gain_text(each.gain)) for each in compared]
     return table_of(headings, rows)

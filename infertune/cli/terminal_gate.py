@@ -1,4 +1,4 @@
-"""A gate's verdict, for people."""
+"""What a gate prints on a terminal."""
 
 from rich.console import Console
 
@@ -10,7 +10,7 @@ _STYLES = {"pass": "bold green", "regression": "bold red", "inconclusive": "bold
 
 
 def print_gate(console: Console, result: GateResult) -> None:
-    """The question, the table, what is worth knowing beside it, and the verdict last."""
+    """Print the question, the table of metrics, the remarks, and the verdict last."""
     console.print()
     say(console, result.question)
     headings = [Heading(name, "left" if name in ("", "verdict") else "right", fold=False) for name in HEADINGS]

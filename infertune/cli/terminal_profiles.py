@@ -1,4 +1,4 @@
-"""What people see of profiles."""
+"""What `infertune profile` prints on a terminal."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from infertune.units import format_rate
 
 
 def print_profile(console: Console, profile: Profile) -> None:
-    """What a profile holds for, its settings and its figures."""
+    """Print a profile's fingerprint, settings and figures."""
     found = profile.fingerprint
     model = "no model"
     if found.model:
@@ -38,7 +38,7 @@ def print_profile(console: Console, profile: Profile) -> None:
 
 
 def profile_table(kept: Sequence[Kept]) -> Table:
-    """Profiles, one a row."""
+    """One row for each profile."""
     names = ("device", "engine", "model", "workload", "answer", "settings", "file")
     rows = []
     for item in kept:
@@ -57,12 +57,12 @@ def profile_table(kept: Sequence[Kept]) -> Table:
 
 
 def difference_table(rows: Sequence[Difference], first: str, second: str) -> Table:
-    """Fields in which two things differ, one a row."""
+    """One row for each field that differs."""
     return table_of([Heading(""), Heading(first), Heading(second)], [(row.field, row.before, row.now) for row in rows])
 
 
 def _samples(samples: tuple[float, ...]) -> str:
-    """An estimate from a profile's samples."""
+    """The mean of a profile's samples with its interval."""
     if not samples:
         return "not measured"
     estimate = log_t_interval(samples)

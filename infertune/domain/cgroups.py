@@ -1,4 +1,4 @@
-"""How much processor time and memory the control groups of this process allow: the limits of a container."""
+"""The limits of a container: CPU quota and memory limit of the control groups (cgroups) of this process."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ _DEFAULT_PERIOD_US = 100_000  # the kernel's own, where `cpu.max` holds a quota 
 
 @dataclass(frozen=True)
 class Limits:
-    """The tightest limits of the groups of this process and of all groups around them.
+    """The lowest limits among the groups of this process and their ancestors.
 
     Attributes:
-        cores: Processor time a second, in cores; None if nothing limits it.
-        memory_bytes: Most memory; None if nothing limits it.
+        cores: CPU quota, in cores; None if there is none.
+        memory_bytes: Memory limit in bytes; None if there is none.
     """
 
     cores: float | None = None
@@ -21,7 +21,7 @@ class Limits:
 
 
 def limits(root: Path = Path("/")) -> Limits:
-    """Read the limits, of control groups of version 1, version 2 or both.
+    """Read the limits from cgroups of version 1, version 2 or both.
 
     Source: the kernel's documentation, admin-guide/cgroup-v2.rst, scheduler/sched-bwc.rst, filesystems/proc.rst.
 
@@ -65,7 +65,7 @@ def _groups(root: Path) -> Iterator[tuple[int, set[str], Path]]:
 
 
 def _usual_places(root: Path) -> list[tuple[int, set[str], Path]]:
-    """Where the groups of a container are mounted, for one that hides what it has mounted."""
+    """The usual mount points, for a container in which /proc does not show them."""
     folder = root / "sys/fs/cgroup"
     return [(2, {""}, folder), (1, {"cpu"}, folder / "cpu"), (1, {"memory"}, folder / "memory")]
 

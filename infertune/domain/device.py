@@ -24,7 +24,7 @@ _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # what /proc/cpuinfo calls them
 
 
 class Device(Frozen):
-    """What configurations are measured on; profiles are filed under its slug.
+    """What configurations are measured on. Profiles are stored under its slug.
 
     Attributes:
         kind: `gpu`, or `cpu` where no NVIDIA GPU is visible.
@@ -32,10 +32,10 @@ class Device(Frozen):
         count: How many GPUs are visible, 1 for a CPU.
         uuids: The GPUs' UUIDs in CUDA's order; empty for a CPU.
         memory_bytes: Memory of one GPU, or the memory this process may use on a CPU.
-        cores: Cores this process may use: those it may run on, and no more than its control group's quota pays for.
+        cores: Cores this process may use: those of its affinity mask, limited by the CPU quota of its control group.
         power_limit_w: The first GPU's power limit; None if unknown.
         driver: The GPU driver's version; None for a CPU.
-        has_bfloat16: Whether a CPU has instructions for bfloat16; True for a GPU and where nobody says.
+        has_bfloat16: Whether a CPU has instructions for bfloat16; True for a GPU, and where it is unknown.
     """
 
     kind: Literal["gpu", "cpu"]
@@ -57,12 +57,12 @@ class Device(Frozen):
 
     @property
     def lock_names(self) -> tuple[str, ...]:
-        """What two runs must not share: every GPU by UUID, or the processor."""
+        """The names under which a run locks the device: every GPU by UUID, or `cpu`."""
         return self.uuids or ("cpu",)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of it before tuning."""
+        """Warnings about the device, in sentences."""
         if self.has_bfloat16:
             return ()
         return (
@@ -78,12 +78,12 @@ class Device(Frozen):
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found when the machine was looked at.
+    """The device that was found, and what was found beside it.
 
     Attributes:
-        device: What would be tuned for.
-        notes: What a user should know of it: what is left out, and what nvidia-smi says beside its list.
-        fault: Why GPUs that should be here cannot be used; empty if nothing is wrong.
+        device: The device that a run would use.
+        notes: What is left out or cannot be used, and messages of nvidia-smi, in sentences.
+        fault: Why GPUs of this machine cannot be used; empty if nothing is wrong.
     """
 
     device: Device
@@ -92,7 +92,7 @@ class Survey:
 
 
 def survey(wanted: DeviceChoice = "auto") -> Survey:
-    """Look at the machine: the GPUs that CUDA would see here, or the processor if there are none or it is wanted."""
+    """Find the device: the GPUs that CUDA would see, or the processor if there are none or it is asked for."""
     answer = nvidia.ask(_ASK_IN_PASSING_S if wanted == "cpu" else None)
     notes = _quota_notes()
     said = [f"the GPUs cannot be used: {answer.fault}"] if answer.fault else []
@@ -125,10 +125,10 @@ def survey(wanted: DeviceChoice = "auto") -> Survey:
 
 
 def survey_to_measure(wanted: DeviceChoice = "auto") -> Survey:
-    """Look at the machine for a run that measures: nothing is measured in place of GPUs that cannot be used.
+    """Find the device for a run that measures. The processor is never taken in place of GPUs that cannot be used.
 
     Raises:
-        BenchmarkError: The GPUs cannot be used, or `gpu` is wanted and there is none.
+        BenchmarkError: The GPUs cannot be used, or `gpu` is asked for and there is none.
     """
     found = survey(wanted)
     cure = "repair the driver (after an update a restart loads the new one), or measure the processor with --device cpu"
@@ -161,8 +161,8 @@ def cpu() -> Device:
 def engine_environment(device: Device) -> dict[str, str]:
     """Environment variables that keep an engine's process on a device.
 
-    On the processor it sees no GPU. Where a quota leaves it fewer cores than it may run on, its libraries start no more
-    threads than that, unless the user has set how many.
+    For the processor, CUDA is shown no GPU. Under a CPU quota, libraries start as many threads as the device has cores,
+    unless the user has set OMP_NUM_THREADS.
     """
     environment = {"CUDA_VISIBLE_DEVICES": ""} if device.kind == "cpu" else {}
     if limited(device) and "OMP_NUM_THREADS" not in os.environ:
@@ -171,7 +171,7 @@ def engine_environment(device: Device) -> dict[str, str]:
 
 
 def limited(device: Device) -> bool:
-    """Whether a quota leaves this process fewer cores than it may run on."""
+    """Whether a CPU quota allows fewer cores than the affinity mask has."""
     return device.cores < _allowed_cores()
 
 
@@ -195,7 +195,7 @@ def _allowed_cores() -> int:
 def _usable_cores() -> int:
     """Cores in the affinity mask, or the control group's quota of them where that is less.
 
-    A fraction is rounded up: it is the most threads worth trying, and with fewer a part of the quota would be unused.
+    A fraction is rounded up: the number is an upper limit of threads, and rounding down would leave quota unused.
     """
     quota = cgroups.limits().cores
     return _allowed_cores() if quota is None else max(1, min(_allowed_cores(), math.ceil(quota)))
@@ -206,7 +206,8 @@ def _quota_notes() -> list[str]:
     if quota is None or quota >= allowed:
         return []
     used = max(1, math.ceil(quota))
-    return [f"the CPU quota of this container pays for {quota:.3g} of {allowed} cores: {used} are counted"]
+    counted = "1 core is used" if used == 1 else f"{used} cores are used"
+    return [f"the CPU quota here is {quota:.3g} of {allowed} cores: {counted}"]
 
 
 def _usable_memory_bytes() -> int:

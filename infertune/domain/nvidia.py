@@ -1,6 +1,6 @@
-"""What nvidia-smi says: the GPUs of this machine, or why it cannot list them.
+"""The GPUs that nvidia-smi lists, or why it cannot list them.
 
-NVML itself is read in `energy/` only; a short process at the start keeps the two apart.
+The NVML library is used in `energy/` only; here nvidia-smi runs as a child process.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _SLICE_LINE = re.compile(r"\s*MIG (?P<profile>\S*?(?P<gb>\d+)gb\S*)\s+Device\s+\
 _TIMEOUT_S = 30.0  # judgement: eight boards without persistence mode answer in about 10 s
 _MOST_QUOTED = 240  # characters of its words in a message; judgement
 
-# A driver that runs and has no board for this process: a container without GPUs, a host that gave them to guests.
+# The driver runs and has no board for this process: a container without GPUs, or all boards passed to virtual machines.
 _NO_DEVICE = "No devices were found"
 # Installed tools without a driver: normal on a machine without a board, a fault on one that has a board.
 _NO_DRIVER = ("couldn't communicate with the NVIDIA driver", "couldn't find libnvidia-ml")
@@ -51,12 +51,12 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of asking.
+    """The answer of nvidia-smi.
 
     Attributes:
         gpus: Every GPU, in PCI order.
-        fault: Why GPUs that should be here cannot be used, in nvidia-smi's words; empty if nothing is wrong.
-        remark: What else it said that a user should know; empty if nothing.
+        fault: Why GPUs of this machine cannot be used, with nvidia-smi's message; empty if nothing is wrong.
+        remark: Another message of nvidia-smi; empty if there is none.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -98,7 +98,7 @@ def ask(timeout_s: float | None = None) -> Answer:
 
 
 def _without_gpus(said: _Said) -> Answer:
-    """Whether this is a machine without GPUs, or one whose GPUs cannot be used."""
+    """Tell a machine without GPUs from one whose GPUs cannot be used."""
     if _NO_DEVICE in said.words:
         return Answer(remark=f"nvidia-smi says {said.words}")
     if any(phrase in said.words for phrase in _NO_DRIVER) and not has_board():

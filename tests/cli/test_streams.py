@@ -130,7 +130,7 @@ def test_output_that_is_lost_is_told_on_standard_error(shell: Shell, monkeypatch
 @pytest.mark.parametrize(
     "arguments", [["gate", "p.yaml", "--seed", "1"], ["profile", "export", "p.yaml"]], ids=" ".join
 )
-def test_a_reader_that_leaves_changes_no_exit_code_and_leaves_no_word(shell: Shell, arguments: list[str]) -> None:  # noqa: F811
+def test_a_reader_that_leaves_changes_no_exit_code_and_causes_no_message(shell: Shell, arguments: list[str]) -> None:  # noqa: F811
     """The pipe has no reader when the program starts: every write fails, the last at its exit."""
     profile(shell.folder, set={"compiled": True})
     read, write = os.pipe()
@@ -168,7 +168,7 @@ def test_a_file_that_cannot_grow_as_standard_output_changes_no_exit_code(shell: 
 
 
 def test_closed_streams_change_no_exit_code_and_their_numbers_go_to_no_file_of_the_run(shell: Shell) -> None:  # noqa: F811
-    """Without a standard output, the next file opened would get its number, and what is printed would go there."""
+    """With a closed standard output, the next file opened would get its number and everything that is printed."""
     profile(shell.folder, set={"compiled": True})
     closed = "<&- >&- 2>&-"
     script = f"exec {sys.executable} -m infertune gate p.yaml --seed 1 --out run {closed}"

@@ -64,7 +64,7 @@ def test_boards_unlike_the_first_are_left_out_and_named(smi: Smi) -> None:
     assert "left out" in note and "2 × NVIDIA T400" in note and "CUDA_VISIBLE_DEVICES" in note
 
 
-def test_boards_alike_need_no_word(smi: Smi) -> None:
+def test_boards_of_one_model_need_no_note(smi: Smi) -> None:
     smi(H100, SECOND)
     assert survey().notes == () and survey().fault == ""
 
@@ -261,7 +261,9 @@ def test_a_visible_list_that_leaves_no_gpu_is_told(smi: Smi, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])
-def test_hidden_gpus_are_not_asked_for(smi: Smi, monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
+def test_gpus_that_the_user_hides_are_neither_used_nor_a_fault(
+    smi: Smi, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     smi(H100)
     assert survey_to_measure().device == cpu() and survey().notes == ()
@@ -306,7 +308,7 @@ def test_cores_are_the_quotas_rounded_up_where_that_is_less(
     assert bool(notes) == (cores < 8) and all(f"{quota:.3g} of 8 cores" in note for note in notes)
 
 
-def test_an_engine_on_the_processor_sees_no_gpu_and_no_more_cores_than_the_quota_pays_for(
+def test_an_engine_on_the_processor_sees_no_gpu_and_no_more_cores_than_the_quota_allows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -341,7 +341,7 @@ def test_a_build_that_would_run_on_another_device_is_refused(platform: str, devi
         (8, {}, {}),
     ],
 )
-def test_under_a_cpu_quota_vllm_starts_no_more_threads_than_it_pays_for(
+def test_under_a_cpu_quota_vllm_starts_no_more_threads_than_it_allows(
     monkeypatch: pytest.MonkeyPatch, cores: int, given: dict[str, str], expected: dict[str, str]
 ) -> None:
     names = ("VLLM_CPU_OMP_THREADS_BIND", "OMP_NUM_THREADS")

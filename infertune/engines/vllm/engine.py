@@ -283,7 +283,7 @@ def _prepare_environment(setup: Setup) -> list[str]:
         threads = max(1, setup.device.cores - 1)
         os.environ |= {_CPU_BINDING: "nobind", "OMP_NUM_THREADS": str(threads)}
         notes.append(
-            f"the CPU quota pays for {setup.device.cores} cores: vLLM computes with {threads} threads, unbound"
+            f"the CPU quota allows {setup.device.cores} cores: vLLM computes with {threads} threads, not bound to cores"
         )
     if not os.environ.get(CPU_CACHE):
         space_gib = cpu_cache_gib(setup.model, setup.device)
