@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 from scipy.special import stdtrit
 
-ENOUGH_HALF_WIDTH = 0.02  # relative half-width of a 99% interval at which measuring ends; judgement
-
 
 class Estimate(BaseModel):
     """A geometric mean with its interval, in the unit of the samples.
@@ -120,25 +118,3 @@ def paired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0.9
     if any(not (0 < rate < math.inf) for rate in (*new, *base)):
         raise ValueError("a ratio needs positive, finite rates")
     return log_t_interval([a / b for a, b in zip(new, base, strict=True)], level)
-
-
-def is_settled(new: Sequence[float], base: Sequence[float], half_width: float) -> bool:
-    """Whether a paired comparison can end: the 99% interval is narrow and gives the same answer as the 95% one.
-
-    With the first condition alone, a comparison tends to end when its deviation is small by chance. At 2% noise and
-    five to ten pairs, it then finds a difference that does not exist in 3.4% of cases instead of 2.5%. With both
-    conditions it is 2.1%, and one in twenty comparisons needs one more pair (`tests/test_stats.py`).
-
-    Args:
-        new: One rate per pair.
-        base: The other rate of each pair, in the same order.
-        half_width: What the 99% interval must be narrower than, relative to the ratio.
-
-    Returns:
-        True if the 99% interval is that narrow, and 1 lies in both or neither of the 95% and the 99% interval.
-
-    Raises:
-        ValueError: The two differ in length, or a rate is not positive.
-    """
-    usual, sure = (paired_ratio(new, base, level) for level in (0.95, 0.99))
-    return sure.half_width < half_width and usual.covers(1.0) == sure.covers(1.0)

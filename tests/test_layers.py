@@ -20,10 +20,10 @@ TOWER: tuple[frozenset[str], ...] = (
     frozenset({"engines"}),
     frozenset({"energy", "landscape", "search"}),
     frozenset({"domain"}),
-    frozenset({"documents"}),
+    frozenset({"documents", "sequential"}),
     frozenset({"errors", "stats", "units", "version"}),
 )
-LEAVES = {"documents", "errors", "stats", "units", "version"}
+LEAVES = {"documents", "errors", "sequential", "stats", "units", "version"}
 ONLY_IMPORTERS = {
     "optuna": {"search"},
     "pynvml": {"energy"},

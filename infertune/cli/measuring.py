@@ -63,10 +63,16 @@ def tune(
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="auto, gp, tpe, random or grid.")] = None,
     patience: Annotated[int | None, typer.Option(help="End after so many trials without a gain of 1%.")] = None,
-    finalists: Annotated[int | None, typer.Option(help="How many of the best are measured again.")] = None,
-    confirm_launches: Annotated[int | None, typer.Option(help="Launches of each finalist.")] = None,
+    trust: Annotated[
+        str | None, typer.Option(help="How sure the answer must be: quick, normal or strict.", metavar="LEVEL")
+    ] = None,
+    finalists: Annotated[int | None, typer.Option(help="How many of the best are measured again, at most.")] = None,
+    confirm_launches: Annotated[
+        int | None, typer.Option(help="Launches of each finalist; without it as many as settle who is the best.")
+    ] = None,
     final_launches: Annotated[
-        tuple[int, int] | None, typer.Option(help="Least and most pairs of launches at the end.")
+        tuple[int, int] | None,
+        typer.Option(help="Least and most launches of each side at the end; without it as --trust says."),
     ] = None,
     requests: Requests = None,
     weights: Weights = None,

@@ -25,6 +25,7 @@ from infertune.report.words import (
     interval_text,
     peak_sentence,
     plateau_sentences,
+    spent_sentences,
     transfer_sentence,
 )
 from infertune.runs.observer import Observer
@@ -139,6 +140,8 @@ def print_study(console: Console, study: Study) -> None:
         console, study.summary, contenders(study.summary), answer_sentence(study.summary), study.profile.changed
     )
     say(console, f"the search ended because {study.ledger.ending or 'the run was interrupted'}")
+    if study.summary.proof:
+        say(console, f"proving ended because {study.summary.proof}")
     say(console, f"profile: {study.profile_file}")
     say(console, f"report:  {study.report_file}")
 
@@ -172,11 +175,8 @@ def _print_answer(
             say(console, f"  {failure.number:4d} {failure.kind:9} {failure.what}")
         if len(summary.failures) > _MOST_FAILURES:
             say(console, f"  … and {len(summary.failures) - _MOST_FAILURES} more in the report")
-    say(
-        console,
-        f"{summary.trials} trials on {summary.launches} launches: {format_duration(summary.launch_s)} launching, "
-        f"{format_duration(summary.run_s)} measuring",
-    )
+    for line in spent_sentences(summary):
+        say(console, line)
 
 
 def answer_table(unit: str, compared: Sequence[Contender]) -> Table:

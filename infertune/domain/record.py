@@ -70,9 +70,11 @@ class Ending(Frozen):
 
     Attributes:
         ended: Why the search stopped, in words.
+        proof: Why proving ended, in words; empty where nothing was proved.
     """
 
     ended: str
+    proof: str = ""
 
 
 class Record:
@@ -84,6 +86,7 @@ class Record:
         trials: Every trial, in order.
         warnings: What was found amiss when it was read.
         ending: Why the search stopped; None while the run has not come to its end.
+        proof_ending: Why proving ended; empty where nothing was proved.
         torn_bytes: The length of a last line that a crash cut short.
     """
 
@@ -95,6 +98,7 @@ class Record:
         self.trials = list(trials)
         self.warnings = warnings
         self.ending: str | None = None
+        self.proof_ending = ""
         self.torn_bytes = 0
 
 
@@ -121,7 +125,8 @@ def read_record(folder: Path) -> Record:
     for number, line in enumerate(lines, start=2):
         try:
             if line.startswith(_ENDING_START):
-                record.ending = Ending.model_validate_json(line).ended
+                ending = Ending.model_validate_json(line)
+                record.ending, record.proof_ending = ending.ended, ending.proof
             else:
                 record.trials.append(Trial.model_validate_json(line))
         except ValidationError as error:

@@ -13,6 +13,7 @@ from infertune.domain.device import DeviceChoice
 from infertune.domain.knobs import Scalar, parse_scalar
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.errors import UsageError
+from infertune.sequential import TrustName
 from infertune.units import parse_duration_s, parse_share
 
 _DEFAULT_TRIALS = 30
@@ -130,9 +131,10 @@ class TuneRequest(JobRequest):
         trials: Most trials of the search; None where only time is limited.
         budget: Most seconds for everything; None where only trials are limited.
         patience: The search ends after so many trials without a gain of 1%.
-        finalists: How many of the best are measured again on unseen prompts.
-        confirm_launches: Launches of each finalist.
-        final_launches: Least and most pairs of launches in the final comparison.
+        trust: How sure the answer must be; sets the errors, and so how many launches prove it.
+        finalists: How many of the best are measured again on unseen prompts, at most.
+        confirm_launches: Launches of each finalist; None ends as soon as the leader is settled.
+        final_launches: Least and most launches of each side in the final comparison; None as `trust` says.
     """
 
     current: str | None = None
@@ -143,9 +145,10 @@ class TuneRequest(JobRequest):
     trials: int | None = Field(default=None, ge=1)
     budget: float | None = Field(default=None, gt=0)
     patience: int = Field(default=12, ge=1)
-    finalists: int = Field(default=5, ge=1)
-    confirm_launches: int = Field(default=5, ge=1)
-    final_launches: tuple[int, int] = (5, 10)
+    trust: TrustName = "normal"
+    finalists: int = Field(default=3, ge=1)
+    confirm_launches: int | None = Field(default=None, ge=1)
+    final_launches: tuple[int, int] | None = None
 
     @property
     def most_trials(self) -> int | None:
@@ -159,8 +162,8 @@ class TuneRequest(JobRequest):
 
     @field_validator("final_launches")
     @classmethod
-    def _final(cls, given: tuple[int, int]) -> tuple[int, int]:
-        if not 2 <= given[0] <= given[1]:
+    def _final(cls, given: tuple[int, int] | None) -> tuple[int, int] | None:
+        if given is not None and not 2 <= given[0] <= given[1]:
             raise ValueError("needs at least 2 pairs of launches, and the most must not be below the least")
         return given
 

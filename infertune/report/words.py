@@ -324,13 +324,20 @@ def caveat_sentences(found: Findings) -> list[str]:
 
 
 def ending_sentence(found: Findings) -> str:
-    """How many trials, at what cost, and why it ended."""
+    """How many trials, at what cost, and why search and proof ended."""
     summary = found.summary
-    return (
-        f"{_count(summary.trials, 'trial')} on {_count(summary.launches, 'launch')}: "
-        f"{format_duration(summary.launch_s)} launching, {format_duration(summary.run_s)} measuring; "
-        f"ended because {found.ledger.ending or 'the run was interrupted'}"
-    )
+    why = f"the search ended because {found.ledger.ending or 'the run was interrupted'}"
+    proof = [f"proving ended because {summary.proof}"] if summary.proof else []
+    return "; ".join([*spent_sentences(summary), why, *proof])
+
+
+def spent_sentences(summary: Summary) -> list[str]:
+    """What search and proof cost, a line each."""
+    return [
+        f"{part.what}: {_count(part.trials, 'trial')} on {_count(part.launches, 'launch')}, "
+        f"{format_duration(part.launch_s)} launching, {format_duration(part.run_s)} measuring"
+        for part in summary.spent
+    ]
 
 
 def _engine_notes(found: Findings) -> list[str]:

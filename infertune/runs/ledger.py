@@ -56,7 +56,7 @@ class Ledger(Record):
         if record.torn_bytes and mend:
             os.truncate(path, path.stat().st_size - record.torn_bytes)
         ledger = cls(folder, record.header, record.trials, record.warnings)
-        ledger.ending = record.ending
+        ledger.ending, ledger.proof_ending = record.ending, record.proof_ending
         return ledger
 
     def append(self, trial: Trial) -> None:
@@ -68,14 +68,14 @@ class Ledger(Record):
         self._write(trial)
         self.trials.append(trial)
 
-    def finish(self, ended: str) -> None:
-        """Write down that the run came to its end, and why.
+    def finish(self, ended: str, proof: str = "") -> None:
+        """Write down that the run came to its end, why the search stopped, and why proving did.
 
         Raises:
             BenchmarkError: The disk refused; the ledger is as it was before.
         """
-        self._write(Ending(ended=ended))
-        self.ending = ended
+        self._write(Ending(ended=ended, proof=proof))
+        self.ending, self.proof_ending = ended, proof
 
     def _write(self, line: Frozen) -> None:
         path = self.folder / FILE_NAME

@@ -1,7 +1,7 @@
 """What a run found, computed from its ledger alone: the answer, its interval, and where the time went."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ from infertune.domain.objective import Objective
 from infertune.domain.trial import EXPLORING, Trial
 from infertune.engines.base import first_line
 from infertune.runs.ledger import Ledger
+from infertune.sequential import TRUST, Contrast, Trust, contrast, interval, is_better, side
 from infertune.stats import Estimate, geometric_mean, log_t_interval, paired_ratio
 
 Answer = Literal[
@@ -34,6 +35,24 @@ class FailureLine(Frozen):
     what: str
 
 
+class Spent(Frozen):
+    """What a part of a run cost.
+
+    Attributes:
+        what: `search`, `proof`, or the command that searches for nothing.
+        trials: How many there were.
+        launches: How often an engine was launched for them.
+        launch_s: Seconds of those launches.
+        run_s: Seconds of warm-up and windows.
+    """
+
+    what: str
+    trials: int
+    launches: int
+    launch_s: float
+    run_s: float
+
+
 class Summary(Frozen):
     """The answer of a tune.
 
@@ -46,8 +65,10 @@ class Summary(Frozen):
         default: The default over launches on unseen prompts; without a final comparison those of the confirmation, and
             without that the search's own.
         candidate: The same of the candidate.
-        gain: Ratio candidate / default over pairs of launches; None while unconfirmed.
-        default_samples: One figure a launch.
+        gain: Ratio candidate / default of the final comparison, with a 95% interval that makes up for ending early
+            (`infertune.sequential`); None while unconfirmed.
+        proof: Why proving ended, in words; empty while it has not, or where nothing was proved.
+        default_samples: One figure a launch: those paired with the candidate's first, then those of the confirmation.
         candidate_samples: One figure a launch, paired with the default's.
         ported_config: What was best elsewhere, for a run that started from there.
         ported: It over the final comparison's launches; None where it was not in it.
@@ -65,6 +86,7 @@ class Summary(Frozen):
         launches: How often an engine was launched.
         launch_s: Seconds spent on launches.
         run_s: Seconds spent on warm-up and windows.
+        spent: The same for search and proof apart.
     """
 
     answer: Answer
@@ -75,6 +97,7 @@ class Summary(Frozen):
     default: Estimate | None
     candidate: Estimate | None
     gain: Estimate | None
+    proof: str = ""
     default_samples: tuple[float, ...] = ()
     candidate_samples: tuple[float, ...] = ()
     ported_config: Config | None = None
@@ -93,6 +116,7 @@ class Summary(Frozen):
     launches: int
     launch_s: float
     run_s: float
+    spent: tuple[Spent, ...] = ()
 
     @property
     def base_name(self) -> str:
@@ -108,8 +132,8 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
     candidate = final.candidate if final else _best_without_final(ledger, objective)
     phases: Sequence[str] = ("final",)
     if final:
-        new, base = list(final.candidate_samples), list(final.default_samples)
-        gain = paired_ratio(new, base)
+        new, base = list(final.candidate_samples), [*final.default_samples, *final.more_default_samples]
+        gain = _gain(ledger, final, objective)
     else:
         phases = _best_known(trials, candidate, default)
         new, base = (figures(trials, config, objective, phases) for config in (candidate, default))
@@ -123,20 +147,21 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         default_config=default,
         best_config=default if answer.startswith("no better") else candidate,
         candidate_config=candidate,
-        default=log_t_interval(base) if base else None,
-        candidate=log_t_interval(new) if new else None,
+        default=_side(ledger, final, objective, base),
+        candidate=_side(ledger, final, objective, new),
         gain=gain,
+        proof=ledger.proof_ending,
         default_samples=tuple(base),
         candidate_samples=tuple(new),
         ported_config=ledger.header.ported,
-        ported=log_t_interval(ported) if ported else None,
+        ported=_side(ledger, final, objective, ported),
         ported_samples=ported,
-        ported_gain=paired_ratio(ported, base) if ported else None,
+        ported_gain=_gain(ledger, final, objective, ported) if final and ported else None,
         retuned_gain=paired_ratio(new, ported) if ported and candidate != ledger.header.ported else None,
         stock_config=ledger.header.stock,
-        stock=log_t_interval(stock) if stock else None,
+        stock=_side(ledger, final, objective, stock),
         stock_samples=stock,
-        stock_gain=paired_ratio(stock, base) if stock else None,
+        stock_gain=_gain(ledger, final, objective, stock) if final and stock else None,
         trials=len(trials),
         failures=tuple(_failure_line(trial) for trial in trials if trial.measurement is None),
         default_economy=_economy(trials, default, objective, phases),
@@ -144,6 +169,7 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         launches=len({trial.launch_number for trial in trials}),
         launch_s=sum(trial.launch_s for trial in trials),
         run_s=sum(trial.run_s for trial in trials),
+        spent=tuple(_spent(trials)),
     )
 
 
@@ -210,6 +236,8 @@ class FinalRounds:
         default_samples: One figure a round.
         ported_samples: The same of the configuration brought from elsewhere; the candidate's own if it is that one.
         stock_samples: The same of the engine's default, where another configuration runs today.
+        more_default_samples: The default's launches of the confirmation, without a partner. It was not chosen by them,
+            so they may count.
     """
 
     candidate: Config
@@ -217,6 +245,16 @@ class FinalRounds:
     default_samples: tuple[float, ...]
     ported_samples: tuple[float, ...]
     stock_samples: tuple[float, ...] = ()
+    more_default_samples: tuple[float, ...] = ()
+
+
+def contrast_of(final: FinalRounds, objective: Objective, samples: Sequence[float] | None = None) -> Contrast:
+    """The gain over the default of the candidate, or of another that was launched in turn with it."""
+    new, base, more = (
+        [objective.score_of(figure) for figure in figures]
+        for figures in (samples or final.candidate_samples, final.default_samples, final.more_default_samples)
+    )
+    return contrast(new, base, more)
 
 
 def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
@@ -240,8 +278,48 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
     if len(whole) < 2:
         return None
     samples = {config: tuple(found[config] for found in whole) for config in {default, *compared}}
-    beside = [samples.get(config, ()) if config and config != default else () for config in (ported, stock)]
-    return FinalRounds(candidate, samples[candidate], samples[default], *beside)
+    return FinalRounds(
+        candidate,
+        samples[candidate],
+        samples[default],
+        ported_samples=_of_another(samples, ported, default),
+        stock_samples=_of_another(samples, stock, default),
+        more_default_samples=tuple(figures(ledger.trials, default, objective, ("confirm",))),
+    )
+
+
+def _of_another(
+    samples: Mapping[Config, tuple[float, ...]], config: Config | None, default: Config
+) -> tuple[float, ...]:
+    return samples.get(config, ()) if config is not None and config != default else ()
+
+
+def _gain(ledger: Ledger, final: FinalRounds, objective: Objective, samples: Sequence[float] | None = None) -> Estimate:
+    """The ratio of figures candidate / default, or of another that was launched in turn with it."""
+    found = contrast_of(final, objective, samples)
+    return _as_figure(interval(found, len(samples or final.candidate_samples), _trust_of(ledger)), objective)
+
+
+def _side(ledger: Ledger, final: FinalRounds | None, objective: Objective, samples: Sequence[float]) -> Estimate | None:
+    """A configuration's figure over launches, by the noise of the whole final comparison where there was one."""
+    if not samples:
+        return None
+    if final is None:
+        return log_t_interval(samples)
+    scores = [objective.score_of(figure) for figure in samples]
+    found = contrast_of(final, objective)
+    return _as_figure(side(scores, found, len(final.candidate_samples), _trust_of(ledger)), objective)
+
+
+def _trust_of(ledger: Ledger) -> Trust:
+    return TRUST.get(str(ledger.header.request.get("trust")), TRUST["normal"])
+
+
+def _as_figure(found: Estimate, objective: Objective) -> Estimate:
+    """An estimate of how good something is, as one of the objective's figure: turned round where less is better."""
+    if not objective.lower_is_better or found.low is None or found.high is None:
+        return found
+    return found.model_copy(update={"mean": 1 / found.mean, "low": 1 / found.high, "high": 1 / found.low})
 
 
 def _best_without_final(ledger: Ledger, objective: Objective) -> Config:
@@ -274,9 +352,8 @@ def _best_first(samples: Mapping[Config, Sequence[float]], objective: Objective)
 def _answer(ledger: Ledger, gain: Estimate | None, objective: Objective, *, have_default: bool) -> Answer:
     if not any(trial.measurement for trial in ledger.trials):
         return "nothing ran"
-    if gain is not None and gain.low is not None and gain.high is not None:
-        worst_end = gain.high if objective.lower_is_better else gain.low
-        return "better" if objective.better(worst_end, 1.0) else _no_better(ledger)
+    if gain is not None:
+        return "better" if is_better(_as_figure(gain, objective)) else _no_better(ledger)
     if ledger.ending is None or ledger.header.command != "tune":
         return "unconfirmed"
     if have_default:
@@ -286,6 +363,21 @@ def _answer(ledger: Ledger, gain: Estimate | None, objective: Objective, *, have
 
 def _no_better(ledger: Ledger) -> Answer:
     return "no better than the default" if ledger.header.stock is None else "no better than current"
+
+
+def _spent(trials: Sequence[Trial]) -> Iterator[Spent]:
+    """What each part of a run cost, in the order of the parts."""
+    parts: dict[str, list[Trial]] = defaultdict(list)
+    for trial in trials:
+        parts["proof" if trial.phase in ("confirm", "final") else trial.phase].append(trial)
+    for what, of in parts.items():
+        yield Spent(
+            what=what,
+            trials=len(of),
+            launches=sum(not trial.live for trial in of),
+            launch_s=sum(trial.launch_s for trial in of),
+            run_s=sum(trial.run_s for trial in of),
+        )
 
 
 def _failure_line(trial: Trial) -> FailureLine:

@@ -17,6 +17,7 @@ class Result:
         launch_s: Seconds paid for launching an engine, 0 where a loaded one was used.
         run_s: Seconds of warm-up and windows.
         n_requests: Requests of its job, None if unknown.
+        launch: Number of the engine's launch that it ran on, None if it was on one of its own.
     """
 
     config: Config
@@ -24,6 +25,7 @@ class Result:
     launch_s: float = 0.0
     run_s: float = 0.0
     n_requests: int | None = None
+    launch: int | None = None
 
 
 def requests_of(results: Iterable[Result]) -> int | None:

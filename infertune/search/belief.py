@@ -1,13 +1,13 @@
 """What is believed of ln(objective) after some results: a prediction, and a Gaussian process over what it leaves."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from infertune.domain.knobs import Config, SearchSpace
-from infertune.search.base import Result, requests_of
+from infertune.domain.knobs import Config
+from infertune.search.base import Result
 from infertune.search.surrogate import Array, Encoding, Prior, Rows, Surrogate
 
 MOVES_OF_RECALL = 12  # of the surrogate's population, where many results come at once
@@ -38,7 +38,14 @@ class Belief:
         self._predictor = predictor
         self._level = 0.0
 
-    def fit(self, configs: Sequence[Config], scores: Array, moves: int, n_requests: int | None = None) -> None:
+    def fit(
+        self,
+        configs: Sequence[Config],
+        scores: Array,
+        moves: int,
+        n_requests: int | None = None,
+        launches: Sequence[int] | None = None,
+    ) -> None:
         """Take measurements, all of them, in place of those before.
 
         Args:
@@ -46,12 +53,13 @@ class Belief:
             scores: ln(objective) of each, (n,).
             moves: Of the surrogate's population: few where results come one by one.
             n_requests: Requests of the job that was measured, None if unknown.
+            launches: The launch that each ran on, where the prior has a part for it.
         """
         if self._predictor:
             self._predictor.fit(configs, scores, n_requests)
             scores = scores - self._predictor.predict(configs)
         self._level = float(scores.mean())
-        self._surrogate.fit(self._encoding.rows(configs), scores - self._level, moves)
+        self._surrogate.fit(self._encoding.rows(configs), scores - self._level, moves, launches)
 
     def predict(self, configs: Sequence[Config], rows: Rows | None = None) -> tuple[Array, Array, Array]:
         """Mean and standard deviation of ln(objective), for each kind of kernel in the surrogate's population.
@@ -67,46 +75,16 @@ class Belief:
         means = means + self._level
         return (means + self._predictor.predict(configs) if self._predictor else means), sds, weights
 
+    def draw(self, configs: Sequence[Config], n: int, rng: np.random.Generator) -> Array:
+        """Joint draws of ln(objective) of configurations, (n, len(configs))."""
+        drawn = self._surrogate.draw(self._encoding.rows(configs), n, rng) + self._level
+        return drawn + self._predictor.predict(configs) if self._predictor else drawn
+
     def mean(self, configs: Sequence[Config]) -> Array:
         """Mean of ln(objective) over all kernels, (len(configs),)."""
         means, _, weights = self.predict(configs)
         mean: Array = weights @ means
         return mean
-
-
-def believed(
-    space: SearchSpace,
-    results: Iterable[Result],
-    rounds: Iterable[Sequence[Result]] = (),
-    predictor: Predictor | None = None,
-) -> list[tuple[Config, float]]:
-    """Measured configurations, best first, with ln(objective) as a model of all results together sees it.
-
-    The best of many noisy figures is mostly luck; what its neighbours say of it is not. The same results give the same
-    answer, whichever strategy asked for them and however often the run was interrupted.
-
-    Args:
-        space: Of the configurations.
-        results: Of the search, one a configuration.
-        rounds: Of the confirmation: some of the same configurations measured again beside each other. What a round's
-            prompts and hour did to all of them alike is taken out first.
-        predictor: A guess at the objective, adjusted to these results.
-    """
-    results = list(results)
-    found = [(result.config, result.score) for result in most_telling(results) if result.score is not None]
-    if not found:
-        return []
-    searched = dict(found)
-    n_requests = requests_of(results)
-    for one in rounds:
-        again = [(r.config, r.score) for r in one if r.score is not None and r.config in searched]
-        shift = sum(searched[config] - score for config, score in again) / max(1, len(again))
-        found += [(config, score + shift) for config, score in again]
-    belief = Belief(Encoding(space), seed=0, predictor=predictor)
-    scores = np.array([score for _, score in found])
-    belief.fit([config for config, _ in found], scores, MOVES_OF_RECALL, n_requests)
-    means = map(float, belief.mean(list(searched)))
-    return sorted(zip(searched, means, strict=True), key=lambda pair: -pair[1])
 
 
 def most_telling(results: list[Result]) -> list[Result]:

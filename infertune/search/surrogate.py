@@ -27,6 +27,7 @@ _MOST_PARTICLES, _FEWEST_PARTICLES = 16, 3
 _EVALUATIONS_WORTH = 900  # particles × measurements that one update may cost
 _STEP = 0.35  # of a Metropolis move, in standard deviations of the prior
 _MOVES = 2
+_JITTER = 1e-8  # variance added so that a covariance of nearly equal configurations can be factored
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Prior:
         together: Amplitude of the part of all knobs together.
         slope: Standard deviation of the straight line's slope over a whole ladder.
         noise: Standard deviation of one measurement.
+        launch: Standard deviation of what one launch of the engine does to all that is measured on it; None where
+            measurements are taken to be independent.
     """
 
     length: tuple[float, float] = (math.log(0.6), 0.8)
@@ -46,6 +49,7 @@ class Prior:
     together: tuple[float, float] = (math.log(0.12), 0.7)
     slope: tuple[float, float] = (math.log(0.5), 0.6)
     noise: tuple[float, float] = (math.log(0.05), 1.0)
+    launch: tuple[float, float] | None = None
 
 
 class Encoding:
@@ -97,22 +101,28 @@ class Surrogate:
         prior = prior or Prior()
         d = len(encoding.knobs)
         pairs = [prior.length] * d + [prior.alone, prior.together, prior.slope, prior.noise]
+        pairs += [prior.launch] if prior.launch else []
         self._mean, self._sd = np.array(pairs).T
-        self._particles = self._mean + self._sd * self._rng.standard_normal((_MOST_PARTICLES, d + 4))
+        self._particles = self._mean + self._sd * self._rng.standard_normal((_MOST_PARTICLES, len(pairs)))
+        self._noise_at = d + 3
+        self._same_launch: Array | None = None
         self._rows: Rows = np.empty((0, d), dtype=np.intp)
         self._values = np.empty(0)
         self._fits: list[_Fit] = []
         self._shares: Array = np.empty(0)
 
-    def fit(self, rows: Rows, values: Array, moves: int = _MOVES) -> None:
+    def fit(self, rows: Rows, values: Array, moves: int = _MOVES, launches: Sequence[int] | None = None) -> None:
         """Take measurements, all of them, in place of those before.
 
         Args:
             rows: Encoded configurations, (n, knobs); repeats are allowed.
             values: Of each, (n,).
             moves: Metropolis steps of every particle.
+            launches: The launch that each ran on, where the prior has a part for it.
         """
         self._rows, self._values = rows, values
+        if launches is not None and len(self._mean) > self._noise_at + 1:
+            self._same_launch = np.equal.outer(np.asarray(launches), np.asarray(launches)).astype(float)
         room = _EVALUATIONS_WORTH // max(1, len(values))
         self._particles = self._particles[: max(_FEWEST_PARTICLES, room)]
         fits = [self._fit(particle) for particle in self._particles]
@@ -141,6 +151,27 @@ class Surrogate:
             sds.append(np.sqrt(np.maximum(variance, 1e-10)))
         return np.array(means), np.array(sds), self._shares
 
+    def draw(self, rows: Rows, n: int, rng: np.random.Generator) -> Array:
+        """Joint draws of the true value at rows, over kernels and over what the measurements leave open.
+
+        Args:
+            rows: Encoded configurations, (m, knobs).
+            n: How many draws.
+            rng: Where the randomness comes from.
+
+        Returns:
+            The draws, (n, m).
+        """
+        drawn = np.empty((0, len(rows)))
+        for fit, count in zip(self._fits, rng.multinomial(n, self._shares), strict=True):
+            across = self._kernel(fit.particle, rows, self._rows)
+            half = solve_triangular(fit.factor, across.T, lower=True, check_finite=False)
+            covariance = self._kernel(fit.particle, rows, rows) - half.T @ half
+            covariance[np.diag_indices(len(rows))] += _JITTER
+            spread = rng.standard_normal((count, len(rows))) @ cholesky(covariance, check_finite=False)
+            drawn = np.vstack([drawn, across @ fit.alpha + spread])
+        return drawn
+
     def _moved(self, fit: "_Fit") -> "_Fit":
         step = _STEP * self._sd * self._rng.standard_normal(len(self._sd))
         proposal = self._fit(fit.particle + step)
@@ -149,7 +180,9 @@ class Surrogate:
 
     def _fit(self, particle: Array) -> "_Fit":
         covariance = self._kernel(particle, self._rows, self._rows)
-        covariance[np.diag_indices(len(self._values))] += math.exp(2 * particle[-1]) + 1e-9
+        covariance[np.diag_indices(len(self._values))] += math.exp(2 * particle[self._noise_at]) + 1e-9
+        if self._same_launch is not None:
+            covariance += math.exp(2 * particle[-1]) * self._same_launch
         factor = cholesky(covariance, lower=True, check_finite=False, overwrite_a=True)
         alpha = cho_solve((factor, True), self._values, check_finite=False)
         log_likelihood = -0.5 * self._values @ alpha - np.log(np.diag(factor)).sum()
@@ -157,8 +190,9 @@ class Surrogate:
         return _Fit(particle, factor, alpha, float(log_likelihood + log_prior))
 
     def _kernel(self, particle: Array, a: Rows, b: Rows) -> Array:
-        alone, together, slope = np.exp(2 * particle[-4:-1])
-        lengths = np.exp(particle[:-4])
+        d = len(self._encoding.knobs)
+        alone, together, slope = np.exp(2 * particle[d : d + 3])
+        lengths = np.exp(particle[:d])
         tables = [_matern(d / length) for d, length in zip(self._encoding.distances, lengths, strict=True)]
         each, joint = sum_and_product(tables, a, b)
         line = self._encoding.ladder(a) @ self._encoding.ladder(b).T
@@ -166,7 +200,8 @@ class Surrogate:
         return covariance
 
     def _own_variance(self, particle: Array, rows: Rows) -> Array:
-        alone, together, slope = np.exp(2 * particle[-4:-1])
+        d = len(self._encoding.knobs)
+        alone, together, slope = np.exp(2 * particle[d : d + 3])
         line = (self._encoding.ladder(rows) ** 2).sum(axis=1)
         variance: Array = _LEVEL_SD**2 + len(self._encoding.knobs) * alone + together + slope * line
         return variance

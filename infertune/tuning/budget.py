@@ -1,13 +1,13 @@
-"""What a tune may still spend: the search its part, the confirmation the rest."""
+"""What a tune may still spend: the search its part, the proof the rest."""
 
 import math
 import time
 
 from infertune.domain.request import TuneRequest
 from infertune.runs.ledger import Ledger
+from infertune.sequential import TRUST
 
-_CONFIRM_SHARE = 0.5
-_FEWEST_ROUNDS = 2
+_PROOF_SHARE = 0.5  # of the budget that proving may take from the search; judgement
 
 
 class Budget:
@@ -27,12 +27,14 @@ class Budget:
         return self._request.budget - max(costs_s, self._spent_before_s + time.perf_counter() - self._started)
 
     def search_s(self) -> float | None:
-        """The search's part of the budget: the rest confirms, a half of it at most."""
+        """The search's part of the budget: the rest proves, a half of it at most."""
         if self._request.budget is None:
             return None
-        launches = (1 + self._request.finalists) * self._request.confirm_launches + 2 * self._request.final_launches[0]
-        to_confirm_s = self._launch_cost_s() * launches
-        return self._request.budget - min(to_confirm_s, _CONFIRM_SHARE * self._request.budget)
+        trust = TRUST[self._request.trust]
+        rounds = 1 if self._request.confirm_launches is None else self._request.confirm_launches
+        pairs = (self._request.final_launches or trust.looks)[0]
+        launches = 2 * pairs + (0 if self._request.finalists == 1 else rounds * (1 + self._request.finalists))
+        return self._request.budget - min(self._launch_cost_s() * launches, _PROOF_SHARE * self._request.budget)
 
     def search_is_over(self) -> bool:
         """Whether the search has used its part."""
@@ -41,15 +43,9 @@ class Budget:
             return False
         return self._request.budget - self.left_s() >= search_s
 
-    def affordable(self, finalists: int) -> tuple[int, int]:
-        """How many finalists and rounds there is room for: first fewer finalists, then fewer rounds."""
-        rounds = self._request.confirm_launches
-        launches = self.left_s() / max(self._launch_cost_s(), 1e-9) - 2 * self._request.final_launches[0]
-        while finalists > 1 and (1 + finalists) * rounds > launches:
-            finalists -= 1
-        while rounds > _FEWEST_ROUNDS and (1 + finalists) * rounds > launches:
-            rounds -= 1
-        return finalists, rounds
+    def has_room_for(self, launches: int) -> bool:
+        """Whether so many launches are likely to end within the budget."""
+        return self.left_s() >= launches * self._launch_cost_s()
 
     def _launch_cost_s(self) -> float:
         """Mean seconds of a trial that paid for a launch."""

@@ -1,5 +1,6 @@
 """Measure configurations without searching: one of them (`bench`), or every point of a grid (`landscape`)."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from infertune.runs.job import Job, continued, prepare
 from infertune.runs.ledger import Ledger, now
 from infertune.runs.observer import Observer
 from infertune.runs.summary import figures, requests_of
-from infertune.stats import ENOUGH_HALF_WIDTH, Estimate, log_t_interval
+from infertune.sequential import TRUST, looks_within, narrow_mean
+from infertune.stats import Estimate
 
+_TRUST = TRUST["normal"]
 _THROUGHPUT = get_objective("throughput")
 _MOST_POINTS = 100_000
 _MAY_CHANGE = {"repeats", "wait", "load_timeout", "run_timeout"}
@@ -29,11 +32,11 @@ class BenchRequest(JobRequest):
     """What `infertune bench` takes besides.
 
     Attributes:
-        launches: Fewest and most launches; in between, it stops once the 99% interval is narrow enough.
+        launches: Fewest and most launches; in between, it ends at a look where the interval is narrow enough.
         windows: Windows on each launch.
     """
 
-    launches: tuple[int, int] = (3, 10)
+    launches: tuple[int, int] = (3, 12)
     windows: int = Field(default=2, ge=1)
 
     @field_validator("launches")
@@ -94,6 +97,7 @@ def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer) 
     n_requests = request.requests
     observer.phase("bench", most)
     samples: list[float] = []
+    looks = looks_within(_TRUST, least, most)
     ending = f"all {most} launches were made"
     for number in range(most):
         trial = _measure(job, ledger, observer, [(config, number)], "bench", n_requests, request.windows)[0]
@@ -103,14 +107,15 @@ def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer) 
             raise BenchmarkError(f"{config}: {describe(trial.outcome)}; its log is in {ledger.folder / 'logs'}")
         n_requests = trial.measurement.n_requests
         samples = figures(ledger.trials, config, _THROUGHPUT)
-        if number + 1 >= least and log_t_interval(samples, 0.99).half_width < ENOUGH_HALF_WIDTH:
-            ending = f"the 99% interval is within ±{ENOUGH_HALF_WIDTH:.0%}"
+        estimate = narrow_mean([math.log(sample) for sample in samples], _TRUST)
+        if number + 1 in looks and estimate.half_width <= _TRUST.half_width:
+            ending = f"the 95% interval is within ±{_TRUST.half_width:.0%}"
             break
     ledger.finish(ending)
     _report(job, ledger)
     return BenchResult(
         config=config,
-        output_tokens_per_s=log_t_interval(samples),
+        output_tokens_per_s=narrow_mean([math.log(sample) for sample in samples], _TRUST),
         samples=tuple(samples),
         run=str(ledger.folder),
     )

@@ -20,9 +20,12 @@ from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.runs.summary import Summary, default_config
 from infertune.search import Predictor, Transferred, make_searcher
+from infertune.tuning.budget import Budget
 from infertune.tuning.current import read_current
 from infertune.tuning.origin import Origin, read_origin
-from infertune.tuning.phases import Phases
+from infertune.tuning.proof_phase import ProofPhase
+from infertune.tuning.search_phase import SearchPhase
+from infertune.tuning.trials import Trials
 
 _MAY_CHANGE = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout", "profiles"}
 
@@ -95,12 +98,13 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
         try:
             with job.bench(ledger.folder, first_launch, observer.note) as bench:
-                run = Phases(request, job, ledger, bench, objective, observer, predictor)
                 if ledger.ending is None:
-                    ended = run.search(searcher)
-                    winner = run.confirm()
-                    run.compare(winner)
-                    ledger.finish(ended)
+                    trials = Trials(request, job, ledger, bench, objective, observer)
+                    budget = Budget(request, ledger)
+                    ended = SearchPhase(trials, budget).run(searcher)
+                    proof = ProofPhase(trials, budget, predictor)
+                    winner = proof.confirm()
+                    ledger.finish(ended, proof.compare(winner))
         except KeyboardInterrupt:
             _finished(ledger, request)
             raise InterruptedRunError(

@@ -3,7 +3,6 @@
 import doctest
 import statistics
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from infertune.engines.base import EngineOptions
 from infertune.engines.fake.engine import FakeEngine
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
-from infertune.tuning.phases import halved
 from infertune.tuning.tune import Study, TuneRequest, resumed_request, tune_request
 
 SEEDS = range(20)
@@ -101,10 +99,8 @@ def test_a_run_cut_anywhere_keeps_its_trials_and_comes_to_a_complete_end(tmp_pat
     trials = whole.ledger.trials
     phases = [trial.phase for trial in trials]
     assert {"search", "confirm", "final"} == set(phases)
-    halftime = phases.index("confirm") + 4
-    for n in sorted(
-        {0, 1, 2, 5, 9, 10, phases.index("confirm") + 1, halftime, halftime + 1, phases.index("final") + 1, len(trials)}
-    ):
+    second = phases.index("confirm") + sum(t.phase == "confirm" and t.round_number == 0 for t in trials)
+    for n in sorted({0, 1, 2, 5, 9, 10, 11, second, second + 1, phases.index("final") + 1, len(trials)}):
         folder = cut(file, n, tmp_path / f"cut-{n}")
         study = tune_request(resumed_request(folder, {"profiles": tmp_path / "profiles"}), resume=folder)
         again = Ledger.open(folder)
@@ -120,25 +116,6 @@ def test_a_run_cut_anywhere_keeps_its_trials_and_comes_to_a_complete_end(tmp_pat
         launches = [trial.launch_number for trial in again.trials]
         assert launches == sorted(launches)
         assert (folder / "report.md").is_file() and study.profile_file.is_file()
-
-
-def test_the_two_that_lead_at_half_time_share_the_rest_of_the_confirmation(tmp_path: Path) -> None:
-    study = tuned(tmp_path, "fake-run", trials=12, finalists=4, confirm_launches=4, final_launches=(2, 2))
-    rounds = defaultdict(set)
-    for trial in study.ledger.trials:
-        if trial.phase == "confirm":
-            rounds[trial.round_number].add(trial.config)
-    assert [len(configs) for configs in rounds.values()] == [5, 5, 2, 2, 2, 2, 2]
-    assert study.summary.default_config in rounds[1] and len(set().union(*list(rounds.values())[2:])) == 2
-    assert study.summary.candidate_config in rounds[6]
-
-
-@pytest.mark.parametrize("configs", range(2, 12))
-@pytest.mark.parametrize("rounds", range(1, 9))
-def test_halving_costs_no_more_launches(configs: int, rounds: int) -> None:
-    first, more = halved(configs, rounds)
-    assert first >= rounds / 2 and more >= 0
-    assert configs * rounds - 1 <= configs * first + 2 * more <= configs * rounds
 
 
 def test_a_finished_run_that_is_resumed_measures_nothing_more(tmp_path: Path) -> None:

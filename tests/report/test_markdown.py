@@ -1,5 +1,6 @@
 """`report.md`: the answer first, its figures, and nothing in it that breaks out of its cell."""
 
+import math
 import re
 
 import pytest
@@ -11,6 +12,7 @@ from infertune.report import find, to_markdown
 from infertune.report.words import answer_sentence, interval_text
 from infertune.runs.ledger import Ledger
 from infertune.runs.summary import summarise
+from infertune.sequential import TRUST, contrast, side
 from infertune.stats import log_t_interval
 from tests.builders import config, header, ledger_of, one_knob, oom
 
@@ -60,10 +62,11 @@ def test_figures_of_the_search_are_said_to_flatter_the_best() -> None:
 
 def test_the_table_shows_means_intervals_and_launches() -> None:
     lines = report(run(*SEARCH, *FINAL)).splitlines()
-    default, tuned = log_t_interval([100, 101, 102]), log_t_interval([200, 201, 202])
+    logs = [[math.log(rate) for rate in rates] for rates in ((200, 201, 202), (100, 101, 102))]
+    tuned, default = (side(scores, contrast(*logs), 3, TRUST["normal"]) for scores in logs)
     assert f"| default | 101 | {interval_text(default)} | 3 |" in lines
     assert f"| tuned | 201 | {interval_text(tuned)} | 3 |" in lines
-    assert interval_text(default) == "98.5 – 104"
+    assert interval_text(default) == "99.5 – 103"
     assert "Settings to use: `slots=2`" in lines
 
 

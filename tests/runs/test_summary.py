@@ -34,21 +34,36 @@ def final(new: list[float], base: list[float]) -> list[Row]:
 SEARCH: list[Row] = [("search", 0, DEFAULT, 100.0), ("search", 0, TWO, 90.0), ("search", 0, FOUR, 150.0)]
 
 
-def test_better_where_the_interval_of_the_paired_gain_lies_above_1() -> None:
+def test_better_where_the_interval_of_the_gain_lies_above_1() -> None:
+    """Three launches a side: pooled variance, four degrees of freedom, and the third look's level of 2.8%."""
     found = summary(*SEARCH, *final([110, 121, 110], [100, 100, 100]))
-    logs = [math.log(1.1), math.log(1.21), math.log(1.1)]
-    mean = sum(logs) / 3  # 4/3 of ln 1.1, with a standard deviation of ln 1.1 / sqrt 3
-    margin = student.ppf(0.975, 2) * (math.log(1.1) / math.sqrt(3)) / math.sqrt(3)
+    mean = math.log(1.1) * 4 / 3
+    pooled = (math.log(1.1) ** 2 * 2 / 3) / 4  # squares around each side's mean over their degrees of freedom
+    margin = student.ppf(1 - 0.028 / 2, 4) * math.sqrt(pooled * 2 / 3)
     assert found.gain is not None
     assert found.gain.mean == pytest.approx(math.exp(mean))
-    assert found.gain.low == pytest.approx(math.exp(mean - margin)) and found.gain.low < 1
-    assert found.answer == "no better than the default"
-
-    found = summary(*SEARCH, *final([110, 112, 110], [100, 100, 100]))
+    assert found.gain.low == pytest.approx(math.exp(mean - margin)) and found.gain.low > 1
     assert found.answer == "better"
     assert (found.best_config, found.candidate_config) == (FOUR, FOUR)
-    assert found.candidate_samples == pytest.approx((110, 112, 110))
+    assert found.candidate_samples == pytest.approx((110, 121, 110))
     assert found.default is not None and found.default.mean == pytest.approx(100)
+
+    assert summary(*SEARCH, *final([110, 150, 105], [100, 100, 100])).answer == "no better than the default"
+
+
+def test_a_gain_that_is_certain_but_surely_below_one_percent_is_not_called_better() -> None:
+    found = summary(*SEARCH, *final([100.5, 100.51, 100.49], [100, 100.01, 99.99]))
+    assert found.gain is not None and found.gain.low is not None and found.gain.low > 1
+    assert found.answer == "no better than the default"
+
+
+def test_the_defaults_launches_of_the_confirmation_count_and_the_winners_do_not() -> None:
+    rounds: list[Row] = [("confirm", 0, DEFAULT, 102.0), ("confirm", 0, FOUR, 190.0), ("confirm", 0, TWO, 90.0)]
+    found = summary(*SEARCH, *rounds, *final([110, 112], [100, 100]))
+    assert found.gain is not None and found.gain.n == 2
+    assert found.default_samples == pytest.approx((100, 100, 102))
+    assert found.candidate_samples == pytest.approx((110, 112))
+    assert found.gain.mean == pytest.approx(math.sqrt(110 * 112) / (100 * 100 * 102) ** (1 / 3))
 
 
 def test_no_better_than_the_default_where_the_interval_holds_1_and_the_default_is_kept() -> None:

@@ -1,9 +1,11 @@
 """A simulated engine with a known landscape: for demos, for statistics at scale, and for faults.
 
 `--engine fake` has a plateau, a cliff, an out-of-memory region, interacting knobs, launch cost and noise, on a
-simulated clock: a whole tune takes seconds. `fake:flat` is a landscape on which nothing beats the default, and
-`fake:ragged` drops at every second batch size, as Hugging Face pipelines do. `fake:faults` is another matter: a real
-child process with a real clock and a helper process of its own, that fails in the way that its knob `fault` names.
+simulated clock: a whole tune takes seconds. `fake:flat` is a landscape on which nothing beats the default, `fake:slope`
+gains 3% at one knob and nothing elsewhere, and `fake:ragged` drops at every second batch size, as Hugging Face
+pipelines do. `fake:NAME,noise=3%,launch=75s` sets the noise of a launch and what one costs. `fake:faults` is another
+matter: a real child process with a real clock and a helper process of its own, that fails in the way that its knob
+`fault` names.
 """
 
 import math
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from infertune.domain.device import Device
@@ -34,10 +36,11 @@ from infertune.engines.base import (
     Setup,
 )
 from infertune.errors import UsageError
+from infertune.units import parse_duration_s, parse_share
 
 _LAUNCH_S = 30.0
-_LAUNCH_NOISE = 0.012
-_WINDOW_NOISE = 0.005
+_NOISE = 0.013  # of one window on a launch of its own: most of it is the launch's
+_LAUNCH_SHARE, _WINDOW_SHARE = 12 / 13, 5 / 13  # of that noise; their squares sum to 1
 _FAULTS = (
     "no fault", "oom at load", "oom in run", "rejected", "exception", "segfault", "exit", "hang at load",
     "hang at warmup", "hang in run", "short answer", "nan",
@@ -71,6 +74,52 @@ def _ragged(c: Mapping[str, float]) -> float:
     return _plateau(c) * (0.8 if odd_rung else 1.0)
 
 
+def _slope(c: Mapping[str, float]) -> float:
+    """Nothing but compiling helps, and that by 3%."""
+    return _flat(c) * (1.03 if c["compiled"] else 1.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What `fake:NAME,noise=3%,launch=75s` names.
+
+    Attributes:
+        landscape: A name in `LANDSCAPES`, or `faults`.
+        noise: Relative standard deviation of a window's rate on a launch of its own.
+        launch_s: Seconds of a launch.
+    """
+
+    landscape: str = "plateau"
+    noise: float = _NOISE
+    launch_s: float = _LAUNCH_S
+
+    @classmethod
+    def parse(cls, text: str) -> "Variant":
+        """The variant of an `--engine` flag.
+
+        Raises:
+            UsageError: There is no such landscape or setting, or a value is no share or duration.
+        """
+        name, *settings = text.split(",")
+        known = (*LANDSCAPES, "faults")
+        if (name or cls.landscape) not in known:
+            raise UsageError(f"no fake landscape {name!r}; there are {', '.join(known)}")
+        variant = cls(name or cls.landscape)
+        for setting in settings:
+            key, _, value = setting.partition("=")
+            try:
+                match key:
+                    case "noise":
+                        variant = replace(variant, noise=parse_share(value))
+                    case "launch":
+                        variant = replace(variant, launch_s=parse_duration_s(value))
+                    case _:
+                        raise ValueError("is neither noise=SHARE nor launch=DURATION")
+            except ValueError as error:
+                raise UsageError(f"--engine fake:{text}: {setting!r}: {error}") from None
+        return variant
+
+
 @dataclass(frozen=True)
 class Landscape:
     """A closed form and where it runs out of memory."""
@@ -88,6 +137,7 @@ LANDSCAPES = {
     "plateau": Landscape(_plateau, _memory),
     "flat": Landscape(_flat, _memory),
     "ragged": Landscape(_ragged, _memory),
+    "slope": Landscape(_slope, _memory),
 }
 
 
@@ -99,10 +149,8 @@ class FakeEngine:
     forms: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, options: EngineOptions) -> None:
-        self._variant = options.variant or "plateau"
-        if self._variant not in (*LANDSCAPES, "faults"):
-            raise UsageError(f"no fake landscape {self._variant!r}; there are {', '.join((*LANDSCAPES, 'faults'))}")
-        self.simulated = self._variant != "faults"
+        self._variant = Variant.parse(options.variant)
+        self.simulated = self._variant.landscape != "faults"
 
     def available(self) -> Availability:
         """Always there."""
@@ -147,34 +195,35 @@ class FakeEngine:
     def load(self, setup: Setup) -> LoadedEngine:
         """The simulation, or the engine that fails."""
         if self.simulated:
-            return LoadedFake(LANDSCAPES[self._variant], setup)
+            return LoadedFake(self._variant, setup)
         return LoadedFaulty(setup)
 
     def fits(self, config: Config) -> bool:
         """Whether a configuration loads."""
-        return LANDSCAPES[self._variant].memory(_numbers(config)) <= 1
+        return LANDSCAPES[self._variant.landscape].memory(_numbers(config)) <= 1
 
     def optimum(self, space: SearchSpace) -> tuple[Config, float]:
         """The best configuration of the landscape and its rate without noise, found by looking at all of them."""
-        shape = LANDSCAPES[self._variant]
+        shape = LANDSCAPES[self._variant.landscape]
         fitting = filter(self.fits, space.grid())
         best = max(fitting, key=lambda config: shape.rate(_numbers(config)))
         return best, shape.rate(_numbers(best))
 
     def true_rate(self, config: Config) -> float:
         """Output tokens per second of a configuration without noise."""
-        return LANDSCAPES[self._variant].rate(_numbers(config))
+        return LANDSCAPES[self._variant.landscape].rate(_numbers(config))
 
 
 class LoadedFake(LoadedEngine):
     """The simulation: its clock moves only when it works."""
 
-    def __init__(self, landscape: Landscape, setup: Setup) -> None:
-        self._landscape = landscape
+    def __init__(self, variant: Variant, setup: Setup) -> None:
+        self._landscape = LANDSCAPES[variant.landscape]
+        self._noise = variant.noise
         self._config = setup.config
         self._rng = random.Random(f"{setup.launch_seed}/{setup.config.key}")
-        self._launch_factor = math.exp(self._rng.gauss(0, _LAUNCH_NOISE))
-        self._now_s = _LAUNCH_S
+        self._launch_factor = math.exp(self._rng.gauss(0, _LAUNCH_SHARE * variant.noise))
+        self._now_s = variant.launch_s
         self.clock = lambda: self._now_s
         self._meter = _SimulatedMeter()
         self._check_memory()
@@ -187,7 +236,7 @@ class LoadedFake(LoadedEngine):
     def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
         """Advance the clock by what the job would take."""
         rate = self._landscape.rate(_numbers(self._config)) * self._launch_factor
-        rate *= math.exp(self._rng.gauss(0, _WINDOW_NOISE))
+        rate *= math.exp(self._rng.gauss(0, _WINDOW_SHARE * self._noise))
         duration_s = sum(prompt.output_tokens for prompt in prompts) / rate
         self._now_s += duration_s
         self._meter.gpu_j = power_w(_numbers(self._config)) * duration_s

@@ -4,17 +4,18 @@ import math
 import random
 import statistics
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from infertune.domain.knobs import Config
-from infertune.search import Predictor, Result, believed
+from infertune.search import Predictor, Result, standing
 from infertune.search.model_based import ModelSearcher
 from infertune.search.tpe import OptunaSearcher
-from infertune.tuning.phases import LEADERS, halved
 from tests.benchmarks.search.problems import Problem
 from tests.benchmarks.search.strategies import Strategy, predictor_of
 
-_FINALISTS, _CONFIRM_LAUNCHES = 5, 5  # as in the product
+_FINALISTS, _CONFIRM_LAUNCHES = 5, 5
+_LEADERS = 2  # of the confirmation at half-time
 _CONFIRMATIONS = 3  # one tells little: of two that lie 3% apart, 25 launches with noise of 8% often take the wrong one
 
 
@@ -40,9 +41,9 @@ def replay(
     """Run a strategy.
 
     What would be recommended is found by measuring the five that look best again, in 25 launches for every strategy,
-    which are not on the clock, three times over. Ours and the product's other samplers choose finalists and winner as
-    the product does, by a model of all trials and with the second half of the launches for the two best; plain ones by
-    figure.
+    which are not on the clock, three times over: more than the product spends, so that what is compared is the search.
+    Ours and the product's other samplers choose finalists and winner by the product's model of all trials, with the
+    second half of the launches for the two best; plain ones by figure.
 
     Args:
         problem: What answers.
@@ -59,20 +60,21 @@ def replay(
     predictor = predictor_of(problem)
     by_model = isinstance(searcher, ModelSearcher | OptunaSearcher)
     confirmations = [Confirmation(problem, rng_of(problem.name, seed, k), predictor) for k in range(_CONFIRMATIONS)]
-    clock_s, regret = 0.0, 1.0
+    clock_s, regret, n_launches = 0.0, 1.0, 0
     steps: list[Step] = []
     while len(steps) < trials and (config := searcher.ask(launched)) is not None:
         run = problem.run(config, rng)
         same = launched is not None and problem.space.launch_key(launched) == problem.space.launch_key(config)
         launch_s = 0.0 if same and not launch_each else run.launch_s
         score = None if run.rate is None else math.log(run.rate)
-        results.append(Result(config, score, launch_s, run.run_s))
+        n_launches += launch_s > 0
+        results.append(Result(config, score, launch_s, run.run_s, launch=n_launches))
         searcher.tell(results[-1])
         launched = None if run.rate is None else config
         clock_s += launch_s + run.run_s
         if not steps or (len(steps) + 1) % every == 0:
             if by_model:
-                order = [config for config, _ in believed(problem.space, results, predictor=predictor)]
+                order = best_by_model(problem, results, (), predictor)
                 winners = [confirmation.by_model(order[:_FINALISTS], results) for confirmation in confirmations]
             else:
                 order = _best_seen(results)
@@ -86,6 +88,22 @@ def replay(
 def rng_of(*what: str | int) -> random.Random:
     """Random numbers of their own for each use, the same in every run."""
     return random.Random(zlib.crc32("/".join(map(str, what)).encode()))
+
+
+def best_by_model(
+    problem: Problem, results: list[Result], rounds: Sequence[list[Result]], predictor: Predictor | None
+) -> list[Config]:
+    """Configurations that ran, best first by the product's model of all measurements."""
+    found = standing(problem.space, results, rounds, base=problem.space.default, predictor=predictor)
+    return list(found.order) if found else []
+
+
+def _halved(configs: int) -> tuple[int, int]:
+    """Rounds for all configurations, and then for the leaders, in as many launches as without halving."""
+    if configs <= _LEADERS + 1:
+        return _CONFIRM_LAUNCHES, 0
+    first = (_CONFIRM_LAUNCHES + 1) // 2
+    return first, (_CONFIRM_LAUNCHES - first) * configs // _LEADERS
 
 
 def _best_seen(results: list[Result]) -> list[Config]:
@@ -104,9 +122,9 @@ class Confirmation:
 
     def by_model(self, finalists: list[Config], results: list[Result]) -> Config | None:
         """The winner as the product finds it; None without finalists."""
-        first, more = halved(len(finalists), _CONFIRM_LAUNCHES)
+        first, more = _halved(len(finalists))
         rounds = [[Result(c, self._score(c, k)) for c in finalists] for k in range(first)]
-        leaders = self._best(finalists, results, rounds)[:LEADERS]
+        leaders = self._best(finalists, results, rounds)[:_LEADERS]
         rounds += [[Result(c, self._score(c, k)) for c in leaders] for k in range(first, first + more)]
         return next(iter(self._best(leaders, results, rounds)), None)
 
@@ -120,7 +138,7 @@ class Confirmation:
         return max(finalists, key=total, default=None)
 
     def _best(self, of: list[Config], results: list[Result], rounds: list[list[Result]]) -> list[Config]:
-        return [c for c, _ in believed(self.problem.space, results, rounds, self.predictor) if c in of]
+        return [c for c in best_by_model(self.problem, results, rounds, self.predictor) if c in of]
 
     def _score(self, config: Config, launch: int) -> float | None:
         drawn = self.drawn.setdefault(config, [])

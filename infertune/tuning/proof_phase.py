@@ -1,0 +1,124 @@
+"""The proof of a tune: which finalist is the best, and is it better than what is to be beaten; no launch too many."""
+
+import math
+from typing import Literal
+
+from infertune.domain.knobs import Config
+from infertune.runs.summary import contrast_of, final_rounds
+from infertune.search import Predictor, Result, Standing, standing
+from infertune.sequential import INDIFFERENCE, TRUST, look, looks_within
+from infertune.tuning.budget import Budget
+from infertune.tuning.trials import Trials
+
+_SHARE_OF_GAIN = 0.05  # of the expected gain: rivals that differ by less are not worth a launch; judgement
+
+
+class ProofPhase:
+    """Confirmation and final comparison, on fresh launches and unseen prompts; each continues where the ledger ends.
+
+    Every further launch must be able to change the answer: rivals are told apart only while the wrong choice would cost
+    more than the indifference, and the comparison ends at the first look that decides it.
+    """
+
+    def __init__(self, trials: Trials, budget: Budget, predictor: Predictor | None = None) -> None:
+        self._trials = trials
+        self._budget = budget
+        self._predictor = predictor
+        self._trust = TRUST[trials.request.trust]
+        self._why_no_winner = ""
+
+    def confirm(self) -> Config | None:
+        """The configuration to compare with the base; None where nothing is expected to be better than it.
+
+        Best-arm identification with an indifference zone: each rival and the base once on a fresh launch, whoever can
+        no longer be the best drops out, until the expected loss of taking the leader (expected value of perfect
+        information; Frazier, A tutorial on Bayesian optimization, 2018) is below 1% or a twentieth of the gain.
+        """
+        trials, asked = self._trials, self._trials.request.confirm_launches
+        most = self._trust.rounds if asked is None else asked
+        rivals: tuple[Config, ...] | None = None
+        for number in range(most + 1):
+            stand = self._standing(rivals, number)
+            if stand is None or stand.leader == trials.base:
+                self._why_no_winner = "nothing is expected to be better than what is to be beaten"
+                return None
+            rivals = self._kept(stand)
+            if len(rivals) == 1 or number == most or (asked is None and self._settled(stand)):
+                return stand.leader
+            if not self._budget.has_room_for(1 + len(rivals) + 2 * self._trust.looks[0]):
+                return stand.leader
+            trials.observer.phase(f"confirm, round {number + 1}: which of {len(rivals)} is the best", 1 + len(rivals))
+            self._round("confirm", [trials.base, *rivals], number)
+        return None
+
+    def compare(self, winner: Config | None) -> str:
+        """Launch the winner and the base in turn until a look decides: the figures that are reported. Why it ended.
+
+        A configuration that was brought from elsewhere is launched in turn with both, and so is the engine's default
+        where another configuration runs today. Launches of the base in the confirmation count; the winner's do not,
+        since they were what it was chosen by.
+        """
+        trials = self._trials
+        others = [config for config in (*self._beside(), winner) if config not in (None, trials.base)]
+        configs = list(dict.fromkeys([trials.base, *others]))
+        if len(configs) == 1:
+            return self._why_no_winner
+        least, most = trials.request.final_launches or (self._trust.looks[0], self._trust.looks[-1])
+        looks = looks_within(self._trust, least, most)
+        trials.observer.phase("final comparison: is it better", len(configs) * most)
+        for number in range(most):
+            self._round("final", configs, number)
+            if failed := trials.failed("final"):
+                return f"a launch of the final comparison failed: {next(iter(failed))}"
+            final = final_rounds(trials.ledger, trials.objective)
+            n = len(final.candidate_samples) if final else 0
+            if final and n == number + 1 and n in looks:  # a resumed run has no look that the first one did not have
+                found = contrast_of(final, trials.objective)
+                decision = look(found, n, n + len(final.more_default_samples), self._trust, most)
+                if decision.ends:
+                    return decision.why
+            if number + 1 >= least and not self._budget.has_room_for(len(configs)):
+                return "the time budget was used up"
+        return f"all {most} rounds were made"
+
+    def _round(self, phase: Literal["confirm", "final"], configs: list[Config], number: int) -> None:
+        """Fresh launches in turn, every other round backwards; what failed in the phase is not tried again."""
+        trials = self._trials
+        plan = trials.job.plan(phase, trials.n_requests, number)
+        for config in configs if number % 2 == 0 else reversed(configs):
+            if config not in trials.failed(phase) and not trials.done(phase, number, config):
+                trials.measure(phase, config, plan, fresh=True, round_number=number)
+
+    def _standing(self, rivals: tuple[Config, ...] | None, rounds: int) -> Standing | None:
+        """Where the rivals stand after some rounds of the confirmation, of those that kept every limit."""
+        trials = self._trials
+        confirmed = [trial for trial in trials.of("confirm") if trial.round_number < rounds]
+        by_round: dict[int, list[Result]] = {}
+        for trial in confirmed:
+            by_round.setdefault(trial.round_number, []).append(trials.result(trial))
+        out = {trial.config for trial in confirmed if trials.score(trial) is None}
+        searched = [trials.result(trial) for trial in trials.of("search")]
+        among = None if rivals is None else set(rivals)
+        return standing(
+            trials.job.space,
+            [result for result in searched if result.config not in out],
+            by_round.values(),
+            base=trials.base,
+            among=among,
+            predictor=self._predictor,
+        )
+
+    def _kept(self, stand: Standing) -> tuple[Config, ...]:
+        """The likeliest rivals, as many as `--finalists` allows, the leader among them."""
+        likeliest = [config for config in stand.rivals if config != stand.leader]
+        return (stand.leader, *likeliest[: self._trials.request.finalists - 1])
+
+    def _settled(self, stand: Standing) -> bool:
+        """Whether taking the leader loses less than a launch is worth."""
+        return stand.expected_loss < max(math.log1p(INDIFFERENCE), _SHARE_OF_GAIN * stand.gain)
+
+    def _beside(self) -> list[Config]:
+        """What is compared besides, if it runs here: what was best elsewhere, and the engine's default."""
+        header = self._trials.ledger.header
+        ran = {trial.config for trial in self._trials.ledger.trials if trial.measurement}
+        return [config for config in (header.ported, header.stock) if config in ran]

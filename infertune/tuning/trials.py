@@ -1,0 +1,117 @@
+"""The trials of a tune: measured, written down, told to whoever watches; what every phase of it shares."""
+
+from infertune.bench.bench import Bench
+from infertune.bench.channel import Plan
+from infertune.domain.knobs import Config
+from infertune.domain.measurement import Measurement
+from infertune.domain.objective import Objective
+from infertune.domain.request import TuneRequest
+from infertune.domain.trial import Phase, Trial
+from infertune.runs.job import Job
+from infertune.runs.ledger import Ledger, now
+from infertune.runs.observer import Observer
+from infertune.runs.summary import default_config, figures, ranked, requests_of
+from infertune.search import Result
+from infertune.stats import geometric_mean
+
+_SLOWEST_SHARE = 5  # times what the base takes: slower configurations are ended; judgement
+_SHORTEST_WARMUP_DEADLINE_S, _SHORTEST_RUN_DEADLINE_S = 60.0, 30.0  # judgement
+
+
+class Trials:
+    """A tune's ledger and its bench.
+
+    Attributes:
+        request: What was asked.
+        job: It made concrete.
+        ledger: Every trial so far.
+        bench: Measures configurations.
+        objective: What is tuned for.
+        observer: Is told of every trial.
+        base: What is to be beaten: the engine's default, or what runs today.
+        n_requests: Requests of a job; None until the first measurement where the request does not say.
+    """
+
+    def __init__(
+        self, request: TuneRequest, job: Job, ledger: Ledger, bench: Bench, objective: Objective, observer: Observer
+    ) -> None:
+        self.request = request
+        self.job = job
+        self.ledger = ledger
+        self.bench = bench
+        self.objective = objective
+        self.observer = observer
+        self.base = default_config(ledger)
+        self.n_requests = requests_of(ledger.trials) or request.requests
+        self._noted = set(job.notes)
+        for trial in ledger.trials:
+            self._set_deadlines(trial)
+
+    def measure(self, phase: Phase, config: Config, plan: Plan, *, fresh: bool, round_number: int = 0) -> Trial:
+        """Measure a configuration and write it down.
+
+        Args:
+            phase: What it is measured for.
+            config: All knobs.
+            plan: What to run.
+            fresh: Whether it gets a launch of its own.
+            round_number: The round of a confirmation or comparison.
+        """
+        self.observer.trial_starts(config, live=not fresh and self.bench.takes(config))
+        started_at = now()
+        attempt = self.bench.measure(config, plan, fresh=fresh)
+        trial = Trial.of(len(self.ledger.trials), phase, round_number, config, started_at, attempt)
+        self.ledger.append(trial)
+        if self.n_requests is None and trial.measurement:
+            self.n_requests = trial.measurement.n_requests
+        for note in trial.measurement.facts.notes if trial.measurement else ():
+            if note not in self._noted:
+                self._noted.add(note)
+                self.observer.note(note)
+        order = ranked(self.ledger.trials, self.objective)
+        base = figures(self.ledger.trials, self.base, self.objective)
+        self.observer.trial_ends(
+            trial,
+            figure=self.objective.figure(trial.measurement) if trial.measurement else None,
+            best=order[0][1] if order else None,
+            default=geometric_mean(base) if base else None,
+        )
+        self._set_deadlines(trial)
+        return trial
+
+    def of(self, *phases: Phase) -> list[Trial]:
+        """The trials of some phases, in order."""
+        return [trial for trial in self.ledger.trials if trial.phase in phases]
+
+    def failed(self, *phases: Phase) -> set[Config]:
+        """Configurations that failed in some phases: they are not tried in them again."""
+        return {trial.config for trial in self.of(*phases) if trial.measurement is None}
+
+    def done(self, phase: Phase, round_number: int, config: Config) -> bool:
+        """Whether the ledger holds a trial already, as after a resume."""
+        return any(t.round_number == round_number and t.config == config for t in self.of(phase))
+
+    def score(self, trial: Trial) -> float | None:
+        """ln(objective) of a trial, None if it failed or broke a limit."""
+        return self.objective.score(trial.measurement) if trial.measurement else None
+
+    def result(self, trial: Trial) -> Result:
+        """A trial as a search strategy is told of it."""
+        n_requests = trial.measurement.n_requests if trial.measurement else None
+        launch = trial.launch_number
+        return Result(trial.config, self.score(trial), trial.launch_s, trial.run_s, n_requests, launch)
+
+    def _set_deadlines(self, trial: Trial) -> None:
+        """A configuration several times slower than the base is ended, unless the user set a deadline."""
+        if self.request.run_timeout is None and trial.measurement and trial.config == self.base:
+            deadlines = _deadlines_from(trial.measurement)
+            self.bench.deadlines = self.bench.deadlines.model_copy(update=deadlines)
+
+
+def _deadlines_from(measurement: Measurement) -> dict[str, float]:
+    """Deadlines in seconds from a measurement of the base."""
+    window_s = max(window.duration_s for window in measurement.windows)
+    return {
+        "warmup_s": max(_SHORTEST_WARMUP_DEADLINE_S, _SLOWEST_SHARE * measurement.warmup_s),
+        "run_s": max(_SHORTEST_RUN_DEADLINE_S, _SLOWEST_SHARE * window_s * len(measurement.windows)),
+    }

@@ -1,0 +1,114 @@
+"""What the looks of the final comparison keep: errors, coverage, optimism, launches.
+
+    python -m tests.benchmarks.proof_levels [--times 4000] [--trust normal] [--drift 0.5]
+
+Launches of both sides are drawn with a true gain and a noise (relative standard deviation of a launch); the product's
+own functions decide when they end. `--drift` is the share of the variance that both sides of a round have in common.
+Simulated: it needs no engine, and takes a minute.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from infertune.sequential import TRUST, Trust, contrast, interval, is_better, look, narrow_mean
+
+GAINS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.5, 0.8, 6.0)
+NOISES = (0.01, 0.02, 0.03, 0.08)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Over many simulated comparisons.
+
+    Attributes:
+        better: Share that said better.
+        covered: Share of reported 95% intervals that held the true gain.
+        optimism: Mean of reported less true gain, natural logarithms.
+        launches: Median launches of both sides.
+    """
+
+    better: float
+    covered: float
+    optimism: float
+    launches: float
+
+
+def simulate(
+    gain: float, noise: float, trust: Trust, times: int, seed: int = 0, drift: float = 0.0, more_base: int = 0
+) -> Kept:
+    """Many comparisons of a true gain at a noise.
+
+    Args:
+        gain: 0.03 is +3%.
+        noise: Of one launch, relative.
+        trust: Whose looks are used.
+        times: How many comparisons.
+        seed: Of the draws.
+        drift: Share of a launch's variance that the other side of its round shares.
+        more_base: Launches of the base without a partner.
+    """
+    rng = np.random.default_rng(seed)
+    truth, most = math.log1p(gain), trust.looks[-1]
+    better, covered, optimism, launches = 0, 0, 0.0, []
+    for _ in range(times):
+        common = rng.normal(0, noise * math.sqrt(drift), most)
+        own = noise * math.sqrt(1 - drift)
+        new, base = truth + common + rng.normal(0, own, most), common + rng.normal(0, own, most)
+        more = list(rng.normal(0, noise, more_base))
+        for n in trust.looks:
+            found = contrast(list(new[:n]), list(base[:n]), more)
+            if look(found, n, n + more_base, trust, most).ends:
+                break
+        told = interval(found, n, trust)
+        assert told.low is not None and told.high is not None
+        better += is_better(told)
+        covered += told.low <= 1 + gain <= told.high
+        optimism += found.mean - truth
+        launches.append(2 * n + more_base)
+    return Kept(better / times, covered / times, optimism / times, float(np.median(launches)))
+
+
+def bench_coverage(noise: float, times: int, looks: Sequence[int] = (3, 4, 6, 9, 12), seed: int = 0) -> float:
+    """Share of `bench`'s 95% intervals that hold the truth, when it ends as soon as the interval is within ±2%."""
+    rng, trust, covered = np.random.default_rng(seed), TRUST["normal"], 0
+    for _ in range(times):
+        scores = list(rng.normal(0, noise, looks[-1]))
+        told = next(
+            told
+            for n in looks
+            if (told := narrow_mean(scores[:n], trust)).half_width <= trust.half_width or n == looks[-1]
+        )
+        covered += told.covers(1.0)
+    return covered / times
+
+
+def main() -> None:
+    """Print a row for each noise and gain."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=4000)
+    parser.add_argument("--trust", choices=sorted(TRUST), default="normal")
+    parser.add_argument("--drift", type=float, default=0.0)
+    flags = parser.parse_args()
+    run = partial(simulate, trust=TRUST[flags.trust], times=flags.times, drift=flags.drift)
+    print(
+        "| noise | true gain | better | 95% covers | optimism | launches |\n| ---: | ---: | ---: | ---: | ---: | ---: |"
+    )
+    for noise in NOISES:
+        for gain in GAINS:
+            kept = run(gain, noise)
+            print(
+                f"| {noise:.0%} | {gain:+.0%} | {kept.better:.1%} | {kept.covered:.1%} | {kept.optimism:+.2%} | "
+                f"{kept.launches:.0f} |"
+            )
+    print("\nbench, one configuration:")
+    for noise in (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08):
+        print(f"noise {noise:.1%}: 95% intervals cover {bench_coverage(noise, flags.times):.1%}")
+
+
+if __name__ == "__main__":
+    main()
