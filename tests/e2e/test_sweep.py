@@ -32,7 +32,7 @@ def asked(kind: type[R], out: Path, **flags: object) -> R:
 def test_a_bench_ends_and_says_why(tmp_path: Path) -> None:
     found = bench_request(asked(BenchRequest, tmp_path / "run", launches=(2, 3)))
     ledger = Ledger.open(tmp_path / "run")
-    assert ledger.ending in ("all 3 launches were made", "the 99% interval is within ±2%")
+    assert ledger.ending in ("all 3 launches were made", "the 95% interval is within ±2%")
     assert found.samples and "The run was interrupted" not in (tmp_path / "run" / "report.html").read_text()
 
 
