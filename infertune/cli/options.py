@@ -30,9 +30,15 @@ Requests = Annotated[int | None, typer.Option(help="Requests in a job; else as m
 Weights = Annotated[str | None, typer.Option(help="real, or dummy: tune before you download.")]
 Seed = Annotated[int | None, typer.Option(help="Seeds every draw.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Hold a knob at a value; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Hold any argument of the engine at a value; repeatable."),
 ]
-Knob = Annotated[list[str] | None, typer.Option("--knob", metavar="NAME=V1,V2", help="Restrict a knob; repeatable.")]
+Knob = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--knob", metavar="NAME=V1,V2", help="Search any argument of the engine over these values; repeatable."
+    ),
+]
 Window = Annotated[str | None, typer.Option(help="Length of one measured window, such as 10s.")]
 Table = Annotated[Path | None, typer.Option(help="A recorded table, for an engine that answers from one.")]
 Ignore = Annotated[list[str] | None, typer.Option(help="A column of the table that is no knob; repeatable.")]

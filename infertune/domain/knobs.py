@@ -146,10 +146,18 @@ class Knob(BaseModel):
 
     def restricted(self, values: tuple[Scalar, ...]) -> "Knob":
         """The same knob over other values; the default moves to the nearest of them."""
+        if self.kind == "choice" and None in self.values and all(type(value) is int for value in values):
+            return self._laddered(values)
         own = tuple((self._equal(value) or [value])[0] for value in values)
         ordered = tuple(sorted(own, key=float)) if self.ordinal else own  # type: ignore[arg-type]
-        loose = self.model_copy(update={"values": ordered, "default": ordered[0]})
+        loose = self.model_copy(update={"values": ordered, "default": ordered[0], "most": None})
         return Knob(**{**loose.model_dump(), "default": loose.nearest(self.default)})
+
+    def _laddered(self, values: tuple[Scalar, ...]) -> "Knob":
+        """A choice that was no ladder only because the engine may choose for itself, without that."""
+        ladder = tuple(sorted(values, key=float))  # type: ignore[arg-type]
+        changes = {"kind": "int", "values": ladder, "default": ladder[0], "most": None}
+        return Knob(**{**self.model_dump(), **changes})
 
 
 def Int(name: str, values: tuple[int, ...], default: int, **about: str | bool | float) -> Knob:  # noqa: N802
@@ -338,6 +346,10 @@ class SearchSpace:
         """The same space with one knob replaced by another of its name."""
         knobs = tuple(changed if knob.name == changed.name else knob for knob in self.knobs)
         return replace(self, knobs=knobs)
+
+    def with_new(self, knob: Knob) -> "SearchSpace":
+        """The same space with one more knob."""
+        return replace(self, knobs=(*self.knobs, knob))
 
     def record(self) -> SpaceRecord:
         """What is written to the ledger's header."""

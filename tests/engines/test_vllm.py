@@ -16,7 +16,8 @@ from infertune.domain.models import resolve_model
 from infertune.domain.workload import Request
 from infertune.engines.base import EngineOptions, Failure, Setup
 from infertune.engines.vllm.engine import VllmEngine, _prepare_environment, engine_arguments
-from infertune.engines.vllm.space import CPU_CACHE, Probe, check_fits, check_platform, space_from_probe
+from infertune.engines.vllm.memory import check_fits
+from infertune.engines.vllm.space import CPU_CACHE, Probe, check_platform, space_from_probe
 from infertune.errors import UsageError
 
 ENGINE = VllmEngine(EngineOptions())
@@ -38,6 +39,16 @@ DEFAULTS = {
     "long_prefill_token_threshold": 0,
     "performance_mode": "balanced",
     "tensor_parallel_size": 1,
+    "attention_backend": None,
+    "optimization_level": 2,
+    "compilation_config.cudagraph_mode": "FULL_AND_PIECEWISE",
+    "max_cudagraph_capture_size": 512,
+    "quantization": None,
+    "speculative_config": None,
+    "pipeline_parallel_size": 1,
+    "data_parallel_size": 1,
+    "enable_expert_parallel": False,
+    "max_model_len": 2048,
 }
 
 
@@ -46,8 +57,9 @@ def gpus(count: int) -> Device:
 
 
 def probe(max_model_len: int = 2048, lacking: tuple[str, ...] = ()) -> Probe:
-    fields = tuple(name for name in DEFAULTS if name not in lacking)
-    return Probe(version="0.32.0", fields=fields, defaults=DEFAULTS, max_model_len=max_model_len)
+    fields = tuple(name.partition(".")[0] for name in DEFAULTS if name not in lacking)
+    defaults = {**DEFAULTS, "max_model_len": max_model_len}
+    return Probe(version="0.32.0", fields=fields, defaults=defaults, max_model_len=max_model_len)
 
 
 # Texts as vLLM 0.32 on a CPU raised them, cut after the words that matter.
@@ -352,3 +364,78 @@ def test_under_a_cpu_quota_vllm_starts_no_more_threads_than_it_allows(
     notes = _prepare_environment(setup)
     assert {name: os.environ[name] for name in names if name in os.environ} == expected
     assert bool(notes) == ("nobind" in expected.values())
+
+
+LLAMA = TINY.model_copy(
+    update={
+        "spec": "llama-3.1-8b", "parameters": 8_030_261_248, "active_parameters": 8_030_261_248,
+        "weight_bytes": 16_060_522_496, "kv_bytes_per_token": 131_072, "kv_cache": None,
+        "kv_bytes_per_sequence": 131_072**2, "context_tokens": 131_072,
+    }
+)  # fmt: skip
+ONE_SMALL_GPU = Device(kind="gpu", name="NVIDIA L4", count=1, memory_bytes=24 * 1024**3, cores=16)
+
+
+def test_a_context_that_finds_no_room_is_shortened_with_a_note() -> None:
+    space = space_from_probe(probe(131_072), LLAMA, ONE_SMALL_GPU)
+    assert space.default["max_model_len"] == 32768
+    assert any("max_model_len=131072 finds no room" in note for note in space.notes)
+    assert not space.violations(space.default) and space.repair(space.default) == space.default
+
+
+def test_a_held_context_is_the_default_and_keeps_the_memory_rule() -> None:
+    space = space_from_probe(probe(8192), LLAMA, ONE_SMALL_GPU)  # a probe is asked with what is held
+    assert space.default["max_model_len"] == 8192 and not space.violations(space.default)
+    wide = space.with_knob(space["max_model_len"].with_values([131_072]))
+    assert wide.repair(wide.default.updated({"max_model_len": 131_072}))["max_model_len"] == 8192
+
+
+def test_the_context_is_always_spelled_out_since_its_default_here_need_not_be_vllms() -> None:
+    space = space_from_probe(probe(131_072), LLAMA, ONE_SMALL_GPU)
+    setup = Setup(model=LLAMA, device=ONE_SMALL_GPU, config=space.default, defaults=space.default, faithful=True)
+    assert engine_arguments(setup)["max_model_len"] == 32768
+
+
+def test_the_product_of_parallel_sizes_is_held_to_the_gpus() -> None:
+    space = space_from_probe(probe(), TINY, gpus(4))
+    assert space["pipeline_parallel_size"].values == (1, 2, 4) and "data_parallel_size" in space
+    for tensor, pipeline in itertools.product((1, 2, 4), repeat=2):
+        wish = {"tensor_parallel_size": tensor, "pipeline_parallel_size": pipeline}
+        repaired = space.repair(space.default.updated(wish))
+        assert int(repaired["tensor_parallel_size"] or 0) * int(repaired["pipeline_parallel_size"] or 0) <= 4
+    assert "tensor_parallel_size" not in space_from_probe(probe(), TINY, ONE_SMALL_GPU)
+
+
+def test_experts_are_spread_only_where_there_are_experts_and_gpus_to_spread_them_over() -> None:
+    experts = TINY.model_copy(update={"parameters": 100, "active_parameters": 10})
+    space = space_from_probe(probe(), experts, TWO_GPUS)
+    alone = space.default.updated({"enable_expert_parallel": True, "tensor_parallel_size": 1})
+    assert space.repair(alone)["enable_expert_parallel"] is False
+    assert "enable_expert_parallel" not in space_from_probe(probe(), TINY, TWO_GPUS)
+    assert "enable_expert_parallel" not in space_from_probe(probe(), experts, ONE_SMALL_GPU)
+
+
+def test_settings_of_the_compiled_model_rest_where_nothing_is_compiled() -> None:
+    space = space_from_probe(probe(), TINY, ONE_SMALL_GPU)
+    eager = {"enforce_eager": True, "compilation_config.cudagraph_mode": "NONE", "max_cudagraph_capture_size": 128}
+    repaired = space.repair(space.default.updated({**eager, "optimization_level": 1}))
+    assert repaired["compilation_config.cudagraph_mode"] == "FULL_AND_PIECEWISE"
+    assert repaired["max_cudagraph_capture_size"] == 512 and repaired["optimization_level"] == 2
+
+
+def test_speculation_needs_trained_weights_and_quantization_weights_that_are_not_quantized() -> None:
+    trained = TINY.model_copy(update={"weights": "real"})
+    assert "speculative_config" not in space_from_probe(probe(), TINY, ONE_SMALL_GPU)
+    assert space_from_probe(probe(), trained, ONE_SMALL_GPU)["speculative_config"].default is None
+    assert space_from_probe(probe(), TINY, ONE_SMALL_GPU)["quantization"].effect == "lossy"
+    quantized = TINY.model_copy(update={"quantization": "awq"})
+    assert "quantization" not in space_from_probe(probe(), quantized, ONE_SMALL_GPU)
+
+
+def test_every_curated_knob_of_a_gpu_says_why_and_what_it_does_to_answers() -> None:
+    space = space_from_probe(probe(), TINY, TWO_GPUS)
+    assert all(knob.why and knob.effect in ("exact", "numeric", "lossy") for knob in space.knobs)
+    effects = {knob.name: knob.effect for knob in space.knobs}
+    assert effects["max_num_seqs"] == effects["block_size"] == "exact"
+    assert effects["attention_backend"] == effects["tensor_parallel_size"] == "numeric"
+    assert effects["kv_cache_dtype"] == effects["quantization"] == "lossy"

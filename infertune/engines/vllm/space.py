@@ -1,97 +1,40 @@
 """vLLM's knobs: a curated table, cut to what the installed version has, around the defaults that it told a probe."""
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import enum
+from collections.abc import Mapping
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
 from infertune.domain.device import Device
-from infertune.domain.knobs import (
-    Choice,
-    Condition,
-    Config,
-    Constraint,
-    Effect,
-    Float,
-    Int,
-    Knob,
-    Scalar,
-    SearchSpace,
-    doubling,
-)
+from infertune.domain.knobs import Choice, Condition, Config, Knob, Scalar, SearchSpace
 from infertune.domain.measurement import Frozen
 from infertune.domain.models import Model
+from infertune.domain.workload import Workload
 from infertune.engines.effects import dtype_effect
+from infertune.engines.vllm.memory import MemoryNeed, scheduler_rules
+from infertune.engines.vllm.parser import Argument
+from infertune.engines.vllm.table import CURATED, LIVE, PARALLEL, Entry
 from infertune.errors import UsageError
 from infertune.units import format_bytes
 
-LIVE = ("max_num_seqs", "max_num_batched_tokens")
+_SAMPLED_REQUESTS = 1000
+_CONTEXT_STEP = 1024
 CPU_CACHE = "VLLM_CPU_KVCACHE_SPACE"  # GiB; told nothing, vLLM takes 92% of a CPU's memory and wants that much free
-_WEIGHTS_SHARE = 0.95  # of a GPU's memory, at most; the rest is for the KV cache and activations
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A knob worth searching: where it lies in the effective configuration, and its values on a CPU and on a GPU.
-
-    The default is added to the values; a knob without values on a device is not searched there.
-    """
-
-    name: str
-    read: str
-    make: Callable[..., Knob]
-    cpu: tuple[Scalar, ...]
-    gpu: tuple[Scalar, ...]
-    why: str
-    unit: str = ""
-    is_concurrency: bool = False
-    effect: Effect = "exact"
-
-
-_ON_OFF = (True, False)
-_CURATED = (
-    _Entry("max_num_seqs", "scheduler_config.max_num_seqs", Int, doubling(1, 256), doubling(8, 1024),
-           "sequences decoded together: more share one reading of the weights, each needs KV cache", "sequences",
-           is_concurrency=True),
-    _Entry("max_num_batched_tokens", "scheduler_config.max_num_batched_tokens", Int,
-           doubling(64, 4096), doubling(512, 32768),
-           "tokens computed in one step: more feed prefill better, fewer let decoding go on beside it", "tokens"),
-    _Entry("enable_prefix_caching", "cache_config.enable_prefix_caching", Choice, _ON_OFF, _ON_OFF,
-           "reuses the KV cache of shared beginnings; hashing costs a little where nothing is shared"),
-    _Entry("enable_chunked_prefill", "scheduler_config.enable_chunked_prefill", Choice, _ON_OFF, _ON_OFF,
-           "splits long prompts over steps, so that decoding need not wait for them"),
-    _Entry("enforce_eager", "model_config.enforce_eager", Choice, _ON_OFF, _ON_OFF,
-           "skips compiling and CUDA graphs: faster to launch, slower to run", effect="numeric"),
-    _Entry("dtype", "model_config.dtype", Choice, ("bfloat16", "float32"), (),
-           "number format of weights and activations: bfloat16 halves what is read, if the processor computes in it"),
-    _Entry("gpu_memory_utilization", "cache_config.gpu_memory_utilization", Float, (), (0.85, 0.9, 0.95),
-           "share of device memory for vLLM: what weights and activations leave becomes KV cache"),
-    _Entry("kv_cache_dtype", "cache_config.cache_dtype", Choice, (), ("auto", "fp8"),
-           "fp8 doubles how many tokens the KV cache holds, at some loss of precision", effect="lossy"),
-    _Entry("block_size", "cache_config.block_size", Choice, (), (16, 32, 64, 128),
-           "tokens in one KV cache block: large ones read faster and share prefixes less", "tokens"),
-    _Entry("async_scheduling", "scheduler_config.async_scheduling", Choice, (), _ON_OFF,
-           "schedules the next step while the GPU computes this one"),
-    _Entry("long_prefill_token_threshold", "scheduler_config.long_prefill_token_threshold", Choice,
-           (), (0, 512, 1024, 2048), "most tokens of one long prompt in a step; 0 sets no limit", "tokens"),
-    _Entry("performance_mode", "performance_mode", Choice, (), ("balanced", "throughput", "interactivity"),
-           "vLLM's own presets for kernels and CUDA graphs", effect="numeric"),
-    _Entry("tensor_parallel_size", "parallel_config.tensor_parallel_size", Int, (), doubling(1, 64),
-           "GPUs that share every layer: more memory and bandwidth for one engine, paid in communication", "GPUs",
-           effect="numeric"),
-)  # fmt: skip
 
 
 class Probe(Frozen):
-    """What the installed vLLM says about itself and a model.
+    """What the installed vLLM says about itself, a model, and the arguments that somebody asks for.
 
     Attributes:
         version: vLLM's version.
         fields: Names of the arguments it takes.
-        defaults: Effective values of curated settings when it is told nothing but the model.
+        defaults: Effective values of curated settings when it is told nothing but the model and what is held.
         max_model_len: Longest prompt plus output, in tokens.
         platform: What this build runs on: `cuda`, `cpu` or another of vLLM's names; empty if unknown.
+        arguments: What was asked for, as the parser understands it.
+        command: What the command of today sets, by canonical name; None without one.
+        current: Effective values of curated settings under that command, with the defaults of `vllm serve`.
     """
 
     version: str
@@ -99,10 +42,12 @@ class Probe(Frozen):
     defaults: dict[str, Scalar]
     max_model_len: int
     platform: str = ""
+    arguments: tuple[Argument, ...] = ()
+    command: dict[str, Scalar] | None = None
+    current: dict[str, Scalar] | None = None
 
 
-EFFECTIVE_PATHS = tuple(entry.read for entry in _CURATED)
-KNOBS = tuple(entry.name for entry in _CURATED)
+EFFECTIVE_PATHS = tuple(entry.read for entry in CURATED)
 
 
 def spelled_out(config: Config, changed: Config, *, limits: bool) -> Config:
@@ -115,37 +60,17 @@ def spelled_out(config: Config, changed: Config, *, limits: bool) -> Config:
             settings (performance_mode doubles them, chunked prefill off raises them, `vllm serve` has its own).
 
     Returns:
-        What is changed, the limits if asked, and a parallel size other than vLLM's 1, which is the default where one
-        GPU cannot hold the weights.
+        What is changed, the limits if asked, and two settings whose default here need not be vLLM's, because memory is
+        short: the context, and a parallel size other than 1.
     """
     spelled: dict[str, Scalar] = {}
+    if "max_model_len" in config:
+        spelled["max_model_len"] = config["max_model_len"]
     if config.root.get("tensor_parallel_size", 1) != 1:
         spelled["tensor_parallel_size"] = config["tensor_parallel_size"]
     if limits:
         spelled.update({name: config[name] for name in LIVE if name in config})
     return Config({**spelled, **changed.root})
-
-
-def cpu_cache_gib(model: Model, device: Device) -> int:
-    """A KV cache for a CPU: 4 GiB or a quarter of the memory, and enough for one sequence of full length if known."""
-    gib = 1024**3
-    one_sequence = math.ceil((model.sequence_bytes or 0) / gib)
-    return max(one_sequence, min(4, device.memory_bytes // (4 * gib)), 1)
-
-
-def check_fits(model: Model, device: Device) -> None:
-    """Refuse a model whose weights do not fit all the GPUs that can share them.
-
-    Raises:
-        UsageError: They do not.
-    """
-    largest = _parallel_sizes(device)[-1]
-    if not _weights_fit(model, device, largest):
-        each = f" on each of {largest} GPUs" if largest > 1 else ""
-        raise UsageError(
-            f"the weights of {model.spec} take {format_bytes((model.weight_bytes or 0) // largest)}{each}, and "
-            f"{device.name} has {format_bytes(device.memory_bytes)} of memory: choose a smaller or a quantized model"
-        )
 
 
 def check_platform(probe: Probe, device: Device) -> None:
@@ -164,35 +89,48 @@ def check_platform(probe: Probe, device: Device) -> None:
         )
 
 
-def space_from_probe(probe: Probe, model: Model, device: Device) -> SearchSpace:
+def space_from_probe(probe: Probe, model: Model, device: Device, workload: Workload | None = None) -> SearchSpace:
     """The curated knobs that a version has, with the rules between them; a pure function.
 
-    Where one GPU cannot hold the weights, the default of tensor_parallel_size is the fewest GPUs that can, not vLLM's.
+    Where memory is too short for vLLM's own default, the default here is what fits: the fewest GPUs that hold the
+    weights, the longest context of which one sequence finds room.
+
+    Args:
+        probe: What the installed version says.
+        model: Whose weights and KV cache have to fit.
+        device: The processor or the GPUs.
+        workload: Its longest request says how much context is needed; None where nobody knows.
     """
+    memory = MemoryNeed(model, device)
     knobs, notes = [], [*device.notes]
-    for entry in _CURATED:
+    for entry in CURATED:
         values = entry.cpu if device.kind == "cpu" else entry.gpu
-        if not values:
+        if not values or not _matters(entry, model, device):
             continue
-        if entry.name not in probe.fields or entry.name not in probe.defaults:
+        if entry.name.partition(".")[0] not in probe.fields or entry.name not in probe.defaults:
             notes.append(f"vLLM {probe.version} has no {entry.name}; it is left out")
             continue
         default = probe.defaults[entry.name]
-        if entry.name == "tensor_parallel_size":
-            values = _parallel_sizes(device)
-            if not _weights_fit(model, device, default):
-                own, default = default, _fewest_gpus(model, device)
-                notes.append(
-                    f"vLLM's default tensor_parallel_size={own} cannot hold the weights of {model.spec} "
-                    f"({format_bytes(model.weight_bytes or 0)}): the default here is {default}"
-                )
+        if entry.name in ("tensor_parallel_size", "pipeline_parallel_size"):
+            values = memory.parallel_sizes
+        if entry.name == "tensor_parallel_size" and not memory.weights_fit(default):
+            own, default = default, memory.fewest_gpus
+            notes.append(
+                f"vLLM's default tensor_parallel_size={own} cannot hold the weights of {model.spec} "
+                f"({format_bytes(model.weight_bytes or 0)}): the default here is {default}"
+            )
         if entry.name == "long_prefill_token_threshold":
             values = tuple(v for v in values if isinstance(v, int) and v <= probe.max_model_len)
+        if entry.name == "max_model_len":
+            default, more = _context(probe, memory, workload)
+            values = (default,)
+            notes += more
         if default not in values and entry.make is Choice:
             values = (default, *values)
-        if len(values) < 2:
+        if len(values) < 2 and entry.name not in _ALWAYS:
             continue
         live = entry.name in LIVE
+        about = {"most": entry.most} if entry.most else {}
         knobs.append(
             entry.make(
                 entry.name,
@@ -204,84 +142,95 @@ def space_from_probe(probe: Probe, model: Model, device: Device) -> SearchSpace:
                 unit=entry.unit,
                 why=entry.why,
                 effect=dtype_effect(values, model.dtype) if entry.name == "dtype" else entry.effect,
+                **about,
             )
         )
-    by_name = {knob.name: knob for knob in knobs}
-    conditions: tuple[Condition, ...] = ()
-    if {"long_prefill_token_threshold", "enable_chunked_prefill"} <= set(by_name):
-        conditions = (Condition("long_prefill_token_threshold", "enable_chunked_prefill", (True,)),)
-    rules = [*_scheduler_rules(by_name, probe.max_model_len), *_memory_rules(by_name, model, device)]
-    return SearchSpace(tuple(knobs), conditions, tuple(rules), tuple(notes))
+    space = SearchSpace(tuple(knobs), _conditions({knob.name: knob for knob in knobs}), (), tuple(notes))
+    return with_rules(space, probe.max_model_len, memory)
 
 
-def _scheduler_rules(knobs: Mapping[str, Knob], max_model_len: int) -> list[Constraint]:
-    if not set(LIVE) <= set(knobs):
-        return []
-    tokens = knobs["max_num_batched_tokens"]
+def with_rules(space: SearchSpace, max_model_len: int, memory: MemoryNeed) -> SearchSpace:
+    """The space with the rules between its knobs, which depend on their ladders."""
+    by_name = {knob.name: knob for knob in space.knobs}
+    rules = (*scheduler_rules(by_name, max_model_len), *memory.rules(by_name, max_model_len))
+    return replace(space, constraints=rules)
 
-    def number(config: Mapping[str, Scalar], name: str) -> int:
-        return int(config[name] or 0)
 
-    rules = [
-        Constraint(
-            "a token for every sequence",
-            "max_num_batched_tokens must not be below max_num_seqs",
-            holds=lambda c: number(c, "max_num_batched_tokens") >= number(c, "max_num_seqs"),
-            mend=lambda c: {"max_num_batched_tokens": tokens.at_least(number(c, "max_num_seqs"))},
+# Worth showing even where there is one value: more can be asked for.
+_ALWAYS = ("max_model_len", "data_parallel_size")
+
+
+def _matters(entry: Entry, model: Model, device: Device) -> bool:
+    """Whether a knob can do anything for this model on this device."""
+    if entry.name in PARALLEL:
+        return device.count > 1
+    if entry.name == "enable_expert_parallel":
+        experts = (
+            None not in (model.parameters, model.active_parameters) and model.active_parameters != model.parameters
         )
-    ]
-    if "enable_chunked_prefill" in knobs:
-        mended: dict[str, Scalar] = {"max_num_batched_tokens": tokens.at_least(max_model_len)}
-        if tokens.numbers[-1] < max_model_len:
-            mended = {"enable_chunked_prefill": True}
-        rules.append(
-            Constraint(
-                "whole prompts fit a step",
-                f"without chunked prefill max_num_batched_tokens must not be below the context of {max_model_len}",
-                holds=lambda c: (
-                    bool(c["enable_chunked_prefill"]) or number(c, "max_num_batched_tokens") >= max_model_len
-                ),
-                mend=lambda c: mended,
-            )
+        return device.count > 1 and experts
+    if entry.name == "quantization":
+        return model.quantization is None
+    if entry.name == "speculative_config":
+        return model.weights == "real"  # random weights never repeat their prompt
+    return True
+
+
+def _conditions(knobs: Mapping[str, Knob]) -> tuple[Condition, ...]:
+    found = []
+    if {"long_prefill_token_threshold", "enable_chunked_prefill"} <= set(knobs):
+        found.append(Condition("long_prefill_token_threshold", "enable_chunked_prefill", (True,)))
+    if "enforce_eager" in knobs:
+        compiled = (entry.name for entry in CURATED if entry.compiled and entry.name in knobs)
+        found += [Condition(name, "enforce_eager", (False,)) for name in compiled]
+    if {"enable_expert_parallel", "tensor_parallel_size"} <= set(knobs):
+        larger = tuple(size for size in knobs["tensor_parallel_size"].values if size != 1)
+        found.append(Condition("enable_expert_parallel", "tensor_parallel_size", larger))
+    return tuple(found)
+
+
+def _context(probe: Probe, memory: MemoryNeed, workload: Workload | None) -> tuple[int, list[str]]:
+    """The default of max_model_len, which memory may shorten, and what the user should know of it."""
+    notes = []
+    own = probe.max_model_len
+    default = memory.longest_context(own)
+    needed = _needed_tokens(workload)
+    if default < own:
+        notes.append(
+            f"vLLM's default max_model_len={own} finds no room for one sequence beside the weights: the default here "
+            f"is {default}; --set max_model_len=N holds another"
         )
-    return rules
-
-
-def _memory_rules(knobs: Mapping[str, Knob], model: Model, device: Device) -> list[Constraint]:
-    if "tensor_parallel_size" not in knobs or model.weight_bytes is None:
-        return []
-    return [
-        Constraint(
-            "weights fit the GPUs",
-            f"tensor_parallel_size GPUs must hold the {format_bytes(model.weight_bytes or 0)} of weights in "
-            f"{_WEIGHTS_SHARE:.0%} of their {format_bytes(device.memory_bytes)} each",
-            holds=lambda c: _weights_fit(model, device, c["tensor_parallel_size"]),
-            mend=lambda c: {"tensor_parallel_size": _fewest_gpus(model, device)},
+    if needed and 2 * needed <= default:
+        notes.append(
+            f"the workload needs {needed} tokens of context, and max_model_len is {default}: a shorter one takes less "
+            f"KV cache and refuses longer requests; --knob max_model_len={needed},{default} searches it"
         )
-    ]
+    return default, notes
 
 
-def _parallel_sizes(device: Device) -> tuple[int, ...]:
-    return doubling(1, device.count)
-
-
-def _weights_fit(model: Model, device: Device, parallel_size: Scalar) -> bool:
-    if model.weight_bytes is None:  # the engine finds out
-        return True
-    return model.weight_bytes <= _WEIGHTS_SHARE * device.memory_bytes * int(parallel_size or 1)
-
-
-def _fewest_gpus(model: Model, device: Device) -> int:
-    """The smallest parallel size that holds the weights; the largest if none does (see `check_fits`)."""
-    sizes = _parallel_sizes(device)
-    return next((size for size in sizes if _weights_fit(model, device, size)), sizes[-1])
+def _needed_tokens(workload: Workload | None) -> int | None:
+    """Room for the longest request of a workload, in whole kibitokens; None where it is not known."""
+    if workload is None:
+        return None
+    requests = workload.pool or workload.draw("search", _SAMPLED_REQUESTS)
+    if any(request.prompt_tokens is None for request in requests):
+        return None
+    longest = max(request.prompt_tokens or 0 for request in requests) + workload.largest_output_tokens
+    return -(-longest // _CONTEXT_STEP) * _CONTEXT_STEP
 
 
 def read_settings(config: Any) -> dict[str, Scalar]:
     """The curated settings in a VllmConfig, as far as this version has them."""
-    found = {entry.name: read_setting(config, entry.read, missing="") for entry in _CURATED}
-    plain = {name: v if isinstance(v, bool | int | float | None) else str(v) for name, v in found.items() if v != ""}
-    return {name: v.removeprefix("torch.") if isinstance(v, str) else v for name, v in plain.items()}
+    found = {entry.name: read_setting(config, entry.read, missing="") for entry in CURATED}
+    return {name: _plain(value) for name, value in found.items() if value != ""}
+
+
+def _plain(value: Any) -> Scalar:
+    if isinstance(value, enum.IntEnum):
+        return int(value)
+    if isinstance(value, enum.Enum):
+        return value.name
+    return value if isinstance(value, bool | int | float | None) else str(value).removeprefix("torch.")
 
 
 def read_setting(config: Any, path: str, missing: Any = None) -> Any:

@@ -1,0 +1,202 @@
+"""A command that runs vLLM today: sorted into its parts without a shell, its secrets never kept."""
+
+from pathlib import Path
+
+import pytest
+
+from infertune.domain.command import Command
+from infertune.engines import read_command as of_engine
+from infertune.engines.vllm.command import read_command
+from infertune.errors import UsageError
+
+SERVE = "vllm serve m/x --max-num-seqs 64"
+SECRETS = ("sk-1", "hf_1", "pass-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "server"),
+    [
+        ("vllm serve m/x --max-num-seqs 64 --port 80", ["--max-num-seqs=64"], ["--port=80"]),
+        ("vllm serve m/x --max_num_seqs=64", ["--max-num-seqs=64"], []),
+        ("vllm serve --enforce-eager m/x", ["--enforce-eager"], []),
+        ("vllm serve --model m/x --no-enable-prefix-caching", ["--no-enable-prefix-caching"], []),
+        ("vllm serve m/x \\\n  -tp 2 \\\n  -O3", ["--tensor-parallel-size=2", "--optimization-level=3"], []),
+        ("vllm serve m/x -O.level=3", ["--compilation-config.mode=3"], []),
+        ("vllm serve m/x -O '{\"mode\": 3}'", ['--compilation-config={"mode": 3}'], []),
+        ("vllm serve m/x --seed -1", ["--seed=-1"], []),
+        ("vllm serve m/x --served-model-name a b", [], ["--served-model-name", "a", "b"]),
+        ("vllm serve m/x --lora-modules a=b c=d --enable-lora", ["--enable-lora"], ["--lora-modules", "a=b", "c=d"]),
+        ("vllm serve m/x --speculative-config '{\"a b\": 1}'", ['--speculative-config={"a b": 1}'], []),
+        ("python3 -u -m vllm.entrypoints.openai.api_server --model=m/x -q fp8", ["--quantization=fp8"], []),
+        ("VLLM_USE_V1=1 env vllm serve m/x -ep", ["--enable-expert-parallel"], []),
+        ("docker run --gpus all vllm/vllm-openai:v0.10 --model m/x --dtype half", ["--dtype=half"], []),
+        ("docker run -it --entrypoint vllm vllm/vllm-openai serve m/x -dp 2", ["--data-parallel-size=2"], []),
+        ("docker run vllm/vllm-openai bash -c 'vllm serve m/x -pp 2'", ["--pipeline-parallel-size=2"], []),
+        ("bash -c 'vllm serve m/x --max-num-seqs 4'", ["--max-num-seqs=4"], []),
+        ("$ vllm serve m/x", [], []),
+        ("uv run vllm serve m/x", [], []),
+    ],
+)
+def test_a_command_is_sorted_into_model_engine_and_server(text: str, settings: list[str], server: list[str]) -> None:
+    found = read_command(text)
+    assert (found.model, list(found.settings), list(found.server)) == ("m/x", settings, server)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vllm serve m/x --api-key sk-1 hf_1 pass-1",
+        "vllm serve m/x --api_key=sk-1 --hf-token hf_1",
+        "vllm serve m/x --api-k sk-1",
+        "HF_TOKEN=hf_1 MY_PASSWORD=pass-1 VLLM_API_KEY=sk-1 vllm serve m/x",
+        "docker run -e HF_TOKEN=hf_1 --env=VLLM_API_KEY=sk-1 -eDB_PASSWORD=pass-1 vllm/vllm-openai --model m/x",
+        "docker run -e HF_TOKEN=$HF_TOKEN vllm/vllm-openai --model m/x --api-key $KEY",
+        'services:\n  v:\n    image: vllm/vllm-openai\n    command: ["--model", "m/x", "--api-key", "sk-1"]\n'
+        "    environment: {HF_TOKEN: hf_1}\n",
+    ],
+)
+def test_secrets_are_in_nothing_that_is_kept(text: str) -> None:
+    found = read_command(text, file="compose.yaml" if text.startswith("services") else "")
+    kept = found.model_dump_json() + found.text
+    assert found.model == "m/x" and found.secrets and not any(secret in kept for secret in SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{SERVE} | tee log", "'|' is for a shell"),
+        (f"{SERVE}; rm -rf /", "';' is for a shell"),
+        (f"{SERVE} > log 2>&1", "is for a shell"),
+        (f"{SERVE} && true", "'&&' is for a shell"),
+        (f"{SERVE} &", "'&' is for a shell"),
+        ("vllm serve $(cat model)", "a shell would have to run"),
+        ('vllm serve "$(cat model)"', "a shell would have to run"),
+        ("vllm serve `cat model`", "a shell would have to run"),
+        ("vllm serve $MODEL", "the model takes a variable"),
+        (f"{SERVE} --dtype ${{DTYPE}}", "--dtype takes a variable"),
+        (f"{SERVE} --dtype 'half", "quotes are not balanced"),
+        (f"{SERVE}\nrm -rf /", "more than one line"),
+        (f"{SERVE}\x1b[2J", "control characters"),
+        (f"{SERVE} --block-size", "--block-size lacks its value"),
+        (f"{SERVE} other/model", "what is 'other/model'"),
+        ("rm -rf /", "'rm' is no vLLM server"),
+        ("bash -c 'vllm serve m/x; id'", "';' is for a shell"),
+        ("python serve.py", "this Python program is no vLLM server"),
+        ("vllm bench throughput", "`vllm bench` is no server"),
+        ("docker ps", "`docker ps` starts no server"),
+        ("docker run nginx", "the image 'nginx' is not vLLM's"),
+        ("", "no command"),
+        ("A=1", "no command"),
+        ("vllm serve " + "x" * 70_000, "letters"),
+    ],
+)
+def test_what_only_a_shell_could_run_and_other_programs_are_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_command(text)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_refusal_never_repeats_a_value() -> None:
+    with pytest.raises(UsageError) as caught:
+        read_command("vllm serve m/x --api-key sk-1 --dtype $SECRET_1")
+    assert "sk-1" not in str(caught.value)
+
+
+COMPOSE = """
+x-common: &common {image: vllm/vllm-openai:v0.10}
+services:
+  db: {image: postgres}
+  chat:
+    <<: *common
+    environment: [MODEL=m/x]
+    command: --model ${MODEL} --max-num-seqs 64
+  embed:
+    <<: *common
+    entrypoint: [vllm, serve]
+    command: [m/y, --max-num-seqs, "8"]
+"""
+MANIFEST = """
+apiVersion: v1
+kind: Service
+---
+apiVersion: apps/v1
+kind: Deployment
+spec:
+  template:
+    spec:
+      containers:
+      - {name: proxy, image: nginx}
+      - name: vllm
+        image: vllm/vllm-openai:latest
+        command: ["/bin/sh", "-c"]
+        args: ["vllm serve m/x --max-num-seqs 64 --enable-prefix-caching"]
+        env: [{name: HF_TOKEN, valueFrom: {secretKeyRef: {name: s, key: k}}}]
+"""
+
+
+def words(found: Command) -> tuple[str | None, list[str]]:
+    return found.model, list(found.settings)
+
+
+def test_the_named_service_of_a_compose_file_is_read() -> None:
+    assert words(read_command(COMPOSE, file="c.yaml", service="chat")) == ("m/x", ["--max-num-seqs=64"])
+    assert words(read_command(COMPOSE, file="c.yaml", service="embed")) == ("m/y", ["--max-num-seqs=8"])
+    with pytest.raises(UsageError, match="starts vLLM in chat, embed; name one, such as c.yaml:chat"):
+        read_command(COMPOSE, file="c.yaml")
+    with pytest.raises(UsageError, match="no service 'db' that starts vLLM; there are chat, embed"):
+        read_command(COMPOSE, file="c.yaml", service="db")
+
+
+def test_a_manifest_of_kubernetes_is_read() -> None:
+    found = read_command(MANIFEST, file="k.yaml")
+    assert words(found) == ("m/x", ["--max-num-seqs=64", "--enable-prefix-caching"])
+
+
+def test_arguments_of_an_image_that_starts_the_server_need_no_command() -> None:
+    text = "kind: Pod\nspec: {containers: [{name: a, image: vllm/vllm-openai, args: [--model, m/x, -tp, '2']}]}"
+    assert words(read_command(text, file="pod.yaml")) == ("m/x", ["--tensor-parallel-size=2"])
+
+
+def test_a_configuration_file_of_vllm_is_read_as_vllm_reads_it() -> None:
+    text = "model: m/x\nmax-num-seqs: 64\nenforce_eager: true\nport: 80\ncompilation-config: {mode: 3}\napi-key: sk-1\n"
+    found = read_command(text, file="serve.yaml")
+    assert words(found) == ("m/x", ["--max-num-seqs=64", "--enforce-eager", '--compilation-config={"mode": 3}'])
+    assert list(found.server) == ["--port=80"] and found.secrets == ("--api-key",)
+
+
+def test_the_configuration_file_that_a_command_names_is_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "serve.yaml"
+    path.write_text("max-num-seqs: 64\n")
+    assert words(read_command(f"vllm serve m/x --config {path}")) == ("m/x", ["--max-num-seqs=64"])
+    with pytest.raises(UsageError, match="cannot read --config"):
+        read_command("vllm serve m/x --config none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("services: {db: {image: postgres}}", "no service or container of it starts vLLM"),
+        ("a: [", "is not YAML"),
+        ("- 1\n- 2\n", "holds no command"),
+        ("config: other.yaml\nmodel: m/x", "cannot name another one"),
+    ],
+)
+def test_files_without_such_a_command_are_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_command(text, file="f.yaml")
+
+
+def test_aliases_cannot_make_a_file_grow_without_end() -> None:
+    levels = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40))
+    with pytest.raises(UsageError, match="starts vLLM"):
+        read_command(f"kind: Pod\na0: &a0 [1]\n{levels}", file="bomb.yaml")
+
+
+def test_the_whole_command_is_one_line_that_a_shell_reads_back() -> None:
+    found = read_command("VLLM_USE_V1=1 vllm serve 'm x' --hf-overrides '{\"a\": \"b c\"}' --port 80")
+    assert read_command(found.text) == found
+
+
+def test_only_engines_with_a_server_read_commands() -> None:
+    with pytest.raises(UsageError, match="is not started by a command"):
+        of_engine("hf", SERVE)
