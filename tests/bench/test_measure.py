@@ -11,7 +11,7 @@ from infertune.bench.channel import FailureReply, LoadCommand, LoadedReply, Meas
 from infertune.bench.measure import Session, as_prompts, job_size, steady_rate
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Measurement, Stage
-from infertune.domain.workload import Request
+from infertune.domain.workload import Message, Request
 from infertune.engines.base import Completion, EngineOptions, LoadedEngine, Prompt, Setup
 from tests.builders import CPU, ScriptedEngine, config
 
@@ -182,6 +182,40 @@ def test_requests_beyond_the_context_are_cut_with_a_note(monkeypatch: pytest.Mon
     assert notes == ["2 of 3 requests were cut to the context of 100 tokens"]
     found = measurement(engine, monkeypatch, requests=wanted)
     assert found.facts.notes == tuple(notes)
+
+
+class SpecialTokens(ScriptedEngine):
+    """Sets a first token before every text, as many tokenizers do; has a template unless the first turn is a tool's."""
+
+    def tokenize(self, text: str) -> list[int]:
+        return [1, *text.encode()]
+
+    def tokenize_chat(self, messages: Sequence[Message]) -> list[int] | None:
+        return None if messages[0].role == "tool" else [2] * sum(len(message.content) for message in messages)
+
+
+def test_an_answers_length_is_its_tokens_without_the_special_ones() -> None:
+    asked = (
+        Request(text="question", answer="seven b", output_tokens=100),
+        Request(text="question", answer="", output_tokens=100),
+        Request(text="question", output_tokens=100),
+    )
+    prompts, notes = as_prompts(SpecialTokens(), asked, None)
+    assert [(len(p.token_ids), p.output_tokens) for p in prompts] == [(9, 7), (9, 1), (9, 100)]
+    assert notes == []
+
+
+def test_a_conversation_without_a_template_is_joined_and_counted() -> None:
+    told = (Message("user", "Why?"), Message("assistant", "So."), Message("user", "Ah"))
+    refused = (Message("tool", "{}"), Message("user", "Go"))
+    asked = tuple(Request(messages=messages, output_tokens=3) for messages in (told, refused))
+    prompts, notes = as_prompts(SpecialTokens(), asked, None)
+    assert prompts[0].token_ids == [2] * 9
+    assert bytes(prompts[1].token_ids[1:]) == b"tool: {}\nuser: Go\nassistant:"
+    assert notes == ["1 of 2 requests are conversations joined as plain text: the model has no chat template for them"]
+    plain, notes = as_prompts(ScriptedEngine(), asked, None)
+    assert bytes(plain[0].token_ids) == b"user: Why?\nassistant: So.\nuser: Ah\nassistant:"
+    assert notes[0].startswith("2 of 2 requests are conversations joined")
 
 
 def test_nothing_is_cut_where_everything_fits_or_the_context_is_unknown() -> None:

@@ -23,7 +23,7 @@ from infertune.domain import device as devices
 from infertune.domain.knobs import Config, Knob, Scalar, SearchSpace
 from infertune.domain.measurement import Measurement, Stage
 from infertune.domain.models import resolve_model
-from infertune.domain.workload import parse_workload
+from infertune.domain.workload import Message, Request, parse_workload
 from infertune.engines import export_served, get_engine
 from infertune.engines.base import Engine, EngineOptions, Failure, Served, Setup
 from infertune.errors import UsageError
@@ -37,6 +37,14 @@ batch_size,kernel,output_tokens_per_s,status,j_per_output_token,launch_s
 8,fused,1,oom,,20
 """
 WORKLOAD = parse_workload("synthetic:in=16,out=8")
+CHAT = tuple(
+    Request(
+        output_tokens=4,
+        messages=(Message("system", "Be brief."), Message("user", f"Question {n}?")),
+        answer="An answer." if n % 2 else None,
+    )
+    for n in range(6)
+)
 DEVICE = devices.detect()
 N_DRAWS = 200
 
@@ -89,12 +97,14 @@ class Launch:
     Attributes:
         settings: The live settings measured on it, one after another.
         measurements: What came of each.
+        chat: What came of conversations, under the last of the settings.
         started: The processes of its group when it was closed; none if it is simulated.
         left: Those that were alive afterwards.
     """
 
     settings: list[Config]
     measurements: list[Measurement]
+    chat: Measurement
     started: list[psutil.Process]
     left: list[psutil.Process]
 
@@ -135,12 +145,17 @@ def launch(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             reply = handle.measure(MeasureCommand(live=live, plan=plan), Deadlines())
             assert isinstance(reply, MeasuredReply), (reply, handle.log_tail())
             measurements.append(reply.measurement)
+        talk = Plan(warmup=CHAT[:2], requests=CHAT[2:])
+        chat = handle.measure(MeasureCommand(live=settings[-1], plan=talk), Deadlines())
+        assert isinstance(chat, MeasuredReply), (chat, handle.log_tail())
         started = members(group) if group else []
     finally:
         handle.close()
     # A killed process is gone a moment after the kill.
     _, left = psutil.wait_procs([*started, *(members(group) if group else [])], timeout=5)
-    yield Launch(settings, measurements, started, [process for process in left if not is_dead(process)])
+    yield Launch(
+        settings, measurements, chat.measurement, started, [process for process in left if not is_dead(process)]
+    )
 
 
 def live_settings(space: SearchSpace, config: Config) -> list[Config]:
@@ -281,6 +296,13 @@ def test_a_launch_gives_every_token_and_plausible_times(launch: Launch) -> None:
             assert window.duration_s > 0
             assert len(window.latency_s) in (0, 8)
             assert all(0 < latency <= window.duration_s + 1e-6 for latency in window.latency_s)
+
+
+def test_conversations_are_run_through_a_template_or_as_joined_text(launch: Launch) -> None:
+    (window,) = launch.chat.windows
+    assert window.n_requests == 4
+    assert window.prompt_tokens > 4 * 3, "the words of both turns"
+    assert window.output_tokens > 4 * 2, "an answer's length is counted by the tokenizer"
 
 
 def test_a_launch_says_what_really_ran(launch: Launch) -> None:

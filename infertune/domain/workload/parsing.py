@@ -157,6 +157,8 @@ def _recognised(path: Path, source: Source) -> Reader:
         ) from None
     if reader:
         return reader
+    if source.is_json and source.first is None:
+        raise UsageError(f"workload file {path} is an empty JSON array; {_known('json')}")
     if source.first:
         names = ", ".join(map(shown, list(source.first.values)[:12])) or "no fields"
         raise UsageError(
