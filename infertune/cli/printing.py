@@ -1,6 +1,7 @@
 """Printing to a console. Text is never read as rich's markup, and cannot control a terminal or a CI runner."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -84,7 +85,16 @@ def harmless(text: str) -> str:
 
 def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document on standard output, in ASCII: control characters and bidirectional marks are escaped."""
-    print(json.dumps(document, ensure_ascii=True))
+    print(json.dumps(_finite(document), ensure_ascii=True, allow_nan=False))
+
+
+def _finite(value: object) -> object:
+    """A value of a JSON document; NaN and infinity, which JSON does not have, become null."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(text: str) -> "Text":

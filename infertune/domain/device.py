@@ -6,14 +6,14 @@ import platform
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import psutil
 from pydantic import Field
 
 from infertune.domain import cgroups, nvidia
 from infertune.domain.measurement import Frozen
-from infertune.errors import BenchmarkError
+from infertune.errors import BenchmarkError, UsageError
 from infertune.units import format_bytes, slugify
 
 DeviceChoice = Literal["auto", "cpu", "gpu"]
@@ -89,6 +89,18 @@ class Survey:
     device: Device
     notes: tuple[str, ...] = ()
     fault: str = ""
+
+
+def device_choice(text: str) -> DeviceChoice:
+    """A choice of device as it is typed.
+
+    Raises:
+        UsageError: There is no such choice.
+    """
+    found = next((choice for choice in get_args(DeviceChoice) if choice == text), None)
+    if found is None:
+        raise UsageError(f"--device {text}: there are {', '.join(get_args(DeviceChoice))}")
+    return cast("DeviceChoice", found)
 
 
 def survey(wanted: DeviceChoice = "auto") -> Survey:

@@ -8,14 +8,17 @@ here only, on first use: import and first start take 1.5 s, which belong outside
 import difflib
 import json
 import logging
+import subprocess
+import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from infertune.domain.device import Device
 from infertune.domain.measurement import Energy, EnergySource
@@ -198,8 +201,9 @@ def _open_tracker() -> "OfflineEmissionsTracker":
     """
     logger = logging.getLogger("codecarbon")
     logger.disabled = True  # until its level is set: importing it sets that of CODECARBON_LOG_LEVEL
-    from codecarbon import OfflineEmissionsTracker, emissions_tracker  # noqa: PLC0415 - slow, see the module
-    from codecarbon.core.resource_tracker import ResourceTracker  # noqa: PLC0415
+    with _no_gpus():
+        from codecarbon import OfflineEmissionsTracker, emissions_tracker  # noqa: PLC0415 - slow, see the module
+        from codecarbon.core.resource_tracker import ResourceTracker  # noqa: PLC0415
 
     logger.setLevel(logging.ERROR)
     logger.disabled = False
@@ -217,6 +221,25 @@ def _open_tracker() -> "OfflineEmissionsTracker":
     finally:
         emissions_tracker.get_hierarchical_config, ResourceTracker.set_GPU_tracking = swapped
     return tracker
+
+
+@contextmanager
+def _no_gpus() -> Iterator[None]:
+    """Hide NVML and nvidia-smi while codecarbon is imported: its import calls both, and has no end where they hang."""
+
+    def missing(*arguments: object, **options: object) -> NoReturn:
+        raise FileNotFoundError
+
+    before = {name: module for name, module in sys.modules.items() if name == "pynvml"}
+    check_output = subprocess.check_output
+    sys.modules["pynvml"] = None  # type: ignore[assignment]  # then its import fails
+    subprocess.check_output = missing
+    try:
+        yield
+    finally:
+        subprocess.check_output = check_output
+        del sys.modules["pynvml"]
+        sys.modules.update(before)
 
 
 def _parts(tracker: "OfflineEmissionsTracker") -> tuple[_Part, _Part]:

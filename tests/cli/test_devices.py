@@ -96,6 +96,9 @@ def test_the_processor_is_measured_beside_gpus_where_it_is_asked_for(
     answer = shell("gate", str(made))
     assert answer.code == 4 and "--device cpu" in answer.errors
     assert shell("gate", str(made), "--device", "cpu", "--seed", "1").code in (0, 3)
+    assert shell("profile", "verify", str(made), "--device", "cpu").code == 0
+    assert shell("profile", "verify", str(made)).code == 4
+    assert shell("profile", "verify", str(made), "--device", "tpu").code == 2
     assert "left out" in shell("doctor").out
 
 

@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -205,6 +206,13 @@ def test_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": ALL})
     text = capsys.readouterr().out
     assert text.isascii() and safe(text) and json.loads(text) == {"a": ALL}
+
+
+def test_json_has_null_where_a_number_is_none_that_json_has(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": [1.5, math.nan], "b": {"c": (math.inf, 2)}, "d": True})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "a": [1.5, None], "b": {"c": [None, 2]}, "d": True,
+    }  # fmt: skip
 
 
 def test_consoles_and_tables_are_made_in_one_place() -> None:

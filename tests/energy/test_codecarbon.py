@@ -199,6 +199,24 @@ class TestIsolation:
         assert ResourceTracker.set_GPU_tracking.__name__ == "set_GPU_tracking"
         assert not logging.getLogger("codecarbon").disabled
 
+    def test_a_tracker_asks_neither_nvidia_smi_nor_nvml_which_hang_with_a_broken_driver(self, tmp_path: Path) -> None:
+        asked = tmp_path / "asked"
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho x > {asked}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+        script = (
+            "import subprocess, pynvml\n"
+            "def called(*_): raise SystemExit('NVML was called')\n"
+            "pynvml.nvmlInit, check_output = called, subprocess.check_output\n"
+            "from infertune.energy.codecarbon import codecarbon_status\n"
+            "print(len(codecarbon_status()))\n"
+            "import sys; assert sys.modules['pynvml'] is pynvml and subprocess.check_output is check_output\n"
+        )
+        environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+        answer = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
+        )
+        assert answer.stdout.strip() == "2" and not asked.exists()
+
     def test_importing_the_module_and_naming_a_factor_do_not_import_codecarbon(self) -> None:
         script = (
             "import sys; from infertune.energy.codecarbon import *; check_country('DEU')\n"
