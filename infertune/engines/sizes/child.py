@@ -4,6 +4,7 @@
 shapes and no memory. No code that comes with a checkpoint is run.
 """
 
+import contextlib
 import json
 import sys
 import tempfile
@@ -44,7 +45,7 @@ def count(config: ModelConfig) -> Sizes:
     text = read.get_text_config(decoder=True)
     quantized, dtype = quantization_of(config), _dtype(config, read, text)
     why: dict[str, str] = {}
-    parameters = active = weights = cache = None
+    parameters = active = weights = cache = whole = None
     from infertune.engines.sizes.counting import build, count_active, count_all
     from infertune.engines.sizes.kv_cache import measure_cache
     from infertune.engines.sizes.quantized import NotEstimatedError, estimate_bytes
@@ -56,19 +57,22 @@ def count(config: ModelConfig) -> Sizes:
     except NotEstimatedError as error:
         why["weight_bytes"] = str(error)
     except Exception as error:
-        why |= dict.fromkeys(("parameters", "weight_bytes"), _words(error))
-    if not read.is_encoder_decoder:
+        why |= dict.fromkeys(("parameters", "weight_bytes", "active_parameters", "kv_cache"), _words(error))
+    if read.is_encoder_decoder:
+        why |= dict.fromkeys(("active_parameters", "kv_cache"), "an encoder-decoder has no single pass a token")
+    else:
+        decoder = whole
+        if text is not read:  # its decoder alone, where it is a model of its own
+            with contextlib.suppress(Exception):
+                decoder = build(text, text_part(config), dtype)
         try:
-            decoder = whole if text is read else build(text, text_part(config), dtype)
-            active = count_active(decoder, text)
+            active = count_active(decoder, text) if decoder else None
         except Exception as error:
             why["active_parameters"] = _words(error)
         try:
-            cache = measure_cache(decoder)
+            cache = measure_cache(decoder) if decoder else None
         except Exception as error:
             why["kv_cache"] = _words(error)
-    else:
-        why |= dict.fromkeys(("active_parameters", "kv_cache"), "an encoder-decoder has no single pass a token")
     return sizes_of(
         parameters=parameters,
         active_parameters=active,

@@ -12,6 +12,16 @@ _TOP_K = (
 )  # fmt: skip
 
 
+# Parts of a multimodal model that text does not pass through.
+_NOT_TEXT = frozenset(
+    {
+        "visual", "vision_tower", "vision_model", "vision_encoder", "image_encoder", "vision_embed_tokens",
+        "audio_tower", "audio_model", "audio_encoder", "embed_vision", "embed_audio", "multi_modal_projector",
+        "vision_projection", "vision_expert", "connector", "aligner", "modality_projection",
+    }
+)  # fmt: skip
+
+
 def build(config: Any, raw: ModelConfig, dtype: str) -> Any:
     """The model of a configuration on the meta device.
 
@@ -54,12 +64,17 @@ def count_all(model: Any) -> int:
 
 
 def count_active(model: Any, config: Any) -> int:
-    """Parameters that one token passes through: of experts, as many as a token is sent to.
+    """Parameters that one token of text passes through: of experts, as many as a token is sent to.
 
     Raises:
         LookupError: It has experts, and nothing says how many a token is sent to.
     """
-    active = float(count_all(model))
+    elsewhere = sum(
+        int(parameter.numel())
+        for name, parameter in model.named_parameters()
+        if _NOT_TEXT.intersection(name.split("."))
+    )
+    active = float(count_all(model) - elsewhere)
     for block, experts in _experts(model):
         size = count_all(experts)
         n, chosen = _number_of(experts, config), _chosen(block, experts, config)

@@ -16,10 +16,17 @@ _CACHES = ("past_key_values", "cache_params", "state")
 
 @dataclass(frozen=True)
 class _Layer:
-    """A part of a cache: its bytes, and how many tokens it keeps at most; None for no limit."""
+    """A part of a cache.
+
+    Attributes:
+        n_bytes: What it holds.
+        window: How many tokens it keeps at most; None for no limit.
+        ordinary: It is of a kind that transformers shares between models; those grow evenly.
+    """
 
     n_bytes: int
     window: int | None
+    ordinary: bool
 
 
 def measure_cache(model: Any) -> KvCache:
@@ -29,20 +36,31 @@ def measure_cache(model: Any) -> KvCache:
         LookupError: The model returns no cache, or one that does not grow evenly.
         Exception: Whatever its code raises on the meta device.
     """
-    short, longer, long = (_run(model, n) for n in (_SHORT, _LONGER, _LONG))
+    short, longer = _run(model, _SHORT), _run(model, _LONGER)
+    growths = [two.n_bytes - one.n_bytes for one, two in zip(short, longer, strict=True)]
+    if not all(layer.ordinary for layer in longer):
+        for two, many, growth in zip(longer, _run(model, _LONG), growths, strict=True):
+            within = two.window is None or two.window > _LONG
+            if within and many.n_bytes - two.n_bytes != growth * (_LONG - _LONGER):
+                raise LookupError("its cache does not grow evenly with the tokens")
     full = state = 0
     windows: dict[int, int] = {}
-    for one, two, many in zip(short, longer, long, strict=True):
-        growth = two.n_bytes - one.n_bytes
+    for one, growth in zip(short, growths, strict=True):
         state += one.n_bytes - _SHORT * growth
-        if one.window is not None:
+        if one.window is None:
+            full += growth
+        else:
             windows[one.window] = windows.get(one.window, 0) + growth
-            continue
-        if many.n_bytes - two.n_bytes != growth * (_LONG - _LONGER):
-            raise LookupError("its cache does not grow evenly with the tokens")
-        full += growth
-    found = tuple(Window(tokens=n, bytes_per_token=size) for n, size in sorted(windows.items()) if size)
-    return KvCache(full_bytes_per_token=full, windows=found, state_bytes=max(0, state))
+    copies = _copies(model.config)
+    found = tuple(Window(tokens=n, bytes_per_token=size // copies) for n, size in sorted(windows.items()) if size)
+    return KvCache(full_bytes_per_token=full // copies, windows=found, state_bytes=max(0, state))
+
+
+def _copies(config: Any) -> int:
+    """How often transformers keeps each key-value head of a Falcon, which engines keep once."""
+    if getattr(config, "model_type", "") == "falcon" and getattr(config, "new_decoder_architecture", False):
+        return max(1, int(config.num_attention_heads) // int(config.num_kv_heads))
+    return 1
 
 
 def _run(model: Any, tokens: int) -> list[_Layer]:
@@ -60,8 +78,12 @@ def _run(model: Any, tokens: int) -> list[_Layer]:
     if cache is None:
         raise LookupError(f"{type(model).__name__} returns no cache")
     seen: set[int] = set()
-    layers = [_Layer(_bytes(layer, seen), _window(layer)) for layer in getattr(cache, "layers", ())]
-    return [*layers, _Layer(_bytes(cache, seen), None)]
+    layers = [
+        _Layer(_bytes(layer, seen), _window(layer), type(layer).__module__ == "transformers.cache_utils")
+        for layer in getattr(cache, "layers", ())
+    ]
+    rest = _bytes(cache, seen)
+    return [*layers, _Layer(rest, None, ordinary=rest == 0)]
 
 
 def _window(layer: Any) -> int | None:
