@@ -35,6 +35,7 @@ from infertune.engines.chat_template import chat_token_ids
 from infertune.engines.hf import export as hf_export
 from infertune.engines.hf.space import batches_of, pipeline_space, whole
 from infertune.engines.installed import installed_versions
+from infertune.engines.sizes.child import context_of
 from infertune.errors import UsageError
 
 _PACKAGES = ("transformers", "torch", "accelerate", "flash_attn")
@@ -205,7 +206,7 @@ class LoadedHf(LoadedEngine):
                 "batch_size": str(self.slots()),
             },
             notes=self._notes,
-            context_tokens=self._text_config().max_position_embeddings,
+            context_tokens=context_of(self._text_config()),
         )
 
     def tokenize(self, text: str) -> list[int]:

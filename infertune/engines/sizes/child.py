@@ -78,7 +78,7 @@ def count(config: ModelConfig) -> Sizes:
         active_parameters=active,
         weight_bytes=weights,
         cache=cache,
-        context_tokens=_whole(text, *_CONTEXT_NAMES),
+        context_tokens=context_of(text),
         vocab_size=_whole(text, "vocab_size"),
         dtype=dtype,
         model_type=str(read.model_type or ""),
@@ -134,6 +134,11 @@ def _dtype(config: ModelConfig, read: Any, text: Any) -> str:
         if name in ELEMENT_BYTES:
             return name
     return dtype_of(config)
+
+
+def context_of(config: Any) -> int | None:
+    """The longest sequence of a model, from transformers' configuration of its decoder; None if it sets no limit."""
+    return _whole(config, *_CONTEXT_NAMES)
 
 
 def _whole(config: Any, *names: str) -> int | None:

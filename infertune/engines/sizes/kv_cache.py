@@ -68,6 +68,8 @@ def _run(model: Any, tokens: int) -> list[_Layer]:
     import torch
     from torch.fx.experimental import _config as meta_config
 
+    for part in (model.config, model.config.get_text_config(decoder=True)):
+        part.pad_token_id = None  # with one, the input is searched for it, and it holds no numbers
     torch.distributions.Distribution.set_default_validate_args(False)  # a check would need numbers
     with torch.no_grad(), torch.device("meta"), meta_config.patch(meta_nonzero_assume_all_nonzero=True):
         if hasattr(model, "set_experts_implementation"):

@@ -6,7 +6,7 @@ layers which keep so many tokens only. `active` counts the table of embeddings i
 DeepSeek and Qwen do; OpenAI's leave it out (5.1 B and 3.6 B).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -20,7 +20,6 @@ class Family:
     active: float | None = None
     window: tuple[int, int] | None = None  # tokens, bytes a token
     context: int | None = None
-    shrink: dict[str, Any] = field(default_factory=dict)
 
 
 def _gpt(kind: str, architecture: str, **more: Any) -> dict[str, Any]:
