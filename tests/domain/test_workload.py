@@ -152,7 +152,7 @@ def test_a_malformed_form_is_refused_with_the_cure(spec: str, cure: str) -> None
         ("jsonl", b"[1]\n", "line 1: 1 is not a JSON object"),
         ("jsonl", b"plain text\n", 'line 1: "plain text" is not JSON'),
         ("jsonl", b"[" * 100_000, "line 1: is nested too deeply"),
-        ("jsonl", b'{"prompt": ""}\n', "0 different requests (1 more ask for nothing and are left out)"),
+        ("jsonl", b'{"prompt": ""}\n', "has 0 different requests, and 1 that have an empty prompt; tuning"),
         ("jsonl", b'{"prompt": "x", "output_tokens": -1}\n', "line 1: output_tokens must be a number of tokens from 0"),
         ("humaneval", b'{"prompt": 5}\n', "line 1: prompt must be text"),
     ],

@@ -411,6 +411,15 @@ def test_a_repeated_prompt_counts_once(tmp_path: Path) -> None:
     assert workload.notes[1:] == ("15 of 40 requests have the prompt of another and are left out",)
 
 
+def test_too_few_requests_say_how_many_more_were_left_out_and_why(tmp_path: Path) -> None:
+    rows = [{"conversations": [human(f"{n}"), *[gpt("yes")] * (n < 7), *[gpt("")] * (n == 8)]} for n in range(30)]
+    message = refusal(tmp_path, rows)
+    assert (
+        "has 7 different requests, and 22 that are conversations without an answer, and 1 that ask for no out"
+        in message
+    )
+
+
 def test_a_few_long_conversations_are_too_few(tmp_path: Path) -> None:
     talk = [turn for n in range(9) for turn in (human(f"{n}"), gpt("yes"))]
     message = refusal(tmp_path, [{"conversations": [human(f"first {n}"), gpt("yes"), *talk]} for n in range(9)])

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ _OPTION = re.compile(r",(?P<name>out|turns)=(?P<value>[0-9]{1,8})$")
 _FEWEST_REQUESTS = 20
 _DEFAULT_OUTPUT_TOKENS = 128
 _MOST_FILE_BYTES = 1024**3  # packed and unpacked; the usual ShareGPT file has 0.7 GB (judgement)
-_MOST_CHARACTERS = 256 * 1024**2  # of all prompts and answers, as they stay in memory (judgement)
+_MOST_CHARACTERS = 256_000_000  # of all prompts and answers, as they stay in memory (judgement)
 _MARK = b"\xef\xbb\xbf"  # a byte order mark
 _OTHER_FILES = {
     b"PAR1": "a Parquet file",
@@ -141,7 +141,7 @@ def _read(form: _Form, source: Source) -> tuple[Reader, list[Request], list[str]
     ]
     notes += [f"{n:,} {what}" for what, n in source.remarks.items()]
     pool = _different(pool, notes)
-    _check_size(form.path, pool, n_left_out)
+    _check_size(form.path, pool, source.left_out)
     first_s = min((request.arrival_s for request in pool if request.arrival_s is not None), default=0.0)
     if first_s:
         pool = [r if r.arrival_s is None else replace(r, arrival_s=r.arrival_s - first_s) for r in pool]
@@ -215,8 +215,8 @@ def _different(pool: list[Request], notes: list[str]) -> list[Request]:
     return different
 
 
-def _check_size(path: Path, pool: Sequence[Request], n_left_out: int) -> None:
-    besides = f" ({n_left_out:,} more ask for nothing and are left out)" if n_left_out else ""
+def _check_size(path: Path, pool: Sequence[Request], left_out: Mapping[str, int]) -> None:
+    besides = "".join(f", and {n:,} that {why}" for why, n in left_out.items())
     if len(pool) < _FEWEST_REQUESTS:
         raise UsageError(
             f"workload file {path} has {len(pool)} different requests{besides}; tuning and confirmation need separate "
