@@ -1,4 +1,4 @@
-"""What a run compared, one row a configuration: the rows that every table and picture of an answer shows."""
+"""The configurations that a run compared: the rows of every table and picture of an answer."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Several runs beside each other: GPU against GPU, engine against engine, model against model, dummy against real."""
+"""The comparison of several runs: of GPUs, engines, models, or dummy and real weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ class Row:
     """One run in the comparison.
 
     Attributes:
-        label: Short and unlike the others'.
-        unit: Of its figures.
-        facts: What it was a run of: name → text, the same names in every row.
-        contenders: What it compared.
+        label: A short name that no other run has.
+        unit: The unit of its figures.
+        facts: What was measured: name → text, the same names in every row.
+        contenders: The configurations that it compared.
         to_first: What this run says to use over what the first says; None for the first, and where the units differ.
-        figures: Name and text of the figures, for the table.
+        figures: Its figures for the table: name → text.
         headline: The run's own answer.
     """
 
@@ -43,11 +43,11 @@ class Comparison:
     """Several runs.
 
     Attributes:
-        rows: One a run, in the order given.
-        unit: Of the first run's figures.
-        differs: What is not the same in all runs.
-        same: What is, name → text.
-        warnings: Why the figures cannot be set against each other.
+        rows: One row a run, in the order given.
+        unit: The unit of the first run's figures.
+        differs: The names of the facts that differ between runs.
+        same: The facts that all runs share: name → text.
+        warnings: Why the figures cannot be compared.
     """
 
     rows: tuple[Row, ...]
@@ -58,7 +58,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[Findings]) -> Comparison:
-    """Set runs beside each other, the first being the one that others are compared with."""
+    """Compare runs with the first of them."""
     first = runs[0]
     facts = [_facts(found) for found in runs]
     differs = tuple(name for name in facts[0] if len({fact[name] for fact in facts}) > 1)
@@ -78,15 +78,17 @@ def compare(runs: Sequence[Findings]) -> Comparison:
         )
         rows.append(row)
     warnings = [
-        f"Not the same {name}: the figures are not of the same thing and must not be set against each other."
+        f"Not the same {name}: the figures measure different things and cannot be compared."
         for name in _MUST_AGREE
         if name in differs
     ]
     if any(found.searched and found.summary.gain is None for found in runs):
-        warnings.append("Not every run came to its final comparison: figures without a gain are the search's own.")
+        warnings.append("Not every run reached its final comparison: figures without a gain are the search's own.")
     commands = {found.ledger.header.command for found in runs}
     if {"tune", "landscape"} <= commands:
-        warnings.append("A map's best looks better than it is; a tune's is from fresh launches on unseen prompts.")
+        warnings.append(
+            "A map's best is overestimated (selection bias); a tune's is from fresh launches on unseen prompts."
+        )
     return Comparison(
         rows=tuple(rows),
         unit=first.objective.unit,
@@ -144,8 +146,8 @@ def comparison_html(compared: Comparison) -> str:
 
 
 _NOTE = (
-    "Ratios to the first run are Welch's t on the logarithms of launch means. They know the noise of launches, "
-    "not that of occasions: two runs of one and the same thing on two days may differ by more."
+    "Ratios to the first run are Welch's t on the logarithms of launch means. They account for the "
+    "noise between launches, not for that between days: two runs of the same thing on two days may differ by more."
 )
 
 

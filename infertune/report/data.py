@@ -14,7 +14,7 @@ from infertune.landscape import PLACES, Noise, Spot, point_on
 from infertune.report.findings import Findings
 from infertune.stats import geometric_mean
 
-_LONGEST_GAP_S = 600.0  # between two trials; a longer one is a pause, not our work
+_LONGEST_GAP_S = 600.0  # between two trials; a longer one is a pause of the run, not work (judgement)
 
 
 class KnobData(Frozen):
@@ -245,7 +245,7 @@ def _clock(trials: list[Trial], created_at: str) -> tuple[list[float], bool]:
 
 
 def _times(trials: list[Trial], ends: list[float], simulated: bool) -> tuple[PhaseTime, ...]:
-    """Where the time went. Ours is what measuring took beside the jobs, and gaps between trials up to 10 minutes."""
+    """Seconds of each phase. `ours` is infertune's own time: within trials, and in gaps of up to 10 minutes."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
     before = 0.0
     for trial, end in zip(trials, ends, strict=True):
@@ -272,5 +272,5 @@ def _times(trials: list[Trial], ends: list[float], simulated: bool) -> tuple[Pha
 
 
 def _short(value: float | None) -> float | None:
-    """Five significant digits: more than any of it is worth."""
+    """Five significant digits: more than the measurements have."""
     return None if value is None else float(f"{value:.5g}")

@@ -112,7 +112,7 @@ def command(level: str, message: str) -> str:
 
 
 def junit(result: GateResult) -> str:
-    """A JUnit document with one test case a gated metric."""
+    """A JUnit document with one test case for each gated metric."""
     cases = []
     for metric in result.metrics:
         if result.answer is not None and not metric.gated:

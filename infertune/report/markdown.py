@@ -1,4 +1,4 @@
-"""`report.md`: what a pull request shows."""
+"""`report.md`: the report in GitHub-flavoured Markdown, as a pull request shows it."""
 
 from infertune.domain.figures import Economy
 from infertune.domain.knobs import format_scalar
@@ -14,7 +14,6 @@ from infertune.report.words import (
     cliff_sentence,
     cliffs,
     ending_sentence,
-    flattery_sentence,
     headline,
     importance_sentences,
     interval_text,
@@ -22,6 +21,7 @@ from infertune.report.words import (
     noise_sentence,
     peak_sentence,
     plateau_sentences,
+    selection_sentence,
     step_sentence,
     transfer_sentence,
     use_sentence,
@@ -32,7 +32,7 @@ from infertune.units import format_duration, format_rate
 
 PICTURES = "pictures"
 
-_MOST_ROWS = 40
+_MOST_ROWS = 40  # trials in the table; judgement: the rest is in landscape.csv
 
 
 def to_markdown(found: Findings) -> str:
@@ -54,7 +54,7 @@ def to_markdown(found: Findings) -> str:
         *(_estimate_row(contender.name, contender.estimate) for contender in contenders_of(found)),
         "",
         *_shown(shown, "answer"),
-        sentence(flattery_sentence(found)),
+        sentence(selection_sentence(found)),
         "",
         *([sentence(transfer_sentence(summary)), ""] if summary.ported else []),
         *_settings(found),
@@ -123,7 +123,7 @@ def _landscape(found: Findings, shown: dict[str, str]) -> list[str]:
 
 
 def _failures(summary: Summary) -> list[str]:
-    """How many failed, by class."""
+    """How many trials failed, by kind of failure."""
     if not summary.failures:
         return []
     kinds: dict[str, list[str]] = {}
@@ -140,7 +140,7 @@ def _estimate_row(name: str, estimate: Estimate | None) -> str:
 
 
 def _economy(summary: Summary) -> list[str]:
-    """What default and candidate cost; one sentence where no energy is known."""
+    """Energy, CO₂ and price of default and candidate; one sentence where no energy is known."""
     default, candidate = summary.default_economy, summary.candidate_economy
     rows = [row for row in economy_rows(default, candidate) if row[1] != "–" or row[2] != "–"]
     if not rows:
@@ -172,7 +172,7 @@ def _number(value: float | None) -> str:
 
 
 def _front(found: Findings, shown: dict[str, str]) -> list[str]:
-    """Throughput against energy: the configurations that nothing beats in both; nothing where energy is unknown."""
+    """Throughput against energy: the configurations of the Pareto front; nothing where energy is unknown."""
     front = found.front
     if len(front) < 2:
         return []

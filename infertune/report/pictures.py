@@ -1,4 +1,4 @@
-"""The static pictures of a report: drawn here, so that GitHub and a locked-down reader show them too."""
+"""The static pictures of a report, for GitHub and for readers without scripts."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ _MARKS = {"search": "a", "grid": "a", "bench": "a", "confirm": "o", "final": "g"
 
 
 def drawn(found: Findings) -> dict[str, tuple[str, str]]:
-    """Name → caption and picture, of those that a run has something to show for, in reading order."""
+    """The pictures of a run in reading order, name → caption and SVG; without those that would be empty."""
     pictures: dict[str, tuple[str, Callable[[Findings], str | None]]] = {
         "answer": ("default against the candidate, one dot a launch, with 95% intervals", answer),
         "landscape": ("the best that was measured for each pair of values; × failed", landscape),
@@ -27,13 +27,13 @@ def drawn(found: Findings) -> dict[str, tuple[str, str]]:
 
 
 def answer(found: Findings) -> str:
-    """Default against candidate: launches as dots, means with intervals."""
+    """Default and candidate: means with intervals as bars, launches as dots."""
     rows = [(contender.name, contender) for contender in contenders_of(found)]
     return intervals(rows, found.summary.unit, "Default against the best configuration")
 
 
 def intervals(rows: list[tuple[str, Contender]], unit: str, title: str, width: int = 420) -> str:
-    """Labelled contenders under each other on one axis from zero; those without a figure are left out."""
+    """Bars of the contenders on one axis that starts at zero; those without a figure are left out."""
     known = [(name, contender, contender.estimate) for name, contender in rows if contender.estimate]
     left = 20 + 7.2 * max((len(row[0]) for row in known), default=0)
     drawing = Drawing(width, 56 + 52 * max(1, len(known)), title)
@@ -71,7 +71,7 @@ def intervals(rows: list[tuple[str, Contender]], unit: str, title: str, width: i
 
 
 def landscape(found: Findings) -> str | None:
-    """Heatmap of the two knobs that matter most: the best of each cell."""
+    """Heatmap over the two knobs that matter most: each cell shows the best that was measured there."""
     knobs = {knob.name: knob for knob in found.terrain.knobs}
     names = [name for name in found.knobs_that_matter if name in knobs][:2]
     if len(names) < 2 or not found.terrain.measured:
@@ -123,7 +123,7 @@ def _cells(found: Findings, across: Knob, up: Knob) -> tuple[dict[tuple[int, int
 
 
 def importance(found: Findings) -> str | None:
-    """Bars of both methods."""
+    """Bars of each knob's importance by both methods."""
     rows = page_data(found).importance
     if not rows:
         return None
@@ -145,7 +145,7 @@ def importance(found: Findings) -> str | None:
 
 
 def progress(found: Findings) -> str | None:
-    """Every trial in order."""
+    """The figure of every trial in order, with the best so far."""
     if not found.searched:
         return None
     trials = page_data(found).trials

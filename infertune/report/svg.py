@@ -18,7 +18,7 @@ _STYLE = """
 .pic .a{fill:#6cb4ff}.pic .a-line{stroke:#6cb4ff}.pic .g{fill:#4fd08b}.pic .g-line{stroke:#4fd08b}
 .pic .d{fill:#9aa5b1}.pic .d-line{stroke:#9aa5b1}.pic .b-line{stroke:#ff9b5e}.pic .o{fill:#c3a6f5}}
 """
-# Viridis at ten places, as in matplotlib: even in lightness, legible without colour vision.
+# Ten colours of matplotlib's viridis: its lightness rises evenly, so it is read without colour vision too.
 _VIRIDIS = (
     "#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725",
 )  # fmt: skip
@@ -61,12 +61,12 @@ class Drawing:
         )
 
     def cross(self, x: float, y: float, size: float = 4) -> None:
-        """What stands for a failure."""
+        """A cross: the mark of a failure."""
         self.line(x - size, y - size, x + size, y + size, "b-line", 2)
         self.line(x - size, y + size, x + size, y - size, "b-line", 2)
 
     def bar(self, x: float, y: float, width: float, height: float, classes: str = "", fill: str = "") -> None:
-        """A rectangle, of a class or of a colour."""
+        """A filled rectangle, in the colour of a class or in a given one."""
         look = f'fill="{fill}"' if fill else f'class="{classes}"'
         self._parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {look}/>')
 
@@ -80,7 +80,7 @@ class Drawing:
 
 
 def viridis(share: float) -> tuple[str, str]:
-    """A colour for 0 to 1, and the class of text upon it."""
+    """The colour of a share between 0 and 1, and the class of legible text on it."""
     at = min(len(_VIRIDIS) - 1, max(0, round(share * (len(_VIRIDIS) - 1))))
     return _VIRIDIS[at], "on-dark" if at < 5 else "on-light"
 

@@ -55,7 +55,7 @@ def test_no_better_is_told_with_its_interval() -> None:
     assert re.search(r"^No better than the default: keep the default \(\+1\.0%, 95% interval -\d", sentence)
 
 
-def test_figures_of_the_search_are_said_to_flatter_the_best() -> None:
+def test_figures_of_the_search_are_said_to_be_overestimated() -> None:
     assert "no final comparison was made" in report(run(*SEARCH, ended=None))
     assert "from fresh launches on prompts that the search had not seen" in report(run(*SEARCH, *FINAL))
 
