@@ -23,11 +23,13 @@ from typing import IO
 import yaml
 
 from infertune.errors import UsageError
-from infertune.units import format_bytes
+from infertune.units import check_text, format_bytes
 
 MOST_YAML_BYTES = 64 * 1024  # a profile has about 5 KiB; PyYAML takes up to 2 s for 64 KiB (judgement)
 _MAX_SCALAR_CHARACTERS = 16 * 1024
 _CHUNK_BYTES = 1024**2
+_LONGEST_NAME_BYTES = 255  # of one part of a path, on every usual file system
+_LONGEST_PATH_BYTES = 4095  # what Linux takes
 _GZIP_MARK = b"\x1f\x8b"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # What PyYAML raises by itself where a value does not fit its tag or its escape: `!!int ""`, `"\UFFFFFFFF"`.
@@ -172,8 +174,9 @@ def read_bytes(path: Path, what: str, most_bytes: int) -> bytes:
         # Between the two calls it may be replaced: O_NONBLOCK opens even a pipe at once, and fstat looks again.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         with open(descriptor, "rb", buffering=0) as file:
-            _check_regular(os.fstat(descriptor), path, what)
-            content = _read_up_to(file, most_bytes)
+            about = os.fstat(descriptor)
+            _check_regular(about, path, what)
+            content = _read_up_to(file, most_bytes) if about.st_size <= most_bytes else None
     except OSError as error:
         raise UsageError(f"cannot read {what} {path}: {error.strerror}") from None
     except ValueError as error:  # a name with a NUL or half of a character in it
@@ -234,6 +237,19 @@ def decoded(content: bytes, path: Path, what: str) -> str:
     if "\0" in text:
         raise UsageError(f"{path} is no {what}: line {text.count(chr(10), 0, text.index(chr(0))) + 1} holds NUL bytes")
     return text
+
+
+def check_path(path: Path) -> None:
+    """Refuse a path that no file can have.
+
+    Raises:
+        ValueError: It has a NUL character, is not UTF-8, or is too long.
+    """
+    check_text(str(path))
+    if max((len(os.fsencode(part)) for part in path.parts), default=0) > _LONGEST_NAME_BYTES:
+        raise ValueError(f"a name in it has more than {_LONGEST_NAME_BYTES} bytes")
+    if len(os.fsencode(path)) > _LONGEST_PATH_BYTES:
+        raise ValueError(f"it has more than {_LONGEST_PATH_BYTES:,} bytes")
 
 
 def read_json(path: Path, what: str, most_bytes: int) -> object:

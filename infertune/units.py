@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from datetime import UTC, datetime
 
 _SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
@@ -21,6 +22,21 @@ def parse_duration_s(text: str) -> float:
         return sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in parts)
     except KeyError as error:
         raise ValueError(f"{text!r} has an unknown unit {error.args[0]!r}; use s, m or h") from None
+
+
+def parse_time(text: str) -> datetime:
+    """The moment of an ISO 8601 date and time; without an offset it is in UTC.
+
+    Raises:
+        ValueError: The text is none, or the year is not between 1970 and 9000.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text[:60]!r} is no ISO 8601 date and time") from None
+    if not 1970 <= moment.year <= 9000:
+        raise ValueError(f"{text[:60]!r} has a year out of range")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def parse_share(text: str) -> float:
@@ -76,6 +92,18 @@ def format_percent(ratio: float) -> str:
 def slugify(text: str) -> str:
     """A name for a folder: lower case, digits and single dashes (`NVIDIA H100 80GB` → `nvidia-h100-80gb`)."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "unnamed"
+
+
+def check_text(text: str) -> None:
+    """Refuse a text that no file, no process and no document takes.
+
+    Raises:
+        ValueError: It has a NUL character, or is not UTF-8.
+    """
+    if "\0" in text:
+        raise ValueError("it holds a NUL character")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # Python's stand-in for a byte that it could not decode
+        raise ValueError("it is not UTF-8 text")
 
 
 def printable(text: str) -> str:

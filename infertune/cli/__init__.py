@@ -10,7 +10,8 @@ import typer
 from infertune.cli import gating, looking, measuring, profiles
 from infertune.cli.printing import harmless
 from infertune.cli.streams import tolerant_streams
-from infertune.errors import EXIT_CANNOT_RUN, EXIT_INTERRUPTED, EXIT_OK, InfertuneError
+from infertune.errors import EXIT_CANNOT_RUN, EXIT_INTERRUPTED, EXIT_OK, InfertuneError, UsageError
+from infertune.units import check_text
 from infertune.version import __version__
 
 app = typer.Typer(
@@ -60,6 +61,7 @@ def main() -> NoReturn:
 
 def _run() -> int:
     try:
+        _check_arguments(sys.argv[1:])
         code = app(standalone_mode=False, prog_name="infertune")
     except InfertuneError as error:
         return _complain(str(error), error.exit_code)
@@ -75,6 +77,21 @@ def _run() -> int:
             print(harmless(line), file=sys.stderr)
         return _complain("this is a bug in infertune: please report it with the lines above", EXIT_CANNOT_RUN)
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """Refuse what no option takes: an empty text is a forgotten value, and would be taken for this folder.
+
+    Raises:
+        UsageError: An argument is empty, is not UTF-8, or has a NUL character.
+    """
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            if not argument:
+                raise ValueError(f"it is empty; give {arguments[number - 2]} a value" if number > 1 else "it is empty")
+            check_text(argument)
+        except ValueError as error:
+            raise UsageError(f"argument {number} {argument[:80]!r}: {error}") from None
 
 
 def _complain(message: str, code: int) -> int:

@@ -44,7 +44,7 @@ class Device(Frozen):
     uuids: tuple[str, ...] = ()
     memory_bytes: int = Field(ge=0, le=2**60)
     cores: int = Field(ge=1, le=1_000_000)
-    power_limit_w: float | None = None
+    power_limit_w: float | None = Field(default=None, ge=0, le=1e6)
     driver: str | None = None
     has_bfloat16: bool = True
 

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from infertune.domain.measurement import Energy, Frozen, Measurement, Window
 from infertune.stats import geometric_mean
 
@@ -23,8 +25,8 @@ class Prices(Frozen):
         per_kwh: Price of electricity a kilowatt hour.
     """
 
-    per_hour: float | None = None
-    per_kwh: float | None = None
+    per_hour: float | None = Field(default=None, ge=0, le=1e12)
+    per_kwh: float | None = Field(default=None, ge=0, le=1e12)
 
 
 @dataclass(frozen=True)

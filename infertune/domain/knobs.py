@@ -17,6 +17,23 @@ from pydantic import BaseModel, ConfigDict, RootModel, model_validator
 Scalar = bool | int | float | str | None
 Scope = Literal["launch", "live"]
 Effect = Literal["exact", "numeric", "lossy"]
+_SHOWN_CHARACTERS = 60  # of a stranger's name in a message
+
+
+def check_scalars(settings: Mapping[str, Scalar]) -> None:
+    """Refuse numbers with which nothing can be computed, and texts that no command line takes.
+
+    Raises:
+        ValueError: A number is not finite or has more than 64 bits, or a text has a NUL.
+    """
+    for name, value in settings.items():
+        shown = repr(name if len(name) <= _SHOWN_CHARACTERS else f"{name[: _SHOWN_CHARACTERS - 1]}…")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{shown} is no finite number")
+        if isinstance(value, int | float) and abs(value) >= 2**63:
+            raise ValueError(f"{shown} is a number of more than 64 bits")
+        if "\0" in name or (isinstance(value, str) and "\0" in value):
+            raise ValueError(f"{shown} holds a NUL character")
 
 
 class Config(RootModel[dict[str, Scalar]]):
@@ -89,6 +106,10 @@ class Knob(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "Knob":
+        for value in self.values:
+            check_scalars({self.name: value})
+            if self.ordinal and not is_number(value, whole=self.kind == "int"):
+                raise ValueError(f"{self.name}: {value!r} is no value of the kind {self.kind}")
         if self.default not in self.values:
             raise ValueError(f"{self.name}: default {self.default!r} is not among {self.values}")
         if len(set(map(repr, self.values))) != len(self.values):
@@ -378,6 +399,11 @@ def format_scalar(value: Scalar) -> str:
         return str(value).lower()
     short = f"{value:g}" if isinstance(value, float) else str(value)
     return short if not isinstance(value, float) or float(short) == value else repr(value)
+
+
+def is_number(value: Scalar, *, whole: bool = False) -> bool:
+    """Whether a value is a number, or a whole one; True and False are none."""
+    return isinstance(value, int if whole else int | float) and not isinstance(value, bool)
 
 
 def _log_like(value: float) -> float:

@@ -3,10 +3,24 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from infertune.units import parse_time
 
 Stage = Literal["load", "warmup", "run"]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 31 years; a date and some of them are a date
+Amount = Annotated[float, Field(ge=0, le=1e15)]  # of energy, power or carbon
+Tokens = Annotated[int, Field(ge=0, le=10**15)]
+Bytes = Annotated[int, Field(ge=0, le=2**60)]
 EnergySource = Literal["measured", "modelled", "none"]
+
+
+def _check_time(text: str) -> str:
+    parse_time(text)
+    return text
+
+
+IsoTime = Annotated[str, AfterValidator(_check_time)]
 
 
 class Frozen(BaseModel):
@@ -32,17 +46,17 @@ class Energy(Frozen):
         reason: Why a field is unknown, and what casts doubt on one that is known.
     """
 
-    gpu_j: float | None = None
-    gpu_idle_w: float | None = None
-    cpu_j: float | None = None
-    ram_j: float | None = None
-    co2e_g: float | None = None
+    gpu_j: Amount | None = None
+    gpu_idle_w: Amount | None = None
+    cpu_j: Amount | None = None
+    ram_j: Amount | None = None
+    co2e_g: Amount | None = None
     gpu_source: EnergySource = "none"
     cpu_source: EnergySource = "none"
     ram_source: EnergySource = "none"
     co2e_source: EnergySource = "none"
     gpu_method: Literal["counter", "sampled", ""] = ""
-    gpu_sampled_to_counter: float | None = None
+    gpu_sampled_to_counter: Amount | None = None
     gpu_shared: bool = False
     co2e_factor: str = ""
     reason: str = ""
@@ -69,12 +83,12 @@ class Board(Frozen):
     """
 
     uuid: str
-    temperature_c: float | None = None
-    sm_clock_mhz: float | None = None
-    power_limit_w: float | None = None
+    temperature_c: float | None = Field(default=None, ge=-273.15, le=10_000)
+    sm_clock_mhz: Amount | None = None
+    power_limit_w: Amount | None = None
     throttle_reasons: tuple[str, ...] = ()
-    peak_memory_bytes: int | None = None
-    other_processes: int | None = None
+    peak_memory_bytes: Bytes | None = None
+    other_processes: int | None = Field(default=None, ge=0, lt=2**31)
     mig: bool = False
 
 
@@ -85,7 +99,7 @@ class OtherLoad(Frozen):
         cpu_by_others: Share of all cores used by processes outside the engine's group, 0 to 1; None if unknown.
     """
 
-    cpu_by_others: float | None = None
+    cpu_by_others: float | None = Field(default=None, ge=0, le=1)
 
 
 class Window(Frozen):
@@ -104,16 +118,24 @@ class Window(Frozen):
         other_load: What else ran.
     """
 
-    duration_s: float = Field(gt=0)
-    n_requests: int = Field(gt=0)
-    prompt_tokens: int = Field(ge=0)
-    output_tokens: int = Field(gt=0)
-    steady_output_tokens_per_s: float | None = None
-    latency_s: tuple[float, ...] = ()
-    ttft_s: tuple[float, ...] | None = None
+    duration_s: float = Field(ge=1e-9, le=1e9)
+    n_requests: int = Field(gt=0, le=10**9)
+    prompt_tokens: Tokens
+    output_tokens: Tokens = Field(gt=0)
+    steady_output_tokens_per_s: Amount | None = None
+    latency_s: tuple[Seconds, ...] = ()
+    ttft_s: tuple[Seconds, ...] | None = None
     energy: Energy = Energy()
     boards: tuple[Board, ...] = ()
     other_load: OtherLoad = OtherLoad()
+
+    @model_validator(mode="after")
+    def _check_times(self) -> "Window":
+        """An engine may know the times of fewer requests than there were, never of more."""
+        for name, times in (("latency_s", self.latency_s), ("ttft_s", self.ttft_s or ())):
+            if len(times) > self.n_requests:
+                raise ValueError(f"{name} has {len(times)} values for {self.n_requests} requests")
+        return self
 
     @property
     def output_tokens_per_s(self) -> float:
@@ -134,7 +156,7 @@ class EngineFacts(Frozen):
     versions: dict[str, str] = {}
     effective: dict[str, str] = {}
     notes: tuple[str, ...] = ()
-    context_tokens: int | None = None
+    context_tokens: Tokens | None = None
 
 
 class Measurement(Frozen):
@@ -150,11 +172,11 @@ class Measurement(Frozen):
     """
 
     kind: Literal["measured"] = "measured"
-    load_s: float
-    warmup_s: float
+    load_s: Seconds
+    warmup_s: Seconds
     warmed_up: bool
     windows: tuple[Window, ...] = Field(min_length=1)
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: Bytes | None = None
     facts: EngineFacts = EngineFacts()
 
     @property
@@ -197,7 +219,7 @@ class TimedOut(Frozen):
 
     kind: Literal["timed_out"] = "timed_out"
     stage: Stage
-    after_s: float
+    after_s: Seconds
     stderr_tail: str = ""
 
 
@@ -215,7 +237,7 @@ class Crashed(Frozen):
     kind: Literal["crashed"] = "crashed"
     stage: Stage
     detail: str
-    exit_code: int | None = None
+    exit_code: int | None = Field(default=None, ge=-(2**31), lt=2**32)
     signal: str | None = None
     stderr_tail: str = ""
 

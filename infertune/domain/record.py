@@ -17,8 +17,9 @@ from infertune.documents import read_bytes
 from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SpaceRecord
-from infertune.domain.measurement import Frozen
+from infertune.domain.measurement import Frozen, IsoTime
 from infertune.domain.models import Model
+from infertune.domain.record_checks import CommandName, HeaderChecks, SenseError
 from infertune.domain.trial import Trial
 from infertune.domain.workload import WorkloadRecord
 from infertune.errors import UsageError
@@ -48,8 +49,8 @@ class Header(Frozen):
     schema_version: Literal[1] = 1
     infertune_version: str
     python_version: str = platform.python_version()
-    created_at: str
-    command: Literal["tune", "landscape", "bench", "gate"]
+    created_at: IsoTime
+    command: CommandName
     request: dict[str, JsonValue]
     engine: str
     engine_version: str | None
@@ -106,7 +107,8 @@ def read_record(folder: Path) -> Record:
     """The record of a run's folder, without its last line if that one is torn.
 
     Raises:
-        UsageError: The folder is not a run, is of a newer version, or is damaged before its last line.
+        UsageError: The folder is not a run, is of a newer version, or its ledger is damaged before its last line or
+            contradicts itself; the message names file, line and field.
     """
     path = folder / FILE_NAME
     if not os.path.exists(path):
@@ -116,8 +118,17 @@ def read_record(folder: Path) -> Record:
     lines = io.BytesIO(whole)  # line by line: a file of line breaks alone would make a list of gigabytes
     try:
         header = Header.model_validate_json(lines.readline())
-    except ValidationError as error:
-        raise UsageError(f"{path} is no ledger that this version of infertune reads: {_fault(error)}") from None
+        checks = HeaderChecks(
+            header.command,
+            header.request,
+            header.space,
+            header.engine_defaults,
+            header.held,
+            {"ported": header.ported, "stock": header.stock},
+        )
+    except (ValidationError, SenseError) as error:
+        what = _fault(error)
+        raise UsageError(f"{path} is no ledger that this version of infertune reads: line 1: {what}") from None
     record = Record(folder, header)
     if torn:
         record.warnings = (f"{path}: the last line was torn ({len(torn)} bytes) and is dropped",)
@@ -128,13 +139,18 @@ def read_record(folder: Path) -> Record:
                 ending = Ending.model_validate_json(line)
                 record.ending, record.proof_ending = ending.ended, ending.proof
             else:
-                record.trials.append(Trial.model_validate_json(line))
-        except ValidationError as error:
+                trial = Trial.model_validate_json(line)
+                checks.check(trial)
+                record.trials.append(trial)
+        except (ValidationError, SenseError) as error:
             raise UsageError(f"{path}, line {number} is damaged: {_fault(error)}") from None
     return record
 
 
-def _fault(error: ValidationError) -> str:
-    first = error.errors()[0]
+def _fault(error: ValidationError | SenseError) -> str:
+    if isinstance(error, SenseError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

@@ -4,19 +4,24 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
-from infertune.documents import read_document
+from infertune.documents import check_path, read_document
 from infertune.domain.device import DeviceChoice
-from infertune.domain.knobs import Scalar, parse_scalar
+from infertune.domain.knobs import Scalar, check_scalars, parse_scalar
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.errors import UsageError
 from infertune.sequential import TrustName
-from infertune.units import parse_duration_s, parse_share
+from infertune.units import check_text, parse_duration_s, parse_share
 
 _DEFAULT_TRIALS = 30
+_SHOWN_CHARACTERS = 80  # of a value in a message
+_Duration = Annotated[float, Field(gt=0, le=1e6)]  # 11 days; the system's own waits take up to 24
+Launches = Annotated[int, Field(ge=1, le=10_000)]
+_Count = Annotated[int, Field(ge=1, le=1_000_000)]
+_Price = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class JobRequest(BaseModel):
@@ -58,19 +63,19 @@ class JobRequest(BaseModel):
     seed: int = Field(default=0, ge=-(2**63), lt=2**63)
     set: dict[str, Scalar] = {}
     knob: dict[str, tuple[Scalar, ...]] = {}
-    window: float | None = Field(default=None, gt=0)
+    window: _Duration | None = None
     table: Path | None = None
     ignore: tuple[str, ...] = ()
     engine_python: Path | None = None
-    load_timeout: float = Field(default=1200.0, gt=0)
-    run_timeout: float | None = Field(default=None, gt=0)
+    load_timeout: _Duration = 1200.0
+    run_timeout: _Duration | None = None
     wait: bool = False
     out: Path | None = None
     profiles: Path = Path("profiles")
     country: str | None = None
-    carbon_intensity: float | None = Field(default=None, ge=0)
-    price_per_hour: float | None = Field(default=None, ge=0)
-    price_per_kwh: float | None = Field(default=None, ge=0)
+    carbon_intensity: float | None = Field(default=None, ge=0, le=1e6)
+    price_per_hour: _Price | None = None
+    price_per_kwh: _Price | None = None
     _typed: frozenset[str] = PrivateAttr(default=frozenset())
 
     @property
@@ -88,6 +93,31 @@ class JobRequest(BaseModel):
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
     __hash__ = None  # type: ignore[assignment]
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _usable(cls, given: Any) -> Any:
+        """Texts that the system takes, wherever in an option they stand."""
+        if given == "":
+            raise ValueError("it is empty; leave it out or give it a value")
+        _check_texts(given)
+        return given
+
+    @field_validator("*")
+    @classmethod
+    def _possible_paths(cls, given: Any) -> Any:
+        for path in given if isinstance(given, tuple) else (given,):
+            if isinstance(path, Path):
+                check_path(path)
+        return given
+
+    @field_validator("set", "knob")
+    @classmethod
+    def _plain(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name, values in given.items():
+            for value in values if isinstance(values, tuple) else (values,):
+                check_scalars({name: value})
+        return given
 
     @field_validator("set", mode="before")
     @classmethod
@@ -142,13 +172,13 @@ class TuneRequest(JobRequest):
     slo: tuple[str, ...] = ()
     from_: tuple[Path, ...] = Field(default=(), alias="from")
     sampler: str = "auto"
-    trials: int | None = Field(default=None, ge=1)
-    budget: float | None = Field(default=None, gt=0)
-    patience: int = Field(default=12, ge=1)
+    trials: _Count | None = None
+    budget: _Duration | None = None
+    patience: _Count = 12
     trust: TrustName = "normal"
-    finalists: int = Field(default=3, ge=1)
-    confirm_launches: int | None = Field(default=None, ge=1)
-    final_launches: tuple[int, int] | None = None
+    finalists: Launches = 3
+    confirm_launches: Launches | None = None
+    final_launches: tuple[Launches, Launches] | None = None
 
     @property
     def most_trials(self) -> int | None:
@@ -200,7 +230,7 @@ class GateRequest(JobRequest):
     margin: float = 0.05
     metric: tuple[str, ...] = ()
     history: Path | None = None
-    launches: int = Field(default=3, ge=1)
+    launches: Launches = 3
     on_inconclusive: Literal["pass", "fail"] | None = None
     junit: Path | None = None
 
@@ -218,6 +248,12 @@ class GateRequest(JobRequest):
     @classmethod
     def _metrics(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(given))
+
+    @field_validator("baseline_set")
+    @classmethod
+    def _plain_base(cls, given: dict[str, Scalar]) -> dict[str, Scalar]:
+        check_scalars(given)
+        return given
 
     @field_validator("knob")
     @classmethod
@@ -261,6 +297,23 @@ def make_request(
             raise UsageError(f"{f'{config_file}: ' if config_file else ''}there is no option {name!r}") from None
         message = str(fault["msg"]).removeprefix("Value error, ")
         raise UsageError(f"--{name} {_shown(fault['input'])}: {message[0].lower() + message[1:]}") from None
+
+
+def _check_texts(given: object) -> None:
+    """Refuse texts that no file, no process and no document takes, wherever they stand.
+
+    Raises:
+        ValueError: A text has a NUL or is no UTF-8.
+    """
+    if isinstance(given, dict):
+        for name, value in given.items():
+            _check_texts(name)
+            _check_texts(value)
+    elif isinstance(given, list | tuple):
+        for value in given:
+            _check_texts(value)
+    elif isinstance(given, str | Path):
+        check_text(str(given))
 
 
 def _read_config_file(path: Path) -> dict[str, Any]:
@@ -335,4 +388,8 @@ def _name_and_text(given: object) -> tuple[str, str]:
 
 
 def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**64) else ""
+    """A value for a message; long ones are cut, others than texts and numbers left out."""
+    if isinstance(value, int) and abs(value) >= 2**64:
+        return ""
+    text = str(value) if isinstance(value, str | float | int | Path) else ""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"

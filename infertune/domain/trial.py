@@ -6,9 +6,10 @@ from typing import Literal
 from pydantic import Field
 
 from infertune.domain.knobs import Config
-from infertune.domain.measurement import Frozen, Measurement, Outcome
+from infertune.domain.measurement import Frozen, IsoTime, Measurement, Outcome, Seconds
 
 Phase = Literal["search", "confirm", "final", "grid", "bench", "base", "new"]
+MOST_LAUNCHES = 2**31  # of a run, and of its trials and rounds: at one a second, 68 years
 EXPLORING: tuple[Phase, ...] = ("search", "grid", "bench")
 
 
@@ -48,15 +49,15 @@ class Trial(Frozen):
         live: Whether it ran on an engine that had been launched for another configuration.
     """
 
-    number: int = Field(ge=0)
+    number: int = Field(ge=0, lt=MOST_LAUNCHES)
     phase: Phase
-    round_number: int = Field(default=0, ge=0)
+    round_number: int = Field(default=0, ge=0, lt=MOST_LAUNCHES)
     config: Config
     outcome: Outcome
-    started_at: str
-    launch_number: int = 0
-    launch_s: float = Field(ge=0)
-    run_s: float = Field(ge=0)
+    started_at: IsoTime
+    launch_number: int = Field(default=0, ge=0, lt=MOST_LAUNCHES)
+    launch_s: Seconds
+    run_s: Seconds
     live: bool = False
 
     @classmethod

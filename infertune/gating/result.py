@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from infertune.documents import read_text, write_whole
 from infertune.domain.figures import ENERGY_FIGURES, FIGURES
 from infertune.domain.knobs import Config
-from infertune.domain.measurement import Frozen
+from infertune.domain.measurement import Frozen, IsoTime
+from infertune.domain.workload import MOST_REQUESTS
+from infertune.engines.base import first_line
 from infertune.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSION, UsageError
 from infertune.gating.comparison import RATE
 from infertune.gating.verdict import Answer, Calibration, Judgement
@@ -159,14 +161,14 @@ class StoredRun(Frozen):
     schema_version: Literal[1] = 1
     fingerprint: Fingerprint
     config: Config
-    n_requests: int
-    window_s: float | None = None
-    launches: int
+    n_requests: int = Field(ge=1, le=MOST_REQUESTS)
+    window_s: float | None = Field(default=None, gt=0, le=1e9)
+    launches: int = Field(ge=1, le=10_000)
     samples: dict[str, Sample]
     energy: str = ""
     answer: Answer
     run: str
-    created_at: str
+    created_at: IsoTime
 
     def compares(self, metric: str, energy: str) -> bool:
         """Whether its figure compares with today's: energy needs the same source, other metrics always compare."""
@@ -306,7 +308,9 @@ def read_history(folder: Path) -> list[StoredRun]:
         try:
             runs.append(StoredRun.model_validate_json(read_text(path, "stored run", _MOST_RUN_BYTES)))
         except ValidationError as error:
-            what = error.errors()[0]["msg"]
+            fault = error.errors(include_url=False, include_input=False)[0]
+            where = first_line(".".join(map(str, fault["loc"])), 80)
+            what = f"{where}: {fault['msg']}" if where else fault["msg"]
             raise UsageError(f"{path} is no stored run that this version of infertune reads: {what}") from None
     return sorted(runs, key=lambda run: run.created_at)
 

@@ -1,6 +1,5 @@
 """A profile: a configuration, what it was measured on and what came out. YAML, safe to load from strangers."""
 
-import math
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,10 +9,11 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from infertune.documents import Document, plain_yaml, read_document, write_whole
 from infertune.domain.device import Device
 from infertune.domain.figures import Economy, economy
-from infertune.domain.knobs import Config, format_scalar
-from infertune.domain.measurement import Frozen
+from infertune.domain.knobs import Config, check_scalars, format_scalar
+from infertune.domain.measurement import Frozen, IsoTime
 from infertune.domain.models import Model
-from infertune.domain.objective import Objective
+from infertune.domain.objective import NAMES as OBJECTIVES
+from infertune.domain.objective import Objective, get_objective
 from infertune.domain.record import Header
 from infertune.domain.workload import WorkloadRecord
 from infertune.engines.base import first_line
@@ -24,7 +24,7 @@ from infertune.units import format_percent, slugify
 
 SCHEMA_VERSION = 1
 Sample = Annotated[float, Field(ge=1e-12, le=1e12)]
-Ratio = Annotated[float, Field(gt=0)]
+Ratio = Annotated[float, Field(ge=1e-24, le=1e24)]
 
 
 class Fingerprint(Frozen):
@@ -82,16 +82,35 @@ class Profile(Frozen):
     economy: Economy
     default_economy: Economy
     run: str
-    created_at: str
+    created_at: IsoTime
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, given: str) -> str:
+        if given not in OBJECTIVES:
+            raise ValueError(f"{given[:40]!r} is none of {', '.join(OBJECTIVES)}")
+        return given
+
+    @field_validator("slo")
+    @classmethod
+    def _parsed_limits(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            get_objective("throughput", given)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return given
 
     @field_validator("config", "changed")
     @classmethod
-    def _plain_numbers(cls, given: Config) -> Config:
-        for name, value in given.root.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{name[:40]!r} is no finite number")
-            if isinstance(value, int) and not -(2**63) <= value < 2**63:
-                raise ValueError(f"{name[:40]!r} is no number of 64 bits")
+    def _plain_values(cls, given: Config) -> Config:
+        check_scalars(given.root)
+        return given
+
+    @field_validator("gain")
+    @classmethod
+    def _interval(cls, given: tuple[Ratio, Ratio, Ratio] | None) -> tuple[Ratio, Ratio, Ratio] | None:
+        if given and not given[1] <= given[0] <= given[2]:
+            raise ValueError("the ratio does not lie in its interval")
         return given
 
     @field_validator("changed")

@@ -34,7 +34,7 @@ def read_shelf(folder: Path) -> tuple[list[Kept], list[str]]:
     Raises:
         UsageError: There is no such folder.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"there is no folder {folder}: tune something first, or name another with --profiles")
     kept, notes = [], []
     for path in _yaml_files(folder):

@@ -2,7 +2,6 @@
 
 import math
 from collections import defaultdict
-from datetime import datetime
 
 from scipy.special import stdtrit
 
@@ -13,6 +12,7 @@ from infertune.domain.trial import EXPLORING, Trial
 from infertune.landscape import PLACES, Noise, Spot, point_on
 from infertune.report.findings import Findings
 from infertune.stats import geometric_mean
+from infertune.units import parse_time
 
 _LONGEST_GAP_S = 600.0  # between two trials; a longer one is a pause of the run, not work (judgement)
 
@@ -233,8 +233,8 @@ def status_of(trial: Trial) -> str:
 def _clock(trials: list[Trial], created_at: str) -> tuple[list[float], bool]:
     """Seconds from the run's start to each trial's end, and whether the clock is the engine's own (simulated)."""
     cost = sum(trial.cost_s for trial in trials)
-    start = datetime.fromisoformat(created_at)
-    starts = [(datetime.fromisoformat(trial.started_at) - start).total_seconds() for trial in trials]
+    start = parse_time(created_at)
+    starts = [(parse_time(trial.started_at) - start).total_seconds() for trial in trials]
     if trials and starts[-1] + trials[-1].cost_s < 0.9 * cost - 2 * len(trials):
         ends, at = [], 0.0
         for trial in trials:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from infertune.domain.knobs import Knob
 from infertune.domain.trial import Trial
 from infertune.errors import UsageError
+from infertune.units import parse_time
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def export_study(storage: str, name: str, knobs: Sequence[Knob], results: Sequen
     distributions = {knob.name: _distribution(knob) for knob in knobs if len(knob.values) > 1}
     trials = []
     for result in results:
-        started = datetime.fromisoformat(result.trial.started_at).replace(tzinfo=None)
+        started = parse_time(result.trial.started_at).replace(tzinfo=None)  # in UTC: a database has no zones
         trial = optuna.trial.create_trial(
             state=TrialState.FAIL if result.figure is None else TrialState.COMPLETE,
             value=result.figure,

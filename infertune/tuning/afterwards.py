@@ -1,11 +1,12 @@
 """What needs a run's ledger only and measures nothing: its report, comparisons, exports, profiles of other points."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from infertune.domain.measurement import describe
 from infertune.domain.objective import Objective, objective_of
-from infertune.domain.request import JobRequest, TuneRequest, make_request
+from infertune.domain.record_checks import recorded_request
 from infertune.domain.trial import EXPLORING
 from infertune.engines import export_served
 from infertune.engines.base import Served
@@ -71,7 +72,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Path:
     Raises:
         UsageError: A folder is not a run, stands twice, or `out` cannot be written.
     """
-    if len({folder.resolve() for folder in folders}) < len(folders):
+    if len(set(map(os.path.realpath, folders))) < len(folders):
         raise UsageError("a run is named twice; name different ones to compare them")
     runs = [findings_of(folder) for folder in folders]
     try:
@@ -96,7 +97,7 @@ def to_optuna(folder: Path, storage: str) -> tuple[str, int]:
         for trial in ledger.trials
         if trial.phase in EXPLORING
     ]
-    name = folder.resolve().name
+    name = Path(os.path.realpath(folder)).name
     knobs = ledger.header.space.knobs
     return name, export_study(storage, name, knobs, results, minimize=objective.lower_is_better)
 
@@ -114,7 +115,7 @@ def profile_from(source: Path, place: str | None = None) -> Profile:
     chosen = next((known for known in PLACES if known == place), None)
     if place is not None and chosen is None:
         raise UsageError(f"--point {place}: there are {', '.join(PLACES)}")
-    if not source.is_dir():
+    if not os.path.isdir(source):
         if place is not None:
             raise UsageError(f"--point chooses among the trials of a run: name a run's folder, not the file {source}")
         return load_profile(source)
@@ -148,6 +149,4 @@ def export_profile(profile: Profile, form: str | None = None) -> str:
 
 
 def _objective(ledger: Ledger) -> Objective:
-    kind = TuneRequest if ledger.header.command == "tune" else JobRequest
-    known = {name: value for name, value in ledger.header.request.items() if name in kind.model_fields}
-    return objective_of(make_request(kind, known))
+    return objective_of(recorded_request(ledger.header.command, ledger.header.request))

@@ -1,7 +1,9 @@
 """What runs today (`--current`): a server's command, a file that holds one, or a profile."""
 
+import os
 from pathlib import Path
 
+from infertune.documents import read_text
 from infertune.domain.request import TuneRequest
 from infertune.engines import default_engine_name, read_command
 from infertune.errors import UsageError
@@ -24,7 +26,7 @@ def read_current(request: TuneRequest) -> Current | None:
     path, service = _file_and_service(given)
     if path is None:
         return _of_command(engine, given)
-    text = _read(path)
+    text = read_text(path, "--current", _MOST_BYTES)
     if _is_profile(text):
         profile = load_profile(path)
         if profile.fingerprint.engine != engine:
@@ -47,32 +49,14 @@ def _of_command(engine: str, text: str, file: str = "", service: str = "") -> Cu
 def _file_and_service(given: str) -> tuple[Path | None, str]:
     """`compose.yaml:SERVICE` or `compose.yaml` as file and service; no file where it is a command."""
     whole = Path(given)
-    if _is_file(whole):
+    if os.path.exists(whole):
         return whole, ""
     name, colon, service = given.rpartition(":")
-    if colon and _is_file(Path(name)):
+    if colon and os.path.exists(name):
         return Path(name), service
     if len(given.split()) == 1 and (whole.suffix in (".yaml", ".yml", ".json") or "/" in given or Path(name).suffix):
         raise UsageError(f"--current {given}: there is no such file")
     return None, ""
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a command is no file name: too long, or with a NUL
-        return False
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise UsageError(f"--current {path}: larger than {_MOST_BYTES // 1_000_000} MB")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot read --current {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"--current {path} is no text") from None
 
 
 def _is_profile(text: str) -> bool:

@@ -1,5 +1,6 @@
 """`--from`: a profile or a run of another GPU, model or version that a tune starts from."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def read_origin(path: Path, job: Job, objective: Objective) -> Origin:
     Raises:
         UsageError: It is neither a profile nor a run, or shares no knob with this run.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         ledger = Ledger.open(path)
         best = summarise(ledger, objective).best_config
         changed = changed_settings(best, ledger.header.engine_defaults)

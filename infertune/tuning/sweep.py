@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from infertune.bench.isolation import device_lock
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, describe
 from infertune.domain.objective import get_objective, objective_of
-from infertune.domain.request import JobRequest
+from infertune.domain.request import JobRequest, Launches
 from infertune.domain.trial import Phase, Trial
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.report import Findings, find, write_found
@@ -36,8 +36,8 @@ class BenchRequest(JobRequest):
         windows: Windows on each launch.
     """
 
-    launches: tuple[int, int] = (3, 12)
-    windows: int = Field(default=2, ge=1)
+    launches: tuple[Launches, Launches] = (3, 12)
+    windows: Launches = 2
 
     @field_validator("launches")
     @classmethod
@@ -54,7 +54,7 @@ class LandscapeRequest(JobRequest):
         repeats: Rounds over the whole grid; every second round runs in reverse order, against drift.
     """
 
-    repeats: int = Field(default=3, ge=1)
+    repeats: Launches = 3
 
 
 class BenchResult(Frozen):

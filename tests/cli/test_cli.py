@@ -196,6 +196,42 @@ def test_bad_input_is_one_line_with_the_cure_and_writes_nothing(
     assert contents(shell.folder) == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tune", "--engine", "fake", "--out", ""], "argument 5 '': it is empty; give --out a value"),
+        ([""], "argument 1 '': it is empty"),
+        (["report", "\udcff"], "it is not UTF-8 text"),
+        (["bench", "--engine-python", "a\0b"], "it holds a NUL character"),
+        (["report", "x" * 300], "is not a run"),
+        (["profile", "show", "x" * 300], "File name too long"),
+        (["profile", "list", "--profiles", "x" * 300], "there is no folder"),
+        (["profile", "export", "é" * 200], "File name too long"),
+        (["gate", "x/" * 3000], "it has more than 4,095 bytes"),
+        (["tune", "--engine", "fake", "--price-per-hour", "1e400"], "--price-per-hour inf"),
+        (["tune", "--engine", "fake", "--trials", "9" * 400], "--trials"),
+        (["tune", "--engine", "fake", "--budget", "9" * 400 + "s"], "--budget"),
+    ],
+)
+def test_arguments_that_nothing_takes_are_one_line(shell: Shell, arguments: list[str], words: str) -> None:
+    assert_refused(shell(*arguments), words)
+    assert contents(shell.folder) == {}
+
+
+def test_a_process_substitution_is_refused_at_once(shell: Shell) -> None:
+    reader, writer = os.pipe()
+    try:
+        for spec in (f"jsonl:/dev/fd/{reader}", f"trace:/dev/fd/{reader}"):
+            assert_refused(shell("tune", "--engine", "fake", "--workload", spec), "it is a pipe; write it to a file")
+        for option in ("--config", "--table", "--current"):
+            answer = shell("tune", "--engine", "replay", option, f"/dev/fd/{reader}")
+            assert answer.code == 2 and "pipe" in answer.errors
+        assert_refused(shell("profile", "show", f"/dev/fd/{reader}"), f"/dev/fd/{reader}")
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 def pretend_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that says it is there, so that what comes after that is checked on any machine."""
     from infertune.engines.base import Availability

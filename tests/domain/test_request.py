@@ -1,5 +1,6 @@
 """Flags, files of flags, and requests that are refused before anything is touched."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,49 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ({"final_launches": (5, 4)}, "must not be below the least"),
         ({"weights": "none"}, "--weights none"),
         ({"seed": "x"}, "--seed x"),
+        ({"price_per_hour": 1e300}, "--price-per-hour 1e+300"),
+        ({"price_per_kwh": float("inf")}, "--price-per-kwh inf"),
+        ({"price_per_hour": float("nan")}, "--price-per-hour nan"),
+        ({"price_per_hour": -1}, "--price-per-hour -1"),
+        ({"carbon_intensity": 1e400}, "--carbon-intensity inf"),
+        ({"window": "9" * 400}, "--window inf"),
+        ({"window": float("inf")}, "--window inf"),
+        ({"budget": "99999999h"}, "--budget 359999996400.0: input should be less"),
+        ({"load_timeout": 1e9}, "--load-timeout 1000000000.0"),
+        ({"run_timeout": float("nan")}, "--run-timeout nan"),
+        ({"trials": 10**400}, "--trials"),
+        ({"patience": 2**31}, "--patience 2147483648"),
+        ({"finalists": 10**9}, "--finalists"),
+        ({"final_launches": (2, 10**9)}, "--final-launches"),
+        ({"seed": 2**63}, "--seed"),
+        ({"set": [f"slots={10**400}"]}, "'slots' is a number of more than 64 bits"),
+        ({"set": {"slots": float("nan")}}, "finite number"),
+        ({"knob": {"slots": [1, float("inf")]}}, "finite number"),
+        ({"engine_python": Path("a\0b")}, "--engine-python a\0b: it holds a NUL character"),
+        ({"model": "a\0b"}, "it holds a NUL character"),
+        ({"out": "a\0b"}, "NUL"),
+        ({"from": ["a\0b"]}, "NUL"),
+        ({"workload": "jsonl:\udcff"}, "it is not UTF-8 text"),
+        ({"set": ["a=\udcff"]}, "it is not UTF-8 text"),
+        ({"out": Path("x" * 300)}, "a name in it has more than 255 bytes"),
+        ({"profiles": Path("x/" * 3000)}, "it has more than 4,095 bytes"),
+        ({"model": ""}, "it is empty; leave it out or give it a value"),
+        ({"country": ""}, "it is empty"),
     ],
 )
 def test_an_impossible_value_is_refused_by_its_flag(flags: dict[str, Any], cure: str) -> None:
     with pytest.raises(UsageError) as refused:
         make_request(TuneRequest, flags)
     assert cure in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("field", ["out", "table", "profiles", "engine_python"])
+@pytest.mark.parametrize("text", ["a\0b", "x" * 256, "\ud800"])
+def test_no_path_of_a_file_can_be_one_that_the_system_refuses(tmp_path: Path, field: str, text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        make_request(TuneRequest, {}, file_of(tmp_path, f"{field}: {json.dumps(text)}\n"))
+    assert "NUL" in str(refused.value) or "255 bytes" in str(refused.value) or "half of a" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +126,12 @@ def test_an_impossible_value_is_refused_by_its_flag(flags: dict[str, Any], cure:
         ("requests: 2000000000", "--requests 2000000000: input should be less than or equal to 1000000"),
         ("trials: many", "--trials many"),
         ("set: [1, 2]", "is not like NAME=VALUE"),
+        ("set: &a [x=1]\nknob: *a\n", "line 2: aliases are not allowed"),
+        ("- " * 20_000, "is not YAML"),
+        ("trials: 2\ntrials: 3\n", "line 2: 'trials' stands twice"),
+        ("#" * 70_000, "too large to be a --config"),
+        ("price_per_hour: 1.0e+400", "--price-per-hour inf"),
+        ('engine_python: "a\\0b"', "--engine-python a\0b: it holds a NUL"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, fault: str) -> None:

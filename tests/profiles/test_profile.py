@@ -1,5 +1,6 @@
 """Profiles: what is saved is loaded, and nothing in a stranger's file runs or ends in a traceback."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infertune.documents import plain_yaml
 from infertune.domain.knobs import Config
 from infertune.domain.models import Model
 from infertune.domain.objective import get_objective
@@ -16,7 +18,7 @@ from infertune.profiles.profile import Profile, changed_settings, fingerprint, l
 from infertune.runs.summary import summarise
 from tests.builders import config, header, ledger_of, one_knob
 
-text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 HOSTILE = st.sampled_from(
     [
         "!!python/object/apply:os.system ['x']",
@@ -203,6 +205,30 @@ def test_a_file_over_64_kib_is_not_read(tmp_path: Path) -> None:
         file.write("#" * 64 * 1024)
     with pytest.raises(UsageError, match="too large to be a profile"):
         load_profile(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"created_at": "2026-11-27T12:33:24+00:NaN"}, "created_at"),
+        ({"objective": "fame"}, "objective"),
+        ({"slo": ("power_w<soon",)}, "slo"),
+        ({"slo": ("fame<1",)}, "slo"),
+        ({"gain": (1.0, 1.1, 1.2)}, "gain"),
+        ({"gain": (1e300, 1e299, 1e301)}, "gain"),
+        ({"config": {"slots": 10**30}}, "config"),
+        ({"config": {"slots": float("inf")}}, "config"),
+        ({"samples": (0.0,)}, "samples"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_field_and_line(
+    tmp_path: Path, change: dict[str, object], field: str
+) -> None:
+    document = {**profile().model_dump(mode="json"), **change}
+    (tmp_path / "p.yaml").write_text(plain_yaml(json.loads(json.dumps(document))))
+    with pytest.raises(UsageError, match=rf"reads: {field}.*\(line \d+\)") as refused:
+        load_profile(tmp_path / "p.yaml")
+    assert len(str(refused.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["missing.yaml", "."])

@@ -10,6 +10,7 @@ note counts them. The words that other tools use for a status are understood (se
 import csv
 import io
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,13 +20,16 @@ from typing import Literal
 
 from infertune.documents import decoded, read_unpacked
 from infertune.domain.figures import j_per_output_token
-from infertune.domain.knobs import Config, Knob, Scalar, format_scalar, parse_scalar
+from infertune.domain.knobs import Config, Knob, Scalar, check_scalars, format_scalar, parse_scalar
 from infertune.domain.measurement import Infeasible, Measurement
 from infertune.domain.record import FILE_NAME as LEDGER_NAME
 from infertune.domain.record import read_record
 from infertune.errors import UsageError
 
 _MOST_TABLE_BYTES = 64 * 1024**2  # about a million rows (judgement)
+_MOST_COLUMNS = 1000
+_LEAST_RATE, _MOST_RATE = 1e-9, 1e12  # beyond them a job's duration is no number of seconds
+_MOST_COST = 1e9  # joules or seconds
 _RATE = "output_tokens_per_s"
 RESERVED = (_RATE, "status", "j_per_output_token", "launch_s", "run_s")
 Status = Literal["ok", "oom", "crash", "timeout", "rejected"]
@@ -76,8 +80,9 @@ def read_table(path: Path, ignore: Sequence[str] = ()) -> Table:
     Raises:
         UsageError: The file is missing, or is no such table.
     """
-    if path.is_dir() or path.name == LEDGER_NAME:
-        return _table_of_ledger(path if path.is_dir() else path.parent)
+    is_folder = os.path.isdir(path)
+    if is_folder or path.name == LEDGER_NAME:
+        return _table_of_ledger(path if is_folder else path.parent)
     columns, lines = _cells_of(path)
     names = _knob_names(path, columns, ignore)
     cells = {name: _knob_values(path, name, columns[name], lines) for name in names}
@@ -105,6 +110,8 @@ def _cells_of(path: Path) -> tuple[dict[str, list[str]], list[int]]:
         found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise UsageError(f"cannot read table {path}: line {reader.line_num}: {error}") from None
+    if len(names) > _MOST_COLUMNS:
+        raise UsageError(f"table {path} has more than {_MOST_COLUMNS:,} columns")
     if not any(names):
         raise UsageError(f"cannot read table {path}: its first line names no columns")
     if _RATE not in names:
@@ -173,8 +180,10 @@ def _knob_values(path: Path, name: str, texts: Sequence[str], lines: Sequence[in
     """A knob's values; if one of its numbers is a fraction, `16` and `16.0` are the same."""
     values = [parse_scalar(text) for text in texts]
     for line, value in zip(lines, values, strict=True):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"table {path}, line {line}: {name} is not a finite number")
+        try:
+            check_scalars({name: value})
+        except ValueError as error:
+            raise UsageError(f"table {path}, line {line}: {error}") from None
     if _numeric(values) and any(isinstance(value, float) for value in values):
         return [_as_float(value) for value in values]
     return values
@@ -197,8 +206,11 @@ def _row(path: Path, line: int, record: Mapping[str, str]) -> Row | None:
             f"table {path}, line {line}: {_RATE} must be over 0 where status is ok; give the run's real status "
             "(oom, crash, timeout) or leave the status empty"
         )
-    if status in (None, "ok") and not 0 < rate < math.inf:
-        raise UsageError(f"table {path}, line {line}: {_RATE} must be over 0 and finite, not {rate_text[:40]}")
+    if status in (None, "ok") and not _LEAST_RATE <= rate <= _MOST_RATE:
+        raise UsageError(
+            f"table {path}, line {line}: {_RATE} must be over 0 and finite, from {_LEAST_RATE:g} to {_MOST_RATE:g}, "
+            f"not {rate_text[:40]}"
+        )
     energy = _cost(path, line, "j_per_output_token", record)
     launch_s = _cost(path, line, "launch_s", record) or 0.0
     return Row(rate if status in (None, "ok") else 1.0, status or "ok", energy, launch_s)
@@ -230,8 +242,11 @@ def _cost(path: Path, line: int, name: str, record: Mapping[str, str]) -> float 
         value = float(text)
     except ValueError:
         raise UsageError(f"table {path}, line {line}: {name} {text[:40]!r} is not a number") from None
-    if not 0 <= value < math.inf:
-        raise UsageError(f"table {path}, line {line}: {name} must be a finite number not below 0, not {text[:40]}")
+    if not 0 <= value <= _MOST_COST:
+        raise UsageError(
+            f"table {path}, line {line}: {name} must be a finite number not below 0 nor above {_MOST_COST:g}, "
+            f"not {text[:40]}"
+        )
     return value
 
 
