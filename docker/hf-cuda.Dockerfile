@@ -8,7 +8,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 RUN pip install --no-cache-dir torch==2.13.0 transformers==5.19.0 accelerate==1.15.0
-COPY pyproject.toml README.md docker/constraints.txt /src/
+COPY pyproject.toml README.md LICENSE docker/constraints.txt /src/
 COPY infertune /src/infertune
 COPY docker/run-profile.sh /usr/local/bin/run-profile
 RUN pip install --no-cache-dir --constraint /src/constraints.txt /src \

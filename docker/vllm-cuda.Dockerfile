@@ -3,7 +3,7 @@
 ARG VLLM_VERSION=0.32.0
 FROM vllm/vllm-openai:v${VLLM_VERSION}
 
-COPY pyproject.toml README.md docker/constraints.txt /src/
+COPY pyproject.toml README.md LICENSE docker/constraints.txt /src/
 COPY infertune /src/infertune
 COPY docker/run-profile.sh /usr/local/bin/run-profile
 RUN uv pip install --system --no-cache --constraint /src/constraints.txt /src \
