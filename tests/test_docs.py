@@ -201,6 +201,9 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
 }
 
 
+KINDS = {"measured", "infeasible", "timed_out", "crashed"}  # of an outcome: values, not fields
+
+
 def parts(document: type[BaseModel]) -> set[type[BaseModel]]:
     """A document's class and those of the objects in it."""
     found, waiting = {document}, [field.annotation for field in document.model_fields.values()]
@@ -223,6 +226,17 @@ def test_the_page_of_file_formats_names_every_field_and_the_schema_version(secti
             assert f"`{field.alias or name}`" in home, f"{document.__name__}.{name}"
             if name == "schema_version":
                 assert f"chema version {field.default}" in text, document.__name__
+
+
+@pytest.mark.parametrize("section", ["trials.jsonl", "profile.yaml", "gate.json", "Stored runs"])
+def test_the_page_of_file_formats_names_no_field_that_is_not_there(section: str) -> None:
+    fields = {
+        field.alias or name
+        for document in set().union(*map(parts, DOCUMENTS[section]))
+        for name, field in document.model_fields.items()
+    }
+    named = set(re.findall(r"`([a-z_0-9]+)`", sections(ROOT / "docs" / "file-formats.md")[section]))
+    assert named - fields - KINDS == set()
 
 
 def test_the_page_of_file_formats_explains_every_column_of_the_table() -> None:
