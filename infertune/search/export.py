@@ -17,7 +17,13 @@ from infertune.units import parse_time
 
 @dataclass(frozen=True)
 class Result:
-    """A trial and its figure of the objective, None if it failed."""
+    """A trial for the study.
+
+    Attributes:
+        trial: As in the ledger.
+        figure: The objective's figure in its unit; None if the trial failed.
+        what: One line: the rate, or what went wrong.
+    """
 
     trial: Trial
     figure: float | None
@@ -25,16 +31,17 @@ class Result:
 
 
 def export_study(storage: str, name: str, knobs: Sequence[Knob], results: Sequence[Result], *, minimize: bool) -> int:
-    """Write trials into a new study of a database; how many there were.
+    """Write trials into a new study of a database; the number of trials.
 
-    Values are the objective's figures as they are; what failed is a failed trial, its reason among the user attributes.
+    Values are the objective's figures in their unit. A failed trial is failed in the study too; the reason is a user
+    attribute.
 
     Args:
         storage: A URL that SQLAlchemy takes, such as `sqlite:///runs.db`.
         name: Of the study.
         knobs: Of the run's space; one that has a single value is left out.
-        results: In order.
-        minimize: Whether less is better.
+        results: In the order of the ledger.
+        minimize: Whether lower figures are better.
 
     Raises:
         UsageError: The database cannot be written, or has a study of that name.

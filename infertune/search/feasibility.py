@@ -1,4 +1,4 @@
-"""How likely a configuration is to run at all, learned from those that failed."""
+"""The feasibility probability: how likely a configuration is to run, given which ran and which failed."""
 
 import itertools
 import math
@@ -11,49 +11,54 @@ from scipy.special import ndtr
 
 from infertune.search.surrogate import Array, Encoding, Rows, sum_and_product
 
-_OPTIMISM = 1.3  # what runs is +1, what fails -1; without evidence most things run
-_WARINESS = 2.0  # less optimism at the top of all ladders together
-_SUSPECTED = 0.5  # chance to fail there while nothing has failed
-_JOINT, _ALONE = 0.8, 0.15  # variances
-# A hole in a ladder says little about its neighbours, a wall of memory everything about what lies behind it.
+# Labels are +1 for a configuration that ran and -1 for one that failed. All values are judgement, checked as a whole by
+# `python -m tests.benchmarks.search` (failures in 24 trials).
+_PRIOR_MEAN = 1.3  # of the latent label: without evidence most configurations run
+_CORNER_DROP = 2.0  # the prior mean is lower by this where every ordinal knob is at its maximum
+_CORNER_FAILURE = 0.5  # probability of a failure there while nothing has failed
+_JOINT, _ADDITIVE = 0.8, 0.15  # variances of the kernel's joint part and of each knob's own part
+# Length scales, in shares of a ladder: a short one for isolated failures, a long one for a memory limit, beyond which
+# everything fails. They are averaged over, weighted by the marginal likelihood.
 _LENGTHS = (0.12, 0.35, 0.7)
-_SLOPES = (0.2, 1.0, 3.0)  # variances, as is noise
-_NOISES = (0.15, 0.6)
-_LEAST_WEIGHT = 0.1
+_SLOPES = (0.2, 1.0, 3.0)  # prior variances of the slope over a whole ladder
+_NOISES = (0.15, 0.6)  # variances of a label's noise
+_LEAST_WEIGHT = 0.1  # fits whose marginal likelihood, relative to the best one's, is lower are dropped
 
 
 class Feasibility:
     """Gaussian processes on labels (least-squares classification; Rasmussen and Williams, GPML, section 6.5).
 
-    A straight line in every ordinal knob lets a few failures say that more of the same also fails, as memory does. How
-    far a failure reaches is averaged over by the evidence, as in the surrogate.
+    The kernel has a linear part in every ordinal knob: after a few failures, higher values are expected to fail too, as
+    they do where memory runs out. Length scale, slope and noise are averaged over, weighted by the marginal likelihood.
     """
 
-    def __init__(self, encoding: Encoding, *, wary: bool = False) -> None:
-        """Of configurations as encoded.
+    def __init__(self, encoding: Encoding, *, doubt_corner: bool = False) -> None:
+        """A model for the configurations of a space.
 
         Args:
             encoding: Of the space.
-            wary: Suspect the top of all ladders together before anything failed: what they hold is mostly memory.
+            doubt_corner: Start with a failure probability of 50% in the corner where every ordinal knob is at its
+                maximum, because large values mostly need memory; for spaces without a predictor that knows memory.
         """
         self._encoding = encoding
-        self._wary = wary
+        self._doubt_corner = doubt_corner
 
     def probability(self, rows: Rows, known: Rows, ran: Sequence[bool]) -> Array:
         """Probability that rows run, given which of the known rows did.
 
-        While nothing has failed it is 1, and of the wary less for what is higher up the ladders than all that ran.
+        While nothing has failed it is 1; with `doubt_corner` it is lower for rows nearer to the corner than every
+        configuration that ran.
 
         Args:
             rows: Encoded candidates, (n, knobs).
             known: Encoded configurations that were tried, (m, knobs).
             ran: Whether each of those could be measured.
         """
-        suspicion, known_suspicion = self._suspicion(rows), self._suspicion(known)
+        nearness, known_nearness = self._corner_nearness(rows), self._corner_nearness(known)
         if all(ran):
-            higher = suspicion > known_suspicion.max(initial=0.0)
-            return np.where(higher, 1 - _SUSPECTED * suspicion, 1.0)
-        expected, known_expected = (_OPTIMISM - _WARINESS * of for of in (suspicion, known_suspicion))
+            nearer = nearness > known_nearness.max(initial=0.0)
+            return np.where(nearer, 1 - _CORNER_FAILURE * nearness, 1.0)
+        expected, known_expected = (_PRIOR_MEAN - _CORNER_DROP * of for of in (nearness, known_nearness))
         labels = np.where(np.array(ran), 1.0, -1.0) - known_expected
         ladder, known_ladder = self._encoding.ladder(rows), self._encoding.ladder(known)
         line = known_ladder @ known_ladder.T
@@ -70,7 +75,7 @@ class Feasibility:
         total, weights = np.zeros(len(rows)), 0.0
         for fit in fits:
             half = solve_triangular(fit.factor, across[fit.length] + fit.slope * across_line, lower=True)
-            own = _JOINT + _ALONE * len(self._encoding.knobs) + fit.slope * own_line
+            own = _JOINT + _ADDITIVE * len(self._encoding.knobs) + fit.slope * own_line
             variance = fit.noise + np.maximum(own - np.einsum("ij,ij->j", half, half), 0.0)
             weight = math.exp(fit.evidence - most)
             total += weight * ndtr((expected + fit.whitened @ half) / np.sqrt(variance))
@@ -78,25 +83,25 @@ class Feasibility:
         probability: Array = total / weights
         return probability
 
-    def _suspicion(self, rows: Rows) -> Array:
-        """From 0 where the ladders are in the mean at their middle or below to 1 at the top of all; 0 of the unwary."""
+    def _corner_nearness(self, rows: Rows) -> Array:
+        """0 where the mean position on the ladders is at most the middle, 1 in the corner; 0 without `doubt_corner`."""
         ladder = self._encoding.ladder(rows)
-        if not self._wary or not ladder.shape[1]:
+        if not self._doubt_corner or not ladder.shape[1]:
             return np.zeros(len(rows))
-        suspicion: Array = np.maximum(0.0, 2 * ladder.mean(axis=1)) ** 2
-        return suspicion
+        nearness: Array = np.maximum(0.0, 2 * ladder.mean(axis=1)) ** 2
+        return nearness
 
     def _shape(self, length: float, a: Rows, b: Rows) -> Array:
-        """Covariance without the line, (len(a), len(b))."""
+        """Covariance without the linear part, (len(a), len(b))."""
         tables = [np.exp(-0.5 * (distance / length) ** 2) for distance in self._encoding.distances]
         each, joint = sum_and_product(tables, a, b)
-        shape: Array = _JOINT * joint + _ALONE * each
+        shape: Array = _JOINT * joint + _ADDITIVE * each
         return shape
 
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """One kind of process: lower Cholesky factor of the covariance, and its inverse times the labels."""
+    """One length, slope and noise: lower Cholesky factor of the covariance, and its inverse times the labels."""
 
     length: float
     slope: float
@@ -107,7 +112,7 @@ class _Fit:
 
     @classmethod
     def of(cls, length: float, slope: float, noise: float, covariance: Array, labels: Array) -> "_Fit":
-        """The fit to the labels, (m,), with their covariance but for the noise, (m, m)."""
+        """The fit to the labels, (m,), with their covariance without the noise, (m, m)."""
         factor = cholesky(covariance + noise * np.eye(len(labels)), lower=True, check_finite=False)
         whitened = solve_triangular(factor, labels, lower=True)
         evidence = -0.5 * whitened @ whitened - np.log(np.diag(factor)).sum()

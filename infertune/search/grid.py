@@ -1,4 +1,4 @@
-"""Every configuration of a space, the default first, with as few launches as there are launch settings."""
+"""Grid search: every configuration of a space, the default first, with one launch for each launch setting."""
 
 from collections.abc import Iterable
 
@@ -7,16 +7,16 @@ from infertune.search.base import Result
 
 
 class GridSearcher:
-    """Asks for the whole grid."""
+    """Asks for every configuration of the grid once."""
 
     def __init__(self, space: SearchSpace) -> None:
         default = space.repair(space.default)
-        near = space.launch_key(default)
+        default_launch = space.launch_key(default)
         self._space = space
-        self._left = sorted(space.grid(), key=lambda c: (c != default, space.launch_key(c) != near))
+        self._left = sorted(space.grid(), key=lambda c: (c != default, space.launch_key(c) != default_launch))
 
     def ask(self, launched: Config | None) -> Config | None:
-        """The next point, one that the loaded engine can run if there is any."""
+        """The next point; one that needs no new launch, if there is any."""
         if launched is not None:
             key = self._space.launch_key(launched)
             for config in self._left:
@@ -25,14 +25,14 @@ class GridSearcher:
         return self._left[0] if self._left else None
 
     def tell(self, result: Result) -> None:
-        """Strike a point off."""
+        """Remove a measured point."""
         self.recall([result])
 
     def recall(self, results: Iterable[Result]) -> None:
-        """Strike many points off."""
+        """Remove measured points."""
         done = {result.config for result in results}
         self._left = [config for config in self._left if config not in done]
 
     def exhausted(self) -> bool:
-        """The whole grid was asked for."""
+        """False: a grid is measured completely."""
         return False

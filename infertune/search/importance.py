@@ -1,4 +1,4 @@
-"""Which knobs decide whether a configuration is among the best: PED-ANOVA, through Optuna."""
+"""Importance of knobs for being among the best configurations: PED-ANOVA, through Optuna."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,17 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from infertune.domain.knobs import Config, Knob
 from infertune.domain.measurement import Frozen
 
-_BEST_SHARE = 0.1
-_FEWEST_BEST = 5
-_FEWEST = 12
+_BEST_SHARE = 0.1  # of the configurations count as the best: Optuna's default quantile
+_FEWEST_BEST = 5  # configurations; judgement
+_FEWEST = 12  # results, of which five are less than half; judgement
 
 
 class Importance(Frozen):
-    """How much of being among the best each knob decides.
+    """Importance of each knob.
 
     Attributes:
-        shares: Knob → share, adding up to 1, largest first.
-        best_share: Which share of the configurations counted as the best.
+        shares: Knob → importance; they sum to 1, largest first.
+        best_share: The share of the configurations that counted as the best.
     """
 
     shares: dict[str, float]
@@ -29,8 +29,8 @@ class Importance(Frozen):
 def ped_anova(knobs: Sequence[Knob], results: Sequence[tuple[Config, float]]) -> Importance | None:
     """Importance by PED-ANOVA (Watanabe, Bansal & Hutter, IJCAI 2023, arXiv:2304.10255).
 
-    It compares where the best tenth of the configurations lies with where all of them lie, knob by knob; with few
-    results the best five, as Optuna's documentation advises.
+    For each knob, the distribution of its values among the best tenth of the configurations is compared with that among
+    all of them. With fewer than 50 results, the best five are taken.
 
     Args:
         knobs: Those that took more than one value.
@@ -53,7 +53,7 @@ def ped_anova(knobs: Sequence[Knob], results: Sequence[tuple[Config, float]]) ->
     study.add_trials(
         [
             optuna.trial.create_trial(
-                params={name: rungs[repr(config[name])] for name, rungs in positions.items()},
+                params={name: index[repr(config[name])] for name, index in positions.items()},
                 distributions=distributions,
                 value=score,
             )

@@ -1,4 +1,4 @@
-"""Which strategy a space and a budget get."""
+"""The search strategy for a space and a budget."""
 
 from collections.abc import Sequence
 
@@ -26,12 +26,13 @@ def make_searcher(
 
     Args:
         space: What to search.
-        sampler: One of `SAMPLERS`. `auto` takes the whole grid where the budget reaches for it, else our own strategy;
-            `gp` is its Gaussian process alone, without prediction and blind to costs; `tpe` and `random` are Optuna's.
+        sampler: One of `SAMPLERS`. `auto` measures the whole grid if the budget covers it, and otherwise uses
+            infertune's own strategy. `gp` is that strategy without predictor and without costs; `tpe` and `random`
+            are Optuna's.
         trials: The budget in trials, None if only time is limited.
-        seed: Seeds whatever is random.
+        seed: Seed of every random draw.
         seeds: Configurations to try first, after the default.
-        predictor: A guess at the objective, for `auto`.
+        predictor: The prior mean of ln(objective), for `auto`.
 
     Raises:
         UsageError: There is no such sampler.

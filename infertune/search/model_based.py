@@ -1,8 +1,8 @@
-"""The strategy of `--sampler auto`: the next trial is the one that is expected to gain most for each second it costs.
+"""The strategy of `--sampler auto`: the next trial has the largest expected improvement per second.
 
-A prediction of ln(objective), if there is one (a roofline, or another run's measurements), is the prior mean; a
-Gaussian process models what is left of it. A candidate's expected improvement is weighted by how likely it is to run,
-and divided by what it costs: little on the engine that is loaded, a launch more on any other.
+A predictor of ln(objective), if there is one (a roofline, or another run's measurements), is the prior mean; a Gaussian
+process models its residuals. A candidate's expected improvement is weighted by the square of its feasibility
+probability and divided by its cost in seconds: a job on the loaded engine, a job and a launch elsewhere.
 """
 
 import math
@@ -19,22 +19,24 @@ from infertune.search.feasibility import Feasibility
 from infertune.search.pool import Pool
 from infertune.search.surrogate import Array, Encoding, Prior, Rows
 
-_HOPELESS = 0.6  # less likely to run: not tried while anything else is left
-_WORTH = math.log(1.01)
-_UNLIKELY = 0.05
-_CAUTION = 2  # power of the probability to run: a failure costs a launch and tells little
-_FEWEST_TRIALS = 8
-_MOVES_OF_TELL = 2
+# All judgement, checked as a whole by `python -m tests.benchmarks.search`.
+_LEAST_FEASIBILITY = 0.6  # candidates with a lower feasibility probability are tried only if there is no other
+_FEASIBILITY_POWER = 2  # of the feasibility probability: a failure costs a launch and yields little information
+_WORTHWHILE = math.log(1.01)  # a gain of 1% of the objective
+_STOP_PROBABILITY = 0.05  # the search may end if no candidate gains 1% with a higher probability
+_FEWEST_TRIALS = 8  # results before the search may end
+_TELL_MOVES = 2  # Metropolis moves of each particle after a single result
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The strategy's parts; the benchmark takes them away one at a time.
+    """The strategy's parts, for the ablations of the benchmark.
 
     Attributes:
-        costs: Power of the cost in seconds by which gain is divided: 1 is gain per second, 0 gain per trial.
-        feasibility: Whether failures are learned from.
-        prior: Of the surrogate's parameters.
+        costs: Power of the cost in seconds by which expected improvement is divided: 1 is improvement per second, 0
+            improvement per trial.
+        feasibility: Whether feasibility is learned from failures.
+        prior: Of the surrogate's hyperparameters.
     """
 
     costs: float = 1.0
@@ -43,7 +45,7 @@ class Parts:
 
 
 class ModelSearcher:
-    """Ask and tell over a surrogate."""
+    """Bayesian optimisation with costs and feasibility, by ask and tell."""
 
     def __init__(
         self,
@@ -58,15 +60,16 @@ class ModelSearcher:
         self._launch_names = sorted(space.launch_names)
         self._parts = parts or Parts()
         self._encoding = Encoding(space)
-        self._belief = Belief(self._encoding, seed, prior=self._parts.prior, predictor=predictor)
-        self._feasibility = Feasibility(self._encoding, wary=predictor is None)  # who predicts knows of memory
+        self._posterior = Belief(self._encoding, seed, prior=self._parts.prior, predictor=predictor)
+        # With a predictor, the space's rules already exclude what does not fit the memory.
+        self._feasibility = Feasibility(self._encoding, doubt_corner=predictor is None)
         self._pool = Pool(space, seed)
         self._first = [space.repair(space.default), *map(space.repair, seeds)]
         self._results: dict[Config, Result] = {}
-        self._likely_gain = 1.0
+        self._gain_probability = 1.0
 
     def ask(self, launched: Config | None) -> Config | None:
-        """The default and the seeds first, then what is expected to gain most a second."""
+        """The default and the seeds first, then the candidate with the largest expected improvement per second."""
         while self._first:
             config = self._first.pop(0)
             if config not in self._results:
@@ -76,26 +79,26 @@ class ModelSearcher:
         if not candidates:
             return None
         rows = self._encoding.rows(candidates)
-        runs = self._runs(rows)
-        improvement = self._improvement(candidates, rows, best, runs) if best else np.ones(len(rows))
-        hopeless = (runs < _HOPELESS) & (runs < runs.max())
-        value = improvement * runs**_CAUTION / self._seconds(candidates, best, launched) ** self._parts.costs
-        value[hopeless] = -1.0
+        feasible = self._feasible(rows)
+        improvement = self._improvement(candidates, rows, best, feasible) if best else np.ones(len(rows))
+        cost = self._seconds(candidates, best, launched) ** self._parts.costs
+        value = improvement * feasible**_FEASIBILITY_POWER / cost
+        value[(feasible < _LEAST_FEASIBILITY) & (feasible < feasible.max())] = -1.0
         return candidates[int(np.argmax(value))]
 
     def tell(self, result: Result) -> None:
-        """Remember a result and adjust the model."""
+        """Add a result and update the model."""
         self._results[result.config] = result
-        self._fit(_MOVES_OF_TELL)
+        self._fit(_TELL_MOVES)
 
     def recall(self, results: Iterable[Result]) -> None:
-        """Remember many, adjusting the model once."""
+        """Add many results and update the model once."""
         self._results.update({result.config: result for result in results})
         self._fit(MOVES_OF_RECALL)
 
     def exhausted(self) -> bool:
-        """Whether, after a few trials, no candidate of the last question gained 1% with a probability over 5%."""
-        return len(self._results) >= _FEWEST_TRIALS and self._likely_gain < _UNLIKELY
+        """Whether no candidate of the last `ask` gains 1% with a probability over 5%; never before 8 results."""
+        return len(self._results) >= _FEWEST_TRIALS and self._gain_probability < _STOP_PROBABILITY
 
     def _best_first(self) -> list[Config]:
         known = [(result.score, config) for config, result in self._results.items() if result.score is not None]
@@ -105,20 +108,21 @@ class ModelSearcher:
         measured = [result for result in most_telling(list(self._results.values())) if result.score is not None]
         if measured:
             scores = np.array([result.score for result in measured], dtype=float)
-            self._belief.fit([result.config for result in measured], scores, moves, requests_of(measured))
+            self._posterior.fit([result.config for result in measured], scores, moves, requests_of(measured))
 
-    def _improvement(self, candidates: Sequence[Config], rows: Rows, best: Sequence[Config], runs: Array) -> Array:
-        """Expected improvement of ln(objective) over the best of what was measured, by the model's own view of it."""
-        known, _, weights = self._belief.predict(best[:MOST_MODELLED])
+    def _improvement(self, candidates: Sequence[Config], rows: Rows, best: Sequence[Config], feasible: Array) -> Array:
+        """Expected improvement of ln(objective) over the measured configuration with the highest posterior mean."""
+        known, _, weights = self._posterior.predict(best[:MOST_MODELLED])
         incumbent = known.max(axis=1, keepdims=True)
-        means, sds, _ = self._belief.predict(candidates, rows)
+        means, sds, _ = self._posterior.predict(candidates, rows)
         z = (means - incumbent) / sds
         improvement = weights @ (sds * (z * ndtr(z) + np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)))
-        self._likely_gain = float((weights @ ndtr((means - incumbent - _WORTH) / sds) * runs).max())
+        self._gain_probability = float((weights @ ndtr((means - incumbent - _WORTHWHILE) / sds) * feasible).max())
         found: Array = improvement
         return found
 
-    def _runs(self, rows: Rows) -> Array:
+    def _feasible(self, rows: Rows) -> Array:
+        """Feasibility probability of each row."""
         if not self._parts.feasibility:
             return np.ones(len(rows))
         modelled = most_telling(list(self._results.values()))
@@ -127,10 +131,10 @@ class ModelSearcher:
         return self._feasibility.probability(rows, known, ran)
 
     def _seconds(self, candidates: Sequence[Config], best: Sequence[Config], launched: Config | None) -> Array:
-        """What each candidate is expected to cost.
+        """Expected cost of each candidate in seconds.
 
-        A launch costs what launches of the same settings cost so far. Who leaves that of the best so far will want it
-        back, and pays for that too.
+        A launch costs what earlier launches of the same settings cost, or the mean of all. Leaving the best launch
+        costs a second launch to return to it; that cost is added.
         """
         results = self._results.values()
         launches = [result for result in results if result.launch_s > 0]

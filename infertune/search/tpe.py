@@ -1,7 +1,7 @@
 """Optuna's samplers: multivariate TPE, and random.
 
-A failing configuration is told as a completed trial with a violated constraint: samplers ignore failed trials, and so
-walk into the same wall again and again (60 simulated trials with a hidden out-of-memory region: 12-34 crashes when told
+A failed configuration is told as a completed trial with a violated constraint. Optuna's samplers ignore failed trials
+and would propose the same region again (60 simulated trials with a hidden out-of-memory region: 12-34 crashes when told
 as failed, 5.8 when told by constraint). Optuna sees each ordinal knob as its position on the ladder of values.
 """
 
@@ -19,8 +19,8 @@ from optuna.trial import TrialState
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.search.base import Result
 
-_ATTEMPTS = 20
-_MOST_TOLD = 2000  # of a ledger at once: more cost seconds to hand over and add nothing to a density estimate
+_ATTEMPTS = 20  # proposals, before one without a result is drawn at random; judgement
+_MOST_TOLD = 2000  # results handed over at once, the last of them: more would take seconds; judgement
 _FEASIBILITY = "feasible"
 
 
@@ -59,11 +59,11 @@ class OptunaSearcher:
         return self._propose() or self._any_left()
 
     def tell(self, result: Result) -> None:
-        """Remember a result."""
+        """Add a result."""
         self.recall([result])
 
     def recall(self, results: Iterable[Result]) -> None:
-        """Remember results; one that cannot run counts as badly as the worst that could."""
+        """Add results; a failed one gets the worst score so far."""
         told = []
         for result in results:
             if result.score is not None:
@@ -73,11 +73,11 @@ class OptunaSearcher:
         self._study.add_trials(told[-_MOST_TOLD:])
 
     def exhausted(self) -> bool:
-        """It cannot know."""
+        """False: it has no estimate of what is left to gain."""
         return False
 
     def _frozen(self, result: Result) -> optuna.trial.FrozenTrial:
-        """A result as Optuna takes it."""
+        """A result as a trial of Optuna's."""
         worst = self._worst if math.isfinite(self._worst) else 0.0
         return optuna.trial.create_trial(
             params=self._parameters(result.config),
@@ -87,10 +87,10 @@ class OptunaSearcher:
         )
 
     def _propose(self) -> Config | None:
-        """A new configuration from the sampler, or None if it keeps proposing known ones."""
+        """A configuration without a result from the sampler; None if all its proposals have one."""
         for _ in range(_ATTEMPTS):
             trial = self._study.ask(self._distributions)
-            # The proposal only: what was measured is added as a trial of its own, mended and with its constraint.
+            # The proposal ends as failed, which samplers ignore; `recall` adds the repaired configuration's result.
             self._study.tell(trial, state=TrialState.FAIL)
             chosen = {
                 knob.name: knob.values[trial.params[knob.name]] if knob.name in trial.params else knob.values[0]
@@ -102,7 +102,7 @@ class OptunaSearcher:
         return None
 
     def _any_left(self) -> Config | None:
-        """Some configuration that was not told yet: near the space's corners a sampler repeats itself."""
+        """Any configuration without a result: a sampler may repeat itself, near the space's corners above all."""
         for _ in range(200):
             values = {knob.name: self._rng.choice(knob.values) for knob in self._space.knobs}
             config = self._space.repair(Config(values))

@@ -1,4 +1,4 @@
-"""How likely something is to run, given what did and what did not."""
+"""The feasibility probability, given configurations that ran and configurations that failed."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -14,35 +14,35 @@ LADDERS = SearchSpace((Int("slots", tuple(range(11)), 0), Int("tokens", tuple(ra
 
 
 def probability(
-    rows: list[list[int]], tried: list[tuple[list[int], bool]], *, of: SearchSpace = OF, wary: bool = False
+    rows: list[list[int]], tried: list[tuple[list[int], bool]], *, of: SearchSpace = OF, doubt_corner: bool = False
 ) -> Array:
     known = np.array([row for row, _ in tried], dtype=np.intp).reshape(len(tried), len(of.knobs))
-    shares = Feasibility(Encoding(of), wary=wary)
+    shares = Feasibility(Encoding(of), doubt_corner=doubt_corner)
     return shares.probability(np.array(rows, dtype=np.intp), known, [ran for _, ran in tried])
 
 
-def test_everything_is_taken_to_run_while_nothing_has_failed() -> None:
+def test_the_probability_is_one_while_nothing_has_failed() -> None:
     assert probability([[0, 0], [10, 2]], [([0, 0], True), ([5, 1], True)]).tolist() == [1.0, 1.0]
 
 
-def test_the_wary_suspect_the_top_of_all_ladders_together_until_it_ran() -> None:
+def test_the_corner_starts_with_a_failure_probability_of_half_until_it_ran() -> None:
     rows = [[0, 0], [10, 0], [8, 3], [10, 4]]
-    low, one_ladder, near_top, top = probability(rows, [([0, 0], True)], of=LADDERS, wary=True)
+    low, one_ladder, near_top, top = probability(rows, [([0, 0], True)], of=LADDERS, doubt_corner=True)
     assert low == one_ladder == 1.0 > near_top > top == 0.5
-    below, top = probability([[9, 3], [10, 4]], [([0, 0], True), ([9, 4], True)], of=LADDERS, wary=True)
+    below, top = probability([[9, 3], [10, 4]], [([0, 0], True), ([9, 4], True)], of=LADDERS, doubt_corner=True)
     assert below == 1.0 > top
-    assert probability(rows, [([10, 4], True)], of=LADDERS, wary=True).tolist() == [1.0] * 4
+    assert probability(rows, [([10, 4], True)], of=LADDERS, doubt_corner=True).tolist() == [1.0] * 4
 
 
-def test_the_wary_take_a_first_failure_at_the_top_for_a_wall() -> None:
+def test_with_a_doubtful_corner_a_first_failure_there_reaches_further() -> None:
     tried = [([0, 0], True), ([10, 4], False)]
-    (trusting,), (wary,) = (probability([[9, 4]], tried, of=LADDERS, wary=wary) for wary in (False, True))
-    assert wary < trusting
+    (plain,), (doubtful,) = (probability([[9, 4]], tried, of=LADDERS, doubt_corner=doubt) for doubt in (False, True))
+    assert doubtful < plain
 
 
-def test_without_ladders_there_is_no_top_to_suspect() -> None:
+def test_a_space_without_ordinal_knobs_has_no_doubtful_corner() -> None:
     choices = SearchSpace((Choice("mode", ("a", "b"), "a"), Choice("other", ("a", "b"), "a")))
-    assert probability([[1, 1]], [], of=choices, wary=True).tolist() == [1.0]
+    assert probability([[1, 1]], [], of=choices, doubt_corner=True).tolist() == [1.0]
 
 
 def test_what_failed_is_unlikely_to_run_and_what_ran_is_likely_to() -> None:
@@ -55,8 +55,8 @@ def test_the_neighbours_of_a_failure_are_less_likely_to_run_than_those_of_a_succ
     assert near_failure < 0.5 < near_success
 
 
-def test_more_of_what_failed_is_taken_to_fail_too() -> None:
-    """Memory runs out on one side only."""
+def test_larger_values_than_those_that_failed_are_unlikely_to_run() -> None:
+    """As where memory runs out."""
     beyond, before = probability([[10, 0], [2, 0]], [([0, 0], True), ([5, 0], False), ([7, 0], False)])
     assert beyond < 0.5
     assert beyond < before
@@ -68,24 +68,24 @@ def test_a_failing_value_of_a_choice_says_less_of_the_other_values() -> None:
     assert same < 0.3 < 0.5 < other
 
 
-def test_more_evidence_of_a_wall_makes_surer() -> None:
+def test_more_failures_beyond_a_limit_make_the_model_surer() -> None:
     few = [([0, 0], True), ([9, 0], False)]
     many = [*few, ([2, 0], True), ([3, 1], True), ([8, 1], False), ([10, 2], False), ([8, 0], False)]
     assert probability([[9, 1]], many)[0] < probability([[9, 1]], few)[0]
     assert probability([[1, 1]], many)[0] > 0.85
 
 
-def test_a_hole_among_what_runs_is_not_taken_for_a_wall() -> None:
-    """One failure, and beyond it everything runs or everything fails: how far the next one reaches is learned."""
+def test_an_isolated_failure_is_told_from_a_limit_beyond_which_everything_fails() -> None:
+    """Two histories with the same first failure: beyond it either everything else runs, or everything fails."""
     before = [([0, 0], True), ([2, 0], True), ([3, 1], True), ([5, 0], False)]
-    hole = [*before, ([6, 0], True), ([7, 1], True), ([9, 0], True), ([8, 1], False)]
-    wall = [*before, ([6, 0], False), ([7, 1], False), ([9, 0], False), ([8, 1], False)]
-    beside_hole, behind_wall = (probability([[9, 1]], tried)[0] for tried in (hole, wall))
-    assert beside_hole > 0.5
-    assert behind_wall < 0.1
+    isolated = [*before, ([6, 0], True), ([7, 1], True), ([9, 0], True), ([8, 1], False)]
+    limit = [*before, ([6, 0], False), ([7, 1], False), ([9, 0], False), ([8, 1], False)]
+    beside_isolated, beyond_limit = (probability([[9, 1]], tried)[0] for tried in (isolated, limit))
+    assert beside_isolated > 0.5
+    assert beyond_limit < 0.1
 
 
-def test_where_all_failed_nothing_is_certain() -> None:
+def test_where_every_trial_failed_no_probability_is_0_or_1() -> None:
     shares = probability([[0, 0], [10, 2]], [([10, 0], False)])
     assert ((shares > 0) & (shares < 1)).all()
     assert shares[0] > shares[1]
@@ -93,10 +93,10 @@ def test_where_all_failed_nothing_is_certain() -> None:
 
 @settings(max_examples=30)
 @given(st.data(), st.booleans())
-def test_it_is_a_probability_whatever_was_tried(data: st.DataObject, wary: bool) -> None:
+def test_it_is_a_probability_whatever_was_tried(data: st.DataObject, doubt_corner: bool) -> None:
     encoding = Encoding(space())
     row = st.tuples(*(st.integers(0, len(knob.values) - 1) for knob in encoding.knobs))
     known = np.array(data.draw(st.lists(row, min_size=1, max_size=25)), dtype=np.intp)
     ran = data.draw(st.lists(st.booleans(), min_size=len(known), max_size=len(known)))
-    shares = Feasibility(encoding, wary=wary).probability(known, known, ran)
+    shares = Feasibility(encoding, doubt_corner=doubt_corner).probability(known, known, ran)
     assert ((shares >= 0) & (shares <= 1)).all()

@@ -1,19 +1,19 @@
-"""The grid: every point on as few launches as there are launch settings."""
+"""The grid: every point, with one launch for each launch setting."""
 
 from infertune.search import Result
 from infertune.search.grid import GridSearcher
 from tests.builders import space
-from tests.search.walks import score, walk
+from tests.search.trajectories import run_search, score
 
 
 def test_the_grid_needs_one_launch_for_each_setting_of_the_launch_knobs() -> None:
-    found = walk(GridSearcher(space()), 10_000, lambda chosen: 1.0)
+    found = run_search(GridSearcher(space()), 10_000, lambda chosen: 1.0)
     assert found.launches == len({space().launch_key(chosen) for chosen in found.configs}) == 24
     assert set(found.configs) == set(space().grid())
 
 
 def test_the_defaults_launch_comes_first() -> None:
-    found = walk(GridSearcher(space()), 60, score).configs
+    found = run_search(GridSearcher(space()), 60, score).configs
     near = [space().launch_key(chosen) == space().launch_key(space().default) for chosen in found]
     assert near == sorted(near, reverse=True) and 1 < sum(near) < 60
 

@@ -1,4 +1,4 @@
-"""The roofline: what is known of devices, the shape of its curve, and how it follows what is measured."""
+"""The roofline: the peak rates of devices, the shape of its curve, and its fit to measurements."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ def test_several_boards_have_their_peaks_together() -> None:
     assert four.overhead_s == one.overhead_s
 
 
-def test_an_unknown_board_gets_something_between_those_known() -> None:
+def test_an_unknown_board_gets_peaks_between_those_of_known_ones() -> None:
     unknown = peaks_of(gpu("NVIDIA X9000"))
     assert peaks_of(gpu("Tesla T4")).bytes_per_s < unknown.bytes_per_s < peaks_of(gpu("NVIDIA H100")).bytes_per_s
 
@@ -85,7 +85,7 @@ def test_a_processors_peaks_are_measured() -> None:
     assert all(math.log2(peak).is_integer() for peak in (peaks.bytes_per_s, peaks.flop_per_s)), "alike at every start"
 
 
-def test_what_a_token_needs_follows_from_the_sizes() -> None:
+def test_the_times_of_a_token_follow_from_the_sizes_of_model_and_device() -> None:
     need = demand(gpu("NVIDIA H100 80GB HBM3"))
     assert need.weights_s == pytest.approx(15.2e9 / 3.35e12)
     assert need.compute_s == pytest.approx(2 * 7.6e9 / 989e12)
@@ -99,19 +99,19 @@ def test_room_is_the_requests_whose_cache_fits_beside_the_weights() -> None:
     assert demand(gpu("NVIDIA H100 80GB HBM3", count=2)).cache_room(1) > 2 * need.cache_room(1)
 
 
-def test_a_model_that_does_not_fit_at_all_still_has_one_request() -> None:
+def test_of_a_model_that_does_not_fit_one_request_is_assumed_to() -> None:
     curve = rates(Roofline(OF, demand(gpu("NVIDIA L4", gib=8))))
     assert np.isfinite(curve).all() and len(set(curve)) == 1
 
 
-def test_a_text_that_is_not_tokenized_yet_counts_by_its_length(tmp_path: Path) -> None:
+def test_a_prompt_that_is_not_tokenized_yet_counts_a_token_for_four_bytes(tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     path.write_text("".join(f'{{"prompt": "{n:0400d}", "output_tokens": 50}}\n' for n in range(40)))
     need = demand(gpu("NVIDIA L4"), parse_workload(f"jsonl:{path}"))
     assert set(need.prompts) == {100.0} and set(need.outputs) == {50.0}
 
 
-def test_more_requests_together_never_bring_less_and_saturate() -> None:
+def test_throughput_rises_with_concurrency_and_saturates() -> None:
     curve = rates(Roofline(OF, DEMAND))
     gains = curve[1:] / curve[:-1]
     assert (gains >= 1).all() and (gains < 2).all()
@@ -119,7 +119,7 @@ def test_more_requests_together_never_bring_less_and_saturate() -> None:
     assert (np.diff(gains) <= 1e-9).all()
 
 
-def test_requests_that_have_no_room_bring_nothing() -> None:
+def test_concurrency_beyond_the_room_in_the_kv_cache_gains_nothing() -> None:
     curve = dict(
         zip(SLOTS, rates(Roofline(OF, replace(DEMAND, cache_room=lambda tokens: 100.0 * 100 / tokens))), strict=True)
     )
@@ -131,7 +131,7 @@ def test_long_prompts_make_concurrency_matter_less() -> None:
     assert long[-1] / long[0] < short[-1] / short[0]
 
 
-def test_of_two_knobs_for_concurrency_the_lower_one_holds() -> None:
+def test_of_two_knobs_for_concurrency_the_lower_value_counts() -> None:
     of = SearchSpace(tuple(Int(name, SLOTS, 8, is_concurrency=True) for name in ("slots", "batch")))
     low, high, lopsided = Roofline(of, DEMAND).predict(
         [config(slots=4, batch=4), config(slots=256, batch=256), config(slots=4, batch=256)]
@@ -139,7 +139,7 @@ def test_of_two_knobs_for_concurrency_the_lower_one_holds() -> None:
     assert lopsided == low < high
 
 
-def test_without_a_knob_for_concurrency_it_predicts_nothing() -> None:
+def test_without_a_knob_for_concurrency_the_prediction_is_constant() -> None:
     of = SearchSpace((Int("block", (16, 32, 64), 16),))
     roofline = Roofline(of, DEMAND)
     points = list(of.grid())
@@ -148,8 +148,8 @@ def test_without_a_knob_for_concurrency_it_predicts_nothing() -> None:
 
 
 @pytest.mark.parametrize(("share", "overhead"), [(0.4, 1.0), (0.8, 6.0), (0.9, 0.3)])
-def test_the_knee_of_what_is_measured_is_recovered(share: float, overhead: float) -> None:
-    """Another device than was guessed: five measurements put the curve right, between them and beyond."""
+def test_five_measurements_correct_the_curve_between_them_and_beyond(share: float, overhead: float) -> None:
+    """On a device whose shares and overhead differ from the starting point of the fit."""
 
     def true_rate(slots: float) -> float:
         memory_s = (DEMAND.weights_s + slots * DEMAND.cache_s(50)) / share
@@ -163,20 +163,20 @@ def test_the_knee_of_what_is_measured_is_recovered(share: float, overhead: float
         wrong = np.log(rates(roofline)) - truth
         return float(np.abs(wrong - wrong.mean()).max())
 
-    guessed = misfit()
+    unfitted = misfit()
     roofline.fit([config(slots=s, block=16) for s in measured], np.log([true_rate(s) for s in measured]) + 3.0)
     assert misfit() < 0.2
-    assert misfit() < 0.6 * guessed
+    assert misfit() < 0.6 * unfitted
 
 
-def test_one_number_of_requests_tells_nothing_of_the_curve() -> None:
+def test_measurements_at_one_concurrency_leave_the_curve_as_it_was() -> None:
     roofline = Roofline(OF, DEMAND)
     before = rates(roofline)
     roofline.fit([config(slots=8, block=16), config(slots=8, block=32)], np.array([2.0, 3.0]))
     assert rates(roofline).tolist() == before.tolist()
 
 
-def test_more_requests_together_than_a_job_has_bring_nothing() -> None:
+def test_concurrency_beyond_the_requests_of_a_job_gains_nothing() -> None:
     roofline = Roofline(OF, DEMAND)
     assert rates(roofline, (64, 128))[1] > rates(roofline, (64, 128))[0]
     roofline.fit([config(slots=8, block=16)], np.array([2.0]), n_requests=64)
@@ -184,7 +184,7 @@ def test_more_requests_together_than_a_job_has_bring_nothing() -> None:
 
 
 def batches_of(values: Mapping[str, Scalar], lengths: Sequence[float]) -> list[list[int]]:
-    """Of `slots` requests, the longest prompts first if `sorted`."""
+    """Batches of `slots` requests, the longest prompts first if `sorted`."""
     size = int(float(values["slots"] or 1))
     order = sorted(range(len(lengths)), key=lambda n: -lengths[n]) if values["sorted"] else list(range(len(lengths)))
     return [order[start : start + size] for start in range(0, len(order), size)]
@@ -201,8 +201,8 @@ def fixed(need: Demand, **values: Scalar) -> float:
     return float(np.exp(Roofline(FIXED, need).predict([config(**values)])[0]))
 
 
-def test_a_fixed_batch_takes_what_its_longest_requests_take() -> None:
-    """By hand: two batches of two, padded, in steps that the weights and the overhead decide."""
+def test_a_fixed_batch_is_padded_to_its_longest_prompt_and_runs_to_its_longest_output() -> None:
+    """Computed by hand: two batches of two; weights and overhead decide the time of a step."""
     need = Demand(
         weights_s=1.0, cache_s=lambda tokens: 0.0, compute_s=0.01, overhead_s=0.1, cache_room=lambda tokens: math.inf,
         prompts=np.array([10.0, 30.0, 20.0, 20.0]), outputs=np.array([5.0, 7.0, 9.0, 1.0]), n_requests=4,
@@ -213,14 +213,14 @@ def test_a_fixed_batch_takes_what_its_longest_requests_take() -> None:
     assert fixed(need, slots=2, sorted=False) * ((7 + 9) * step_s + prefill_s) == pytest.approx(1.0)
 
 
-def test_a_larger_batch_brings_nothing_unless_there_are_fewer_of_them() -> None:
+def test_a_larger_batch_gains_nothing_unless_there_are_fewer_batches() -> None:
     need = replace(DEMAND, n_requests=12)
     twelve = {size: fixed(need, slots=size, sorted=False) for size in (4, 6, 8, 12)}
     assert twelve[4] < twelve[6] < twelve[12]
     assert twelve[8] == pytest.approx(twelve[6]), "8 and 4 are two batches, as 6 and 6 are"
 
 
-def test_sorting_by_length_brings_something_where_prompts_differ_only() -> None:
+def test_sorting_by_length_gains_only_where_prompts_differ() -> None:
     mixed = replace(DEMAND, prompts=np.tile([10.0, 4000.0], 6), outputs=np.full(12, 10.0), n_requests=12)
     even = replace(mixed, prompts=np.full(12, 2000.0))
     assert fixed(mixed, slots=6, sorted=True) > 1.1 * fixed(mixed, slots=6, sorted=False)
@@ -228,8 +228,8 @@ def test_sorting_by_length_brings_something_where_prompts_differ_only() -> None:
     assert fixed(even, slots=6, sorted=True) == fixed(even, slots=6, sorted=False)
 
 
-def test_where_outputs_differ_fixed_batches_gain_less_from_size() -> None:
-    """At a batch of all requests most of them wait for the longest output."""
+def test_where_output_lengths_differ_fixed_batches_gain_less_from_their_size() -> None:
+    """In a batch of all requests most of them wait for the longest output."""
     rng = np.random.default_rng(0)
     ragged = replace(DEMAND, outputs=rng.uniform(1, 200, 512), n_requests=12)
     gain, even_gain = (
@@ -258,18 +258,18 @@ def test_the_same_measurements_give_the_same_curve_whatever_was_fitted_before() 
     assert rates(once).tolist() == rates(twice).tolist()
 
 
-def test_what_was_fitted_elsewhere_is_where_the_next_fit_starts() -> None:
+def test_the_next_fit_starts_from_another_runs_fit() -> None:
     fresh, settled = Roofline(OF, DEMAND), Roofline(OF, DEMAND)
     points = [config(slots=s, block=16) for s in (1, 16, 256)]
     settled.fit(points, np.array([1.0, 3.0, 4.0]))
     there = rates(settled)
-    settled.settle()
+    settled.start_from_fit()
     for roofline in (fresh, settled):
         roofline.fit(points[:1], np.array([1.0]))
     assert rates(settled).tolist() == there.tolist() != rates(fresh).tolist()
 
 
-def test_strange_measurements_leave_a_curve_that_still_rises() -> None:
+def test_after_implausible_measurements_the_curve_is_finite_and_rises() -> None:
     roofline = Roofline(OF, DEMAND)
     points = [config(slots=s, block=16) for s in (1, 16, 256)]
     roofline.fit(points, np.array([9.0, 1.0, -9.0]))

@@ -1,4 +1,4 @@
-"""What every search strategy keeps: the default first, nothing twice, no rule broken, the whole of a small space."""
+"""The contract of every search strategy: the default first, nothing twice, no rule broken, a small space completely."""
 
 import math
 import time
@@ -17,7 +17,7 @@ from infertune.search.make import SAMPLERS
 from infertune.search.model_based import ModelSearcher
 from infertune.search.tpe import OptunaSearcher
 from tests.builders import config, header, measured, one_knob, oom, space, tokens_for_every_sequence, trial
-from tests.search.walks import score, walk
+from tests.search.trajectories import run_search, score
 
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
 
@@ -43,7 +43,7 @@ def test_a_default_that_breaks_a_rule_is_asked_for_repaired(sampler: str) -> Non
 
 @every_sampler
 def test_no_configuration_is_asked_for_twice_and_none_breaks_a_rule(sampler: str) -> None:
-    found = walk(make_searcher(space(), sampler=sampler, trials=40, seed=1), 40).configs
+    found = run_search(make_searcher(space(), sampler=sampler, trials=40, seed=1), 40).configs
     assert len(set(found)) == len(found) == 40
     assert [space().violations(chosen) for chosen in found] == [[]] * 40
 
@@ -52,7 +52,7 @@ def test_no_configuration_is_asked_for_twice_and_none_breaks_a_rule(sampler: str
 def test_a_small_space_is_asked_for_whole_and_then_no_more(sampler: str) -> None:
     small = small_space()
     searcher = make_searcher(small, sampler=sampler, trials=None)
-    found = walk(searcher, 100, lambda chosen: 1.0, small).configs
+    found = run_search(searcher, 100, lambda chosen: 1.0, small).configs
     assert sorted(c.key for c in found) == sorted(c.key for c in small.grid())
     assert searcher.ask(None) is None
 
@@ -60,14 +60,14 @@ def test_a_small_space_is_asked_for_whole_and_then_no_more(sampler: str) -> None
 @every_sampler
 def test_a_space_in_which_nothing_runs_is_asked_for_whole(sampler: str) -> None:
     small = small_space()
-    found = walk(make_searcher(small, sampler=sampler, trials=None), 100, lambda chosen: None, small).configs
+    found = run_search(make_searcher(small, sampler=sampler, trials=None), 100, lambda chosen: None, small).configs
     assert set(found) == set(small.grid())
 
 
 @every_sampler
 def test_a_space_of_one_point_is_asked_for_once(sampler: str) -> None:
     searcher = make_searcher(one_knob(4), sampler=sampler, trials=None)
-    assert walk(searcher, 5, lambda chosen: 1.0, one_knob(4)).configs == [config(slots=4)]
+    assert run_search(searcher, 5, lambda chosen: 1.0, one_knob(4)).configs == [config(slots=4)]
 
 
 @every_sampler
@@ -76,7 +76,7 @@ def test_seeds_follow_the_default_repaired(sampler: str) -> None:
         pytest.skip("the grid has an order of its own")
     seeds = [config(slots=256, budget=64, compiled=True, block=16, share=0.8), config(slots=9, compiled=False)]
     searcher = make_searcher(space(), sampler=sampler, trials=40, seeds=[*seeds, space().default])
-    found = walk(searcher, 4).configs
+    found = run_search(searcher, 4).configs
     assert found[:3] == [space().default, *map(space().repair, seeds)]
     assert found[1]["budget"] == 256
     assert len(set(found)) == 4, "a seed that is the default is not asked for again"
@@ -84,27 +84,27 @@ def test_seeds_follow_the_default_repaired(sampler: str) -> None:
 
 @every_sampler
 def test_the_same_seed_asks_the_same(sampler: str) -> None:
-    one, again = (walk(make_searcher(space(), sampler=sampler, trials=20, seed=5), 20).configs for _ in range(2))
+    one, again = (run_search(make_searcher(space(), sampler=sampler, trials=20, seed=5), 20).configs for _ in range(2))
     assert one == again
 
 
 @pytest.mark.parametrize("sampler", ["auto", "gp", "tpe", "random"])
 def test_another_seed_asks_something_else(sampler: str) -> None:
-    one, other = (walk(make_searcher(space(), sampler=sampler, trials=20, seed=s), 20).configs for s in (5, 6))
+    one, other = (run_search(make_searcher(space(), sampler=sampler, trials=20, seed=s), 20).configs for s in (5, 6))
     assert one != other
 
 
 @every_sampler
 def test_what_was_recalled_is_not_asked_for_again(sampler: str) -> None:
-    before = walk(make_searcher(space(), sampler="random", trials=60, seed=1), 25)
+    before = run_search(make_searcher(space(), sampler="random", trials=60, seed=1), 25)
     searcher = make_searcher(space(), sampler=sampler, trials=60, seed=1)
     searcher.recall(Result(c, s, 40.0, 10.0) for c, s in zip(before.configs, before.scores, strict=True))
-    assert not set(walk(searcher, 12).configs) & set(before.configs)
+    assert not set(run_search(searcher, 12).configs) & set(before.configs)
 
 
 @every_sampler
 def test_a_run_goes_on_after_a_recall_as_it_does_after_tells(sampler: str) -> None:
-    """What a model makes of the same results may differ a little, by chance; what is left to ask for may not."""
+    """The model may differ a little, by its random draws; the set of configurations that is left may not."""
     small = small_space()
     results = [Result(chosen, number / 10, 40.0, 10.0) for number, chosen in enumerate(list(small.grid())[:8])]
     told, recalled = (make_searcher(small, sampler=sampler, trials=None) for _ in range(2))
@@ -112,8 +112,8 @@ def test_a_run_goes_on_after_a_recall_as_it_does_after_tells(sampler: str) -> No
         told.tell(result)
     recalled.recall(results)
     rest = set(small.grid()) - {result.config for result in results}
-    assert {*walk(told, 50, lambda chosen: 1.0, small).configs} == rest
-    assert {*walk(recalled, 50, lambda chosen: 1.0, small).configs} == rest
+    assert {*run_search(told, 50, lambda chosen: 1.0, small).configs} == rest
+    assert {*run_search(recalled, 50, lambda chosen: 1.0, small).configs} == rest
 
 
 @every_sampler
@@ -126,7 +126,7 @@ def test_an_empty_recall_changes_nothing(sampler: str) -> None:
 
 @every_sampler
 def test_failures_before_any_success_do_not_stop_a_search(sampler: str) -> None:
-    found = walk(make_searcher(space(), sampler=sampler, trials=40), 15, lambda chosen: None).configs
+    found = run_search(make_searcher(space(), sampler=sampler, trials=40), 15, lambda chosen: None).configs
     assert len(set(found)) == 15
 
 
@@ -135,14 +135,16 @@ def test_a_space_of_a_million_configurations_is_answered(sampler: str) -> None:
     large = SearchSpace(tuple(Int(f"k{n}", tuple(range(10)), 4, scope="live") for n in range(6)))
     assert large.size == 10**6
     searcher = make_searcher(large, sampler=sampler, trials=30)
-    found = walk(searcher, 12, lambda chosen: float(sum(int(v or 0) for v in chosen.root.values())), large).configs
+    found = run_search(
+        searcher, 12, lambda chosen: float(sum(int(v or 0) for v in chosen.root.values())), large
+    ).configs
     assert len(set(found)) == 12
     assert not any(large.violations(chosen) for chosen in found)
 
 
-def test_the_grid_is_taken_where_the_budget_reaches_for_it() -> None:
+def test_auto_is_the_grid_where_the_budget_covers_it() -> None:
     n = sum(1 for _ in space().grid())
-    assert n < space().size, "rules take some away, and the budget need not reach for those"
+    assert n < space().size, "rules exclude some combinations, which the budget need not cover"
     assert isinstance(make_searcher(space(), trials=n), GridSearcher)
     assert isinstance(make_searcher(space(), trials=n - 1), ModelSearcher)
     assert isinstance(make_searcher(space(), trials=None), ModelSearcher)
@@ -159,7 +161,7 @@ def test_an_unknown_sampler_is_refused_with_those_there_are() -> None:
 def test_only_the_model_can_say_that_nothing_is_left_to_gain() -> None:
     for sampler in ("tpe", "random", "grid"):
         searcher = make_searcher(small_space(), sampler=sampler, trials=None)
-        walk(searcher, 15, lambda chosen: 1.0, small_space())
+        run_search(searcher, 15, lambda chosen: 1.0, small_space())
         assert not searcher.exhausted()
 
 

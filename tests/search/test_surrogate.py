@@ -1,4 +1,4 @@
-"""The Gaussian process: what it makes of data, what it does not know, and that its matrices are sound."""
+"""The Gaussian process: its means, its uncertainty, and that its matrices are positive definite."""
 
 import math
 
@@ -16,7 +16,7 @@ KINDS = tuple("abcdefgh")
 
 
 def predicted(surrogate: Surrogate, rows: Rows) -> tuple[Array, Array]:
-    """Mean and standard deviation over all kernels of the population."""
+    """Mean and standard deviation over all particles."""
     means, sds, weights = surrogate.predict(rows)
     mean = weights @ means
     return mean, np.sqrt(weights @ (sds**2 + means**2) - mean**2)
@@ -59,7 +59,7 @@ def test_between_two_measurements_the_mean_lies_between_them() -> None:
     assert -0.1 < mean[0] < 0.1
 
 
-def test_a_slope_is_carried_on_beyond_the_data() -> None:
+def test_a_slope_is_extrapolated_beyond_the_data() -> None:
     mean, _ = predicted(fitted(column(0, 1, 2, 3, 4), np.linspace(-0.4, 0.4, 5)), column(8))
     assert mean[0] > 0.4
 
@@ -69,14 +69,14 @@ def test_uncertainty_grows_with_the_distance_from_what_was_measured() -> None:
     assert (np.diff(sd) > 0).all()
 
 
-def test_a_measurement_takes_uncertainty_away_where_it_was_made() -> None:
+def test_a_measurement_reduces_the_uncertainty_where_it_was_made() -> None:
     before, after = column(0, 1), column(0, 1, 9)
     _, unknown = predicted(fitted(before, np.array([0.0, 0.1])), column(9))
     _, known = predicted(fitted(after, np.array([0.0, 0.1, 0.3])), column(9))
     assert known[0] < 0.3 * unknown[0]
 
 
-def test_repeats_that_agree_make_sure_and_repeats_that_differ_do_not() -> None:
+def test_repeats_that_agree_reduce_the_uncertainty_more_than_repeats_that_differ() -> None:
     rows = column(*[0, 5, 10] * 6)
     steady = np.tile([-0.2, 0.0, 0.2], 6)
     wobble = steady + 0.1 * np.where(np.arange(18) // 3 % 2, 1.0, -1.0)
@@ -99,8 +99,7 @@ def test_values_of_a_choice_have_no_order_and_positions_on_a_ladder_do() -> None
     assert of_number[1] > of_number[0] + 0.2
 
 
-def test_two_knobs_that_act_alone_are_told_apart_without_all_combinations() -> None:
-    """Main effects add up: the best corner was never measured."""
+def test_main_effects_of_two_knobs_add_up_at_a_combination_never_measured() -> None:
     of = SearchSpace((Int("a", (0, 1, 2, 3), 0), Int("b", (0, 1, 2, 3), 0)))
     rows = np.array([[0, 0], [1, 0], [2, 0], [3, 0], [0, 1], [0, 2], [0, 3]], dtype=np.intp)
     values = 0.2 * rows[:, 0] + 0.3 * rows[:, 1]
@@ -118,13 +117,13 @@ def test_the_same_seed_gives_the_same_and_weights_sum_to_one() -> None:
     assert one[0].shape == one[1].shape == (len(one[2]), 2)
 
 
-def test_many_measurements_cost_kernels_and_not_time() -> None:
+def test_with_many_measurements_there_are_fewer_particles() -> None:
     few = fitted(column(0, 5, 10), np.array([0.0, 0.1, 0.2]))
     many = fitted(column(*range(11)).repeat(30, axis=0), np.linspace(0, 1, 330), moves=1)
     assert 1 <= len(many.predict(column(0))[2]) <= 3 < len(few.predict(column(0))[2])
 
 
-def test_a_prior_says_how_much_a_measurement_is_believed() -> None:
+def test_the_prior_of_the_noise_decides_how_closely_measurements_are_followed() -> None:
     rows, values = column(0, 5, 10), np.array([-0.3, 0.6, -0.3])
     near, far = (Surrogate(Encoding(LADDER), 0, Prior(noise=(math.log(noise), 0.01))) for noise in (0.01, 1.0))
     for surrogate in (near, far):
@@ -135,7 +134,7 @@ def test_a_prior_says_how_much_a_measurement_is_believed() -> None:
 @settings(max_examples=30)
 @given(st.data())
 def test_any_rows_can_be_fitted_and_predicted(data: st.DataObject) -> None:
-    """A matrix that is not positive definite would raise: repeats, one row, far corners and wild values included."""
+    """A matrix that is not positive definite would raise; repeats, single rows and large values included."""
     encoding = Encoding(space())
     row = st.tuples(*(st.integers(0, len(knob.values) - 1) for knob in encoding.knobs))
     rows = np.array(data.draw(st.lists(row, min_size=1, max_size=25)), dtype=np.intp)

@@ -1,42 +1,42 @@
-"""Optuna's samplers: failures told by constraint are avoided, and what is learned beats chance."""
+"""Optuna's samplers: failures told by constraint are avoided, and TPE beats random search."""
 
 import math
 import statistics
 
 from infertune.domain.knobs import Config
 from infertune.search import make_searcher
-from tests.search.walks import (
+from tests.search.trajectories import (
     Score,
-    behind_the_wall,
-    blind_to_the_wall,
+    limited_score,
+    memory_space,
     number,
-    up_to_the_wall,
-    walk,
-    wall_space,
+    out_of_memory,
+    run_search,
+    unlimited_score,
 )
 
 
-def test_a_region_told_to_fail_is_asked_for_less_than_one_that_nobody_told_of() -> None:
-    """The best figures lie along a wall: whoever is not told of it walks into it again and again."""
+def test_a_region_that_was_told_to_fail_is_asked_for_less() -> None:
+    """The best scores lie along the memory limit. The same region, told as running, is asked for again and again."""
 
     def hits(seed: int, landscape: Score) -> int:
-        searcher = make_searcher(wall_space(), sampler="tpe", trials=None, seed=seed)
-        return sum(map(behind_the_wall, walk(searcher, 90, landscape, wall_space()).configs[30:]))
+        searcher = make_searcher(memory_space(), sampler="tpe", trials=None, seed=seed)
+        return sum(map(out_of_memory, run_search(searcher, 90, landscape, memory_space()).configs[30:]))
 
-    told = sum(hits(seed, up_to_the_wall) for seed in range(3))
-    untold = sum(hits(seed, blind_to_the_wall) for seed in range(3))
-    print(f"asked for behind the wall in 180 trials: {told} told of it, {untold} not")
+    told = sum(hits(seed, limited_score) for seed in range(3))
+    untold = sum(hits(seed, unlimited_score) for seed in range(3))
+    print(f"asked for beyond the memory limit in 180 trials: {told} told of it, {untold} not")
     assert told < 0.5 * untold
 
 
-def test_tpe_finds_more_than_chance_does() -> None:
+def test_tpe_finds_more_than_random_search() -> None:
     def peak(chosen: Config) -> float:
-        places = zip(wall_space().names, (7, 2, 9, 5), strict=True)
+        places = zip(memory_space().names, (7, 2, 9, 5), strict=True)
         return -sum(abs(math.log2(number(chosen, name)) - at) for name, at in places)
 
     def best(sampler: str, seed: int) -> float:
-        searcher = make_searcher(wall_space(), sampler=sampler, trials=None, seed=seed)
-        return walk(searcher, 50, peak, wall_space()).best
+        searcher = make_searcher(memory_space(), sampler=sampler, trials=None, seed=seed)
+        return run_search(searcher, 50, peak, memory_space()).best
 
     tpe, chance = ([best(sampler, seed) for seed in range(5)] for sampler in ("tpe", "random"))
     print(f"steps from the peak after 50 trials: tpe {tpe}, random {chance}")

@@ -1,4 +1,4 @@
-"""Another run's shape as a prediction: of another level and scale, it points at the same best."""
+"""Transfer: another run's landscape, of another level and scale, predicts the best configuration of this one."""
 
 import math
 import statistics
@@ -13,11 +13,11 @@ from infertune.search import Result, Transferred
 from infertune.search.model_based import ModelSearcher
 from infertune.search.surrogate import Array
 from tests.builders import config, space
-from tests.search.walks import best_score, number, roomy_score, walk
+from tests.search.trajectories import best_score, number, roomy_score, run_search
 
 
 def elsewhere(scale: float = 1.0, level: float = 0.0, every: int = 13) -> list[Result]:
-    """What a run on another device measured: the same shape, stretched and shifted."""
+    """Results of a run on another device: the same shape, scaled and shifted."""
     return [Result(chosen, level + scale * roomy_score(chosen)) for chosen in list(space().grid())[::every]]
 
 
@@ -26,7 +26,7 @@ def rated(*, of: list[Config], scale: float = 1.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("scale", "level"), [(1.0, 0.0), (1.0, 5.0), (0.6, -3.0), (1.5, 2.0)])
-def test_a_shifted_and_scaled_shape_points_at_the_best(scale: float, level: float) -> None:
+def test_a_shifted_and_scaled_landscape_predicts_the_best(scale: float, level: float) -> None:
     grid = list(space().grid())
     predicted = Transferred(space(), elsewhere(scale, level)).predict(grid)
     chosen = grid[int(np.argmax(predicted))]
@@ -64,13 +64,13 @@ def test_one_measurement_here_leaves_the_shape_as_it_was() -> None:
 
 
 @pytest.mark.slow
-def test_with_an_origin_the_best_is_found_in_fewer_trials() -> None:
-    """A device that is half as fast and on which the effects are 20% smaller."""
+def test_with_transfer_the_best_is_found_in_fewer_trials() -> None:
+    """From a device that is half as fast and on which the effects are 20% smaller."""
     good = best_score(space(), roomy_score) - 0.02
 
     def trials(seed: int, *, warm: bool) -> int:
         predictor = Transferred(space(), elsewhere(0.8, -0.7), seed) if warm else None
-        return len(walk(ModelSearcher(space(), seed=seed, predictor=predictor), 25, roomy_score).before(good))
+        return len(run_search(ModelSearcher(space(), seed=seed, predictor=predictor), 25, roomy_score).before(good))
 
     warm, cold = ([trials(seed, warm=kind) for seed in range(3)] for kind in (True, False))
     print(f"trials before the first within 2% of the best: {warm} with an origin, {cold} without")
@@ -78,45 +78,45 @@ def test_with_an_origin_the_best_is_found_in_fewer_trials() -> None:
 
 
 class Doubling:
-    """A guess: ln(rate) rises by so much with every doubling of the slots, as was measured."""
+    """A predictor with one parameter: the rise of ln(rate) with every doubling of the slots."""
 
     def __init__(self) -> None:
-        self.slope = self.settled = 0.0
+        self.slope = self.start = 0.0
         self.jobs: list[int | None] = []
 
     def fit(self, configs: Sequence[Config], scores: Array, n_requests: int | None = None) -> None:
         self.jobs.append(n_requests)
         doublings = np.log2([number(chosen, "slots") for chosen in configs])
-        self.slope = self.settled
+        self.slope = self.start
         if len(set(doublings)) > 1:
             self.slope = float(np.polyfit(doublings, scores, 1)[0])
 
-    def settle(self) -> None:
-        self.settled = self.slope
+    def start_from_fit(self) -> None:
+        self.start = self.slope
 
     def predict(self, configs: Sequence[Config]) -> Array:
         return self.slope * np.log2([number(chosen, "slots") for chosen in configs])
 
 
-def test_a_guess_is_told_how_large_the_jobs_were_that_it_is_fitted_to() -> None:
-    guess = Doubling()
+def test_a_base_predictor_is_told_the_size_of_the_jobs_that_it_is_fitted_to() -> None:
+    base = Doubling()
     there = [replace(result, n_requests=400) for result in elsewhere()]
-    transferred = Transferred(space(), there, guess=guess)
+    transferred = Transferred(space(), there, base=base)
     transferred.fit([space().default], np.array([3.0]), 64)
-    assert guess.jobs == [400, 64]
+    assert base.jobs == [400, 64]
 
 
-def test_a_guess_starts_from_what_was_fitted_elsewhere_and_the_shape_is_what_it_leaves() -> None:
-    guess = Doubling()
-    transferred = Transferred(space(), elsewhere(), guess=guess)
-    assert guess.settled > 0.1
+def test_a_base_predictor_starts_from_the_other_runs_fit_and_its_residuals_are_transferred() -> None:
+    base = Doubling()
+    transferred = Transferred(space(), elsewhere(), base=base)
+    assert base.start > 0.1
     grid = list(space().grid())[::7]
     assert np.corrcoef(transferred.predict(grid), rated(of=grid))[0, 1] > 0.95
     transferred.fit([space().default], np.array([3.0]))
-    assert guess.slope == guess.settled, "one measurement here says nothing of the slope"
+    assert base.slope == base.start, "one measurement here says nothing of the slope"
     here = list(space().grid())[5::40]
     transferred.fit(here, rated(of=here, scale=0.5))
-    assert guess.slope == pytest.approx(0.5 * guess.settled, rel=0.3)
+    assert base.slope == pytest.approx(0.5 * base.start, rel=0.3)
     assert np.ptp(transferred.predict(grid)) == pytest.approx(0.5 * np.ptp(rated(of=grid)), rel=0.25)
 
 
@@ -132,7 +132,7 @@ def test_fewer_than_four_configurations_have_no_shape() -> None:
     assert flat.predict([space().default]).tolist() == [0.0]
 
 
-def test_results_of_another_space_are_taken_at_the_nearest_settings() -> None:
+def test_results_of_another_space_are_moved_to_the_nearest_settings() -> None:
     foreign = [
         Result(config(slots=slots, budget=3000, graphs="on", compiled=True), math.log(slots))
         for slots in (3, 10, 40, 200, 1000)

@@ -1,4 +1,4 @@
-"""What the tests of search strategies share: a landscape in closed form, and a walk over it as a bench makes it."""
+"""What the tests of search strategies share: landscapes in closed form, and a search over one as a tune runs it."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def number(chosen: Config, name: str) -> float:
 
 
 def score(chosen: Config) -> float | None:
-    """ln(rate) over the five knobs of `builders.space`: slots saturate and need tokens, some of it does not fit."""
+    """ln(rate) over the five knobs of `builders.space`: saturates in slots, needs tokens, and runs out of memory."""
     slots, budget = number(chosen, "slots"), number(chosen, "budget")
     if slots >= 128 and number(chosen, "share") >= 0.9:
         return None
@@ -31,44 +31,44 @@ def score(chosen: Config) -> float | None:
 
 
 def roomy_score(chosen: Config) -> float:
-    """The same where everything fits."""
+    """The same without the out-of-memory region."""
     found = score(chosen.updated({"share": 0.8}))
     assert found is not None
     return found
 
 
 def best_score(of: SearchSpace, landscape: Score) -> float:
-    """The best of a whole grid."""
+    """The best score of a whole grid."""
     return max(found for chosen in of.grid() if (found := landscape(chosen)) is not None)
 
 
-def wall_space() -> SearchSpace:
+def memory_space() -> SearchSpace:
     """Four launch knobs of eleven values each."""
     return SearchSpace(tuple(Int(name, doubling(1, 1024), 8) for name in ("slots", "budget", "block", "share")))
 
 
-def behind_the_wall(chosen: Config) -> bool:
+def out_of_memory(chosen: Config) -> bool:
     return number(chosen, "slots") * number(chosen, "budget") > 2**12
 
 
-def up_to_the_wall(chosen: Config) -> float | None:
-    """Better the nearer the wall, and nothing behind it."""
-    return None if behind_the_wall(chosen) else blind_to_the_wall(chosen)
+def limited_score(chosen: Config) -> float | None:
+    """Rises up to the memory limit, beyond which every configuration fails."""
+    return None if out_of_memory(chosen) else unlimited_score(chosen)
 
 
-def blind_to_the_wall(chosen: Config) -> float:
-    """The same as if there were no wall."""
+def unlimited_score(chosen: Config) -> float:
+    """The same without the limit."""
     return 0.2 * math.log2(number(chosen, "slots")) + 0.1 * math.log2(number(chosen, "budget"))
 
 
 @dataclass
-class Walk:
-    """Configurations asked for in turn.
+class Trajectory:
+    """The trials of one search.
 
     Attributes:
         configs: In order.
-        launches: How many engines they took.
-        scores: What came of each.
+        launches: How often an engine was launched.
+        scores: The score of each trial, None if it failed.
     """
 
     configs: list[Config] = field(default_factory=list)
@@ -80,18 +80,18 @@ class Walk:
         return max(found for found in self.scores if found is not None)
 
     def before(self, good: float) -> list[float | None]:
-        """The scores up to the first that was good; all of them if none was."""
+        """The scores before the first that is at least `good`; all of them if none is."""
         reached = [n for n, found in enumerate(self.scores) if found is not None and found >= good]
         return self.scores[: reached[0]] if reached else self.scores
 
 
-def walk(
+def run_search(
     searcher: Searcher, n: int, landscape: Score = score, of: SearchSpace | None = None, launch_cost_s: float = LAUNCH_S
-) -> Walk:
-    """Ask and tell up to n times; an engine is launched where the loaded one cannot take what is asked for."""
+) -> Trajectory:
+    """Ask and tell up to n times; a launch is paid for wherever the launch settings change."""
     of = of or space()
     launched: Config | None = None
-    found = Walk()
+    found = Trajectory()
     for _ in range(n):
         chosen = searcher.ask(launched)
         if chosen is None:
@@ -102,7 +102,7 @@ def walk(
         searcher.tell(Result(chosen, value, launch_s, run_s))
         if not is_live:
             found.launches += 1
-            launched = chosen if value is not None else None  # an engine that did not load is not there
+            launched = chosen if value is not None else None  # a failed launch leaves no engine loaded
         found.configs.append(chosen)
         found.scores.append(value)
     return found
