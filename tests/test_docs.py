@@ -17,6 +17,8 @@ from infertune.cli.doctor import Diagnosis
 from infertune.domain.record import Header
 from infertune.domain.request import GateRequest, JobRequest, TuneRequest
 from infertune.domain.trial import Trial
+from infertune.domain.workload.readers import READERS
+from infertune.engines import engine_names
 from infertune.gating.result import GateResult, StoredRun
 from infertune.profiles.comparing import Check
 from infertune.profiles.profile import Profile
@@ -237,6 +239,16 @@ def test_the_page_of_file_formats_names_no_field_that_is_not_there(section: str)
     }
     named = set(re.findall(r"`([a-z_0-9]+)`", sections(ROOT / "docs" / "file-formats.md")[section]))
     assert named - fields - KINDS == set()
+
+
+def test_the_page_of_workloads_names_every_format() -> None:
+    text = (ROOT / "docs" / "workloads.md").read_text(encoding="utf-8")
+    assert [reader.name for reader in READERS if f"`{reader.name}:FILE" not in text] == []
+
+
+def test_the_page_of_engines_names_every_engine() -> None:
+    text = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    assert [name for name in engine_names() if f"| `{name}` |" not in text] == []
 
 
 def test_the_page_of_file_formats_explains_every_column_of_the_table() -> None:
