@@ -1,4 +1,4 @@
-"""Energy meters: what one window cost in joules, honestly labelled."""
+"""Energy meters: the joules of one window, each figure labelled measured, modelled or unknown."""
 
 from infertune.energy.base import CarbonOptions, EnergyMeter, NoMeter, Reading, SourceStatus
 

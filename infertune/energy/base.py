@@ -1,4 +1,4 @@
-"""What an energy meter is, and which ones a device gets."""
+"""The interface of energy meters, and a meter that combines several."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +10,11 @@ from infertune.domain.measurement import Board, Energy, Frozen
 
 
 class CarbonOptions(Frozen):
-    """How CO₂ is figured: by a country's mix, by a factor of the user's own, or not at all.
+    """How CO₂ is computed: from a country's electricity mix, from the user's own factor, or not at all.
 
     Attributes:
         country: ISO 3166-1 alpha-3 code, such as `DEU`.
-        intensity_g_per_kwh: Grams of CO₂ equivalent a kilowatt hour; wins over the country.
+        intensity_g_per_kwh: Grams of CO₂ equivalent per kilowatt hour; wins over the country.
     """
 
     country: str | None = None
@@ -23,7 +23,7 @@ class CarbonOptions(Frozen):
 
 @dataclass(frozen=True)
 class Reading:
-    """What meters say about one window."""
+    """The energy of one window, and the state of the GPU boards."""
 
     energy: Energy = field(default_factory=Energy)
     boards: tuple[Board, ...] = ()
@@ -34,10 +34,10 @@ class SourceStatus:
     """One energy source for `infertune doctor`.
 
     Attributes:
-        name: What it measures and through what, such as `GPU (NVML)`.
+        name: What is measured and by which library, such as `GPU (NVML)`.
         kind: `counter`, `sampled`, `modelled` or `none`.
-        resolution: How fine it is in time and energy, in words.
-        reason: Why there is nothing, or what to know.
+        resolution: In time and energy, in words.
+        reason: Why there is no figure, or what limits it.
     """
 
     name: str
@@ -47,26 +47,26 @@ class SourceStatus:
 
 
 class EnergyMeter(Protocol):
-    """Reads the energy of one window at a time. Reading must not show in the throughput.
+    """Reads the energy of one window at a time, without a measurable effect on throughput.
 
-    No method raises: what goes wrong ends in a None with its reason, never in a lost trial.
+    No method raises: after an error the energy is None with a reason, so that no trial is lost.
     """
 
     def measure_idle(self) -> None:
-        """Read the power of the loaded, idle engine: called once a launch, before warm-up."""
+        """Read the power of the loaded, idle engine. Called once a launch, before warm-up."""
 
     def begin(self) -> None:
         """Start a window."""
 
     def end(self) -> Reading:
-        """End the window; what could not be read is None with the reason."""
+        """End the window; a figure that could not be read is None with the reason."""
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Release the source."""
 
 
 class NoMeter:
-    """Reads nothing, and says why."""
+    """A meter without a source: every figure is unknown, with a reason."""
 
     def __init__(self, reason: str = "no energy source") -> None:
         self._reading = Reading(Energy(reason=reason))
@@ -86,11 +86,11 @@ class NoMeter:
 
 
 class Meters:
-    """Several meters as one: each fills the fields that it knows, and CO₂ is figured from all of them.
+    """Several meters as one: each fills the fields that it knows; CO₂ is computed from all of them.
 
     Args:
-        meters: The first is started first and ended last, so it encloses the others.
-        with_co2: Adds CO₂ to what is known.
+        meters: The first begins first and ends last, so its window encloses the others'.
+        with_co2: Adds CO₂ to the energy of all meters.
     """
 
     def __init__(
@@ -105,12 +105,12 @@ class Meters:
             meter.measure_idle()
 
     def begin(self) -> None:
-        """Start a window on all, the last to start being the first to end."""
+        """Start a window on all meters, in order; they end in reverse order."""
         for meter in self._meters:
             meter.begin()
 
     def end(self) -> Reading:
-        """End it on all and merge what they say."""
+        """End the window on all meters and merge their readings."""
         readings = [meter.end() for meter in reversed(self._meters)]
         known: dict[str, object] = {}
         for reading in readings:

@@ -1,8 +1,8 @@
-"""Energy of processors and memory through codecarbon, and the CO₂ that a window's energy stands for.
+"""Energy of processors and memory through codecarbon, and the CO₂ of a window's energy.
 
-codecarbon measures processors where it can read a counter (RAPL) and models them elsewhere; memory it always models.
-Its GPU figures are the NVML counter's, which `infertune.energy` reads itself, so its GPU part stays off. It is imported
-here only, on first use: import and first start take 1.5 s, which belong outside measured time.
+codecarbon measures processors where it can read a counter (RAPL) and models them elsewhere; it always models memory.
+Its GPU figures come from the NVML counter, which `infertune.energy` reads itself, so its GPU part stays off. It is
+imported only here, on first use: import and first start take 1.5 s, which must stay outside measured time.
 """
 
 import difflib
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker
 
 _J_PER_KWH = 3.6e6
-_SHORTEST_LOAD_S = 0.1  # the load comes in ticks of 10 ms
-_LONGEST_COUNTER_S = 120.0  # codecarbon reads RAPL at a window's edges only, and some wrap at 65 kJ
+_SHORTEST_LOAD_S = 0.1  # of a window: Linux counts the load in ticks of 10 ms, so that it is good to a tenth
+_LONGEST_COUNTER_S = 120.0  # of a window: codecarbon reads RAPL at its edges only, and some counters wrap at 65 kJ
 _POWERCAP = Path("/sys/class/powercap")
 
 
 class _Part(NamedTuple):
-    """How codecarbon gets at the energy of the processors or the memory."""
+    """How codecarbon obtains the energy of the processors or the memory."""
 
     source: EnergySource
     method: str
@@ -52,9 +52,9 @@ class _Country(NamedTuple):
 class CodeCarbonMeter:
     """Processors and memory of the whole machine, other programs included.
 
-    `begin` and `end` read at that moment and take under 1 ms each (tests/energy/test_codecarbon.py prints it). Within a
-    window a thread of codecarbon reads the load once a second; between windows nothing runs. Neither argument changes
-    what it reads: CO₂, being of the GPU's energy too, is left to `with_co2`.
+    `begin` and `end` take under 1 ms each (tests/energy/test_codecarbon.py prints it). Within a window a thread of
+    codecarbon reads the load once a second; between windows nothing runs. The arguments do not change what is read:
+    CO₂ covers the GPU's energy too, so `with_co2` computes it.
     """
 
     def __init__(self, device: Device, carbon: CarbonOptions) -> None:
@@ -64,16 +64,16 @@ class CodeCarbonMeter:
         try:
             self._tracker = _open_tracker()
             self._cpu, self._ram = _parts(self._tracker)
-            self._tracker.start_task()  # the first task loads what the others find loaded
+            self._tracker.start_task()  # a first task, so that no window pays for what codecarbon loads once
             self._tracker.stop_task()
-        except Exception as error:  # here and below: no meter raises, unknown energy is no lost trial
+        except Exception as error:  # here and below: no meter raises, so that no trial is lost
             self._fail(error)
 
     def measure_idle(self) -> None:
-        """Nothing: idle power is the GPU meter's."""
+        """Nothing to do: idle power is read by the GPU's meter."""
 
     def begin(self) -> None:
-        """Start a window, dropping one whose engine failed before its end."""
+        """Start a window; one that never ended, because its engine failed, is dropped."""
         if self._tracker is None:
             return
         try:
@@ -104,7 +104,7 @@ class CodeCarbonMeter:
                 tracker.stop()
 
     def _energy(self, cpu_j: float, ram_j: float, duration_s: float) -> Energy:
-        """Joules of a window with their sources; codecarbon hides a failed read, which then shows as 0 J."""
+        """Joules of a window with their sources. codecarbon reports a failed read as 0 J, which counts as unknown."""
         cpu, ram = self._cpu, self._ram
         cpu_doubt = also = ""
         if cpu.source == "modelled" and duration_s < _SHORTEST_LOAD_S:
@@ -130,7 +130,7 @@ class CodeCarbonMeter:
 
 
 def codecarbon_status() -> list[SourceStatus]:
-    """What codecarbon can tell on this machine; takes 1.5 s the first time."""
+    """The sources that codecarbon has on this machine; takes 1.5 s the first time."""
     try:
         cpu, ram = _parts(_open_tracker())
     except Exception as error:
@@ -145,15 +145,15 @@ def codecarbon_status() -> list[SourceStatus]:
 
 
 def country_names() -> dict[str, str]:
-    """ISO 3166-1 alpha-3 code → name of every country that codecarbon has a carbon intensity of."""
+    """ISO 3166-1 alpha-3 code → name, of every country whose carbon intensity codecarbon has."""
     return {code: country.name for code, country in _countries().items()}
 
 
 def check_country(code: str) -> str:
-    """A country's code in capitals; codecarbon itself would take the world's average for one it does not know.
+    """A country's code in capitals; an unknown one is refused, for which codecarbon uses the world's average.
 
     Raises:
-        UsageError: There is no carbon intensity of it; the message names codes near to it.
+        UsageError: Its carbon intensity is unknown; the message names similar codes.
     """
     names, asked = country_names(), code.strip().upper()
     if asked in names:
@@ -169,7 +169,7 @@ def check_country(code: str) -> str:
 
 
 def carbon_factor(carbon: CarbonOptions) -> tuple[float | None, str]:
-    """Grams of CO₂ equivalent a kilowatt hour and where they are from; or None, and why it is unknown."""
+    """Grams of CO₂ equivalent per kilowatt hour with the source; or None with the reason."""
     if carbon.intensity_g_per_kwh is not None:
         return carbon.intensity_g_per_kwh, f"{carbon.intensity_g_per_kwh:g} g/kWh, given"
     if carbon.country is None:
@@ -183,7 +183,7 @@ def carbon_factor(carbon: CarbonOptions) -> tuple[float | None, str]:
 
 
 def with_co2(energy: Energy, factor_g_per_kwh: float | None, description: str) -> Energy:
-    """A window's energy from all meters with the CO₂ of all that is known; the rest is what `carbon_factor` gives."""
+    """A window's energy from all meters, with the CO₂ of its known parts; the factor is that of `carbon_factor`."""
     if factor_g_per_kwh is None or energy.total_j is None:
         why = f"CO₂ unknown: {description if factor_g_per_kwh is None else 'no energy is known'}"
         return energy.model_copy(update={"reason": "; ".join(filter(None, (energy.reason, why)))})
@@ -194,13 +194,13 @@ def with_co2(energy: Energy, factor_g_per_kwh: float | None, description: str) -
 
 
 def _open_tracker() -> "OfflineEmissionsTracker":
-    """A tracker that knows its hardware and runs nothing yet: no network, no file, no GPU, no settings of the user's.
+    """A tracker that has detected its hardware and runs nothing: no network, file, GPU, or settings of the user's.
 
-    Two functions of codecarbon are swapped while it is built. The reader of settings: with every argument given, a
-    malformed file would still fail it and new options come in. The set-up of GPUs: even `gpu_ids=[]` polls NVML.
+    Two functions of codecarbon are replaced while it is built. The reader of settings, because a malformed settings
+    file would be an error although every argument is given. The set-up of GPUs, because even `gpu_ids=[]` polls NVML.
     """
     logger = logging.getLogger("codecarbon")
-    logger.disabled = True  # until its level is set: importing it sets that of CODECARBON_LOG_LEVEL
+    logger.disabled = True  # until its level is set: the import sets it to CODECARBON_LOG_LEVEL
     with _no_gpus():
         from codecarbon import OfflineEmissionsTracker, emissions_tracker  # noqa: PLC0415 - slow, see the module
         from codecarbon.core.resource_tracker import ResourceTracker  # noqa: PLC0415
@@ -213,9 +213,9 @@ def _open_tracker() -> "OfflineEmissionsTracker":
         tracker = OfflineEmissionsTracker(
             tracking_mode="machine",
             output_methods=[],
-            output_dir=tempfile.gettempdir(),  # has to exist; nothing is written
+            output_dir=tempfile.gettempdir(),  # must exist; nothing is written
             log_level="error",
-            force_carbon_intensity_g_co2e_kwh=0.0,  # `with_co2` figures it; codecarbon need not ask where we are
+            force_carbon_intensity_g_co2e_kwh=0.0,  # `with_co2` computes CO₂: the location is never looked up
         )
         tracker.get_detected_hardware()
     finally:
@@ -243,7 +243,7 @@ def _no_gpus() -> Iterator[None]:
 
 
 def _parts(tracker: "OfflineEmissionsTracker") -> tuple[_Part, _Part]:
-    """How a tracker gets at processors and memory: measured only through a counter that we know."""
+    """How a tracker obtains the energy of processors and memory; measured only through RAPL."""
     by = f"by codecarbon {version('codecarbon')}"
     hardware = {type(part).__name__: part for part in tracker._hardware}
     memory = _Part("modelled", f"as a constant {hardware['RAM'].total_power().W:.0f} W {by}")
@@ -258,7 +258,7 @@ def _parts(tracker: "OfflineEmissionsTracker") -> tuple[_Part, _Part]:
 
 @cache
 def _countries() -> dict[str, _Country]:
-    """codecarbon's own table by code, read without the import; empty if it cannot be read."""
+    """codecarbon's own table by country code, read without importing it; empty if it cannot be read."""
     with suppress(OSError, ValueError, TypeError, AttributeError):
         folder = Path(find_spec("codecarbon").origin).parent  # type: ignore[union-attr,arg-type]
         rows = json.loads((folder / "data/private_infra/global_energy_mix.json").read_text(encoding="utf-8"))

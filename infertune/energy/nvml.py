@@ -1,17 +1,17 @@
-"""Energy of NVIDIA boards through NVML. The only module that knows pynvml.
+"""Energy of NVIDIA boards through NVML. The only module that imports pynvml.
 
-How a window's energy comes about. The board's counter moves about every 100 ms, so a plain difference is wrong by up
-to two ticks. `begin` therefore waits for a tick before the window starts and `end` for one after it ended: both outside
-measured time, both at a moment when the counter's value is that moment's. Each waits for the second tick, for a value
-may be up to a tick old when it appears: what it leaves out or brings along is then idling on both sides and cancels.
-The counter's difference covers the window and two slivers of idling around it, of 100 to 200 ms at its end; these are
-subtracted, from power sampled every few milliseconds while ticks were awaited. Scaling the difference by time instead
-would take the idle slivers for load and lose 2 to 4% of a 5 s window. What is left is the error of the slivers' power:
-within 0.1% of windows of 5 s and more in `tests/energy/test_nvml.py`.
+How the energy of a window is read. The board's counter advances about every 100 ms (a tick), so a plain difference is
+wrong by up to two ticks. `begin` therefore waits for a tick before the window starts, and `end` for one after it ended;
+both waits are outside measured time. Each waits for the second tick, because a value may be up to one tick old when it
+appears; the age is idle time at both ends and cancels. The counter's difference then covers the window and two idle
+margins around it, of 100 to 200 ms at the end. The energy of the margins is subtracted: their power is sampled every
+few milliseconds during the waits. (Scaling the difference by time instead would count the idle margins as load and lose
+2 to 4% of a 5 s window.) The remaining error is that of the margins' power: within 0.1% for windows of 5 s and more
+(`tests/energy/test_nvml.py`).
 
-Inside a window a daemon thread samples power 10 times a second, integrated as a cross-check of the counter, and as
-the figure itself where there is no counter. It does not show in throughput: a sample is a few ctypes calls to NVML,
-which release the GIL, and some microseconds of Python; between samples the thread sleeps, between windows it is gone.
+Inside a window a daemon thread samples power 10 times a second. Its integral is the cross-check of the counter, or the
+figure itself on boards without a counter. It does not affect throughput: a sample is a few ctypes calls to NVML, which
+release the GIL, and some microseconds of Python; between samples the thread sleeps, between windows it does not exist.
 """
 
 import threading
@@ -30,15 +30,15 @@ from infertune.domain.device import Device
 from infertune.domain.measurement import Board, Energy
 from infertune.energy.base import Reading, SourceStatus
 
-_SAMPLE_S = 0.1
-_POLL_S = 0.0015
-_TICKS = 2
-_TICKS_WAIT_S = 0.3
-_LONGEST_GAP_S = 0.5  # between power samples; beyond it their integral is no figure
-_FEWEST_TO_COMPARE = 10  # samples; fewer say nothing about the counter
-_AGREEMENT = 0.05
-_IDLE_S = 1.0
-_NOT_HELD_BACK = {"GpuIdle", "None", "All", "UserDefinedClocks"}  # the last is an old name of another
+_SAMPLE_S = 0.1  # between power samples within a window; NVML refreshes power about as often
+_POLL_S = 0.0015  # between readings while waiting for a tick; judgement
+_TICKS = 2  # to wait for at each edge (see above)
+_TICKS_WAIT_S = 0.3  # longest wait at an edge: two ticks of 100 ms and a margin
+_LONGEST_GAP_S = 0.5  # between power samples: with a longer gap their integral is unknown; judgement
+_FEWEST_TO_COMPARE = 10  # power samples for the cross-check of the counter; judgement
+_AGREEMENT = 0.05  # relative difference of integral and counter above which a window is flagged; judgement
+_IDLE_S = 1.0  # of measuring idle power; judgement
+_NO_THROTTLING = {"GpuIdle", "None", "All", "UserDefinedClocks"}  # the last is an older name of another reason
 _NO_COUNTER = "the board has no energy counter"
 _SHARED = "MIG: the energy is the whole board's"
 
@@ -67,11 +67,11 @@ class NvmlMeter:
     """The boards of a device, summed.
 
     Args:
-        device: Of kind gpu; its UUIDs say which boards, for NVML and CUDA count them in different orders.
+        device: Of kind gpu. Boards are found by UUID, because NVML and CUDA number them in different orders.
         nvml: The NVML binding.
         clock: Seconds from some start.
         sleep: Waits for seconds.
-        every: Calls a function again and again after so many seconds, until what it returned is called.
+        every: Calls a function at an interval in seconds, until the function that it returned is called.
     """
 
     def __init__(
@@ -94,11 +94,11 @@ class NvmlMeter:
                 self._initialized = True
             found = [_Gpu(nvml, uuid) for uuid in device.uuids]
             self._gpus = list({gpu.uuid: gpu for gpu in found}.values())  # two MIG parts may be of one board
-        except Exception as error:  # no meter raises: unknown energy is no lost trial
+        except Exception as error:  # no meter raises, so that no trial is lost
             self._failure = _describe(error)
 
     def measure_idle(self) -> None:
-        """Read for a second the power of the boards, whose engine is loaded and has nothing to do."""
+        """Read the power of the boards for a second, with the engine loaded and idle."""
         if not self._gpus:
             return
         self.begin()
@@ -108,22 +108,24 @@ class NvmlMeter:
             first, last = gpu.first, gpu.last
             gpu.idle_w = None if figure.joules is None else figure.joules / (ended_s - began_s)
             if figure.by_counter and first.counter_j is not None and last.counter_j is not None:
-                gpu.idle_w = (last.counter_j - first.counter_j) / (last.at_s - first.at_s)  # all of it is idling
+                gpu.idle_w = (last.counter_j - first.counter_j) / (
+                    last.at_s - first.at_s
+                )  # the whole time between the ticks was idle
 
     def begin(self) -> None:
-        """Start a window at a tick of the counter, dropping one whose engine failed before its end."""
+        """Start a window at a tick of the counter; one that never ended, because its engine failed, is dropped."""
         self._stop_sampling()
         for gpu in self._gpus:
             gpu.restart()
         for gpu, edge in zip(self._gpus, self._read_ticks(), strict=True):
             gpu.first = edge
         if self._gpus:
-            with suppress(RuntimeError):  # no thread to be had: the counter does without
+            with suppress(RuntimeError):  # no thread can be started: the counter works without
                 self._stop = self._every(_SAMPLE_S, self._sample)
         self._began_s = self._clock()
 
     def end(self) -> Reading:
-        """End the window: the energy up to this call, however long the next tick takes."""
+        """End the window: its energy up to this call, without the wait for the next tick."""
         if self._began_s is None or not self._gpus:
             why = "no window was begun" if self._gpus else self._failure
             return Reading(Energy(reason=f"GPU energy unknown: {why}"))
@@ -146,7 +148,7 @@ class NvmlMeter:
         return Reading(energy, tuple(gpu.board() for gpu in self._gpus))
 
     def close(self) -> None:
-        """Let go of NVML."""
+        """Release NVML."""
         self._stop_sampling()
         if self._gpus:
             self._gpus, self._failure = [], "the meter is closed"
@@ -156,15 +158,15 @@ class NvmlMeter:
                 self._nvml.nvmlShutdown()
 
     def _finish(self) -> "tuple[float, float, list[_Figure]]":
-        """End the window: its begin and end, and each board's energy."""
+        """End the window: its begin and end in seconds, and each board's energy."""
         began_s, ended_s = self._began_s or 0.0, self._clock()
         self._stop_sampling()
         for gpu in self._gpus:
             if not gpu.samples:
-                gpu.look()  # the window was shorter than the way to the first sample
+                gpu.look()  # the window ended before the first sample
         for gpu, edge in zip(self._gpus, self._read_ticks(), strict=True):
             gpu.last = edge
-            gpu.note_strangers()
+            gpu.note_other_processes()
         return began_s, ended_s, [gpu.figure(began_s, ended_s) for gpu in self._gpus]
 
     def _sample(self) -> None:
@@ -178,7 +180,7 @@ class NvmlMeter:
         self._stop = self._began_s = None
 
     def _read_ticks(self) -> "list[_Edge]":
-        """Wait until every board's counter has moved, with the power meanwhile."""
+        """Wait until every board's counter has advanced by two ticks; sample power meanwhile."""
         edges = [_Edge() for _ in self._gpus]
         deadline_s = self._clock() + _TICKS_WAIT_S
         while True:
@@ -190,7 +192,7 @@ class NvmlMeter:
 
 
 def nvml_status(device: Device, nvml: Any = pynvml) -> list[SourceStatus]:
-    """What `infertune doctor` says of the energy of the GPUs, a line for each board."""
+    """The energy sources of the GPUs for `infertune doctor`, one for each board."""
     meter = NvmlMeter(device, nvml)
     lines = []
     for gpu in meter._gpus:
@@ -213,7 +215,7 @@ class _Figure(NamedTuple):
 
 @dataclass
 class _Edge:
-    """The counter at one of its ticks near one end of a window, and the power around it."""
+    """The counter at a tick near one end of a window, and the power samples around it."""
 
     counter_j: float | None = None
     at_s: float = 0.0
@@ -223,7 +225,7 @@ class _Edge:
 
 
 class _Gpu:
-    """One board: its readings, None where it has none, and what was seen of it in a window."""
+    """One board: its readings, None where it has none, and its state over a window."""
 
     def __init__(self, nvml: Any, uuid: str) -> None:
         self.nvml, self.uuid = nvml, uuid
@@ -236,7 +238,7 @@ class _Gpu:
         self.restart()
         mode = self.ask(nvml.nvmlDeviceGetMigMode)
         self.shared = uuid.startswith("MIG-") or bool(mode and mode[0] == nvml.NVML_DEVICE_MIG_ENABLE)
-        self.instant = bool(self.ask(self._instant_mw))  # else power may be a mean over the last second
+        self.instant = bool(self.ask(self._instant_mw))  # otherwise power may be a mean over the last second
         self.has_power = self.instant or self.ask(nvml.nvmlDeviceGetPowerUsage) is not None
         self.has_counter = self.counter_j() is not None or nvml.nvmlDeviceGetTotalEnergyConsumption not in self._lacking
         newer, older = nvml.nvmlDeviceGetCurrentClocksEventReasons, nvml.nvmlDeviceGetCurrentClocksThrottleReasons
@@ -253,11 +255,11 @@ class _Gpu:
         self.fault, self.first, self.last = "", _Edge(), _Edge()
         self.samples: _Samples = []
         self.seen: defaultdict[str, list[Any]] = defaultdict(list)
-        self.strangers: set[int] | None = set()
-        self.note_strangers()
+        self.other_pids: set[int] | None = set()
+        self.note_other_processes()
 
     def ask(self, function: Callable[..., Any], *arguments: object) -> Any:
-        """What NVML says of this board; None if it has no such thing or fails."""
+        """The answer of an NVML function for this board; None if it is not supported or fails."""
         if function in self._lacking:
             return None
         try:
@@ -269,7 +271,7 @@ class _Gpu:
         return None
 
     def counter_j(self) -> float | None:
-        """Energy since the driver was loaded."""
+        """Joules since the driver was loaded."""
         millijoules = self.ask(self.nvml.nvmlDeviceGetTotalEnergyConsumption)
         return None if millijoules is None else millijoules / 1000
 
@@ -280,44 +282,44 @@ class _Gpu:
         return int(value.value.uiVal)
 
     def note_power(self, samples: _Samples, clock: Callable[[], float]) -> None:
-        """Add the power of now."""
+        """Add a sample of the current power in watts."""
         at_s = clock()
         milliwatts = self.ask(self._instant_mw if self.instant else self.nvml.nvmlDeviceGetPowerUsage)
         if milliwatts is not None:
             samples.append((at_s, milliwatts / 1000))
 
     def poll(self, edge: _Edge, clock: Callable[[], float]) -> None:
-        """Look at the counter, unless its ticks have been seen, and at the power."""
+        """Read the counter, until its two ticks were seen, and the power."""
         if not edge.done:
             counter_j, now_s = self.counter_j(), clock()
             moved = None not in (edge.counter_j, counter_j) and counter_j != edge.counter_j
             edge.ticks += moved
             edge.done = edge.ticks == _TICKS or counter_j is None
-            edge.at_s = (edge.at_s + now_s) / 2 if moved else now_s  # it moved between two polls
+            edge.at_s = (edge.at_s + now_s) / 2 if moved else now_s  # the tick was between two readings
             edge.counter_j = counter_j
-        if self.instant:  # a mean would show the load in the idle sliver
+        if self.instant:  # a mean over a second would include load in the idle margin
             self.note_power(edge.power, clock)
 
     def look(self) -> None:
-        """Look at everything but power."""
+        """Read everything but power."""
         for name, function, *arguments in self._looks:
             if (value := self.ask(function, *arguments)) is not None:
                 self.seen[name].append(value)
 
-    def note_strangers(self) -> None:
-        """Add the processes on the board that are neither this one nor its children."""
-        found: set[int] | None = self.ask(self._strangers)
-        self.strangers = None if found is None or self.strangers is None else self.strangers | found
+    def note_other_processes(self) -> None:
+        """Add the processes on the board that are neither this one nor its descendants."""
+        found: set[int] | None = self.ask(self._other_pids)
+        self.other_pids = None if found is None or self.other_pids is None else self.other_pids | found
 
-    def _strangers(self, handle: Any) -> set[int] | None:
-        """None if the list lacks ours as well: a container's numbers of processes need not be NVML's."""
+    def _other_pids(self, handle: Any) -> set[int] | None:
+        """Other processes' pids; None if ours are not listed either: in a container NVML may use other pids."""
         listed = {process.pid for process in self.nvml.nvmlDeviceGetComputeRunningProcesses(handle)}
         this = psutil.Process()
         own = {this.pid, *(child.pid for child in this.children(recursive=True))}
         return listed - own if listed & own else None
 
     def figure(self, began_s: float, ended_s: float) -> _Figure:
-        """The energy between two moments, by the counter if possible."""
+        """The energy between two moments, from the counter if possible."""
         samples = [sample for sample in self.samples if began_s <= sample[0] <= ended_s]
         times = [began_s, *(at_s for at_s, _ in samples), ended_s]
         gap_s = max(later - earlier for earlier, later in pairwise(times))
@@ -335,12 +337,12 @@ class _Gpu:
             reasons.append(f"NVML failed in the window: {self.fault}")
         if self.shared:
             reasons.append(_SHARED)
-        if self.strangers:
-            reasons.append(f"other processes on the board: {len(self.strangers)}")
+        if self.other_pids:
+            reasons.append(f"other processes on the board: {len(self.other_pids)}")
         return _Figure(sampled_j if counter_j is None else counter_j, counter_j is not None, sampled_j, reasons)
 
     def _by_counter(self, began_s: float, ended_s: float) -> tuple[float | None, str]:
-        """Energy by the counter, or None; and what is wrong."""
+        """Energy from the counter, or None; and what casts doubt on it."""
         first, last = self.first, self.last
         if not self.has_counter:
             return None, _NO_COUNTER
@@ -351,8 +353,8 @@ class _Gpu:
             return None, "the energy counter fell or stood still (driver reloaded?)"
         joules = last.counter_j - first.counter_j
         for edge, from_s, to_s in ((first, first.at_s, began_s), (last, ended_s, last.at_s)):
-            sliver_j = _integral_j([sample for sample in edge.power if from_s <= sample[0] <= to_s], from_s, to_s)
-            joules -= (self.idle_w or 0.0) * (to_s - from_s) if sliver_j is None else sliver_j
+            margin_j = _integral_j([sample for sample in edge.power if from_s <= sample[0] <= to_s], from_s, to_s)
+            joules -= (self.idle_w or 0.0) * (to_s - from_s) if margin_j is None else margin_j
         if joules <= 0:
             return None, "the window is too short for the energy counter"
         return joules, "" if first.ticks == last.ticks == _TICKS else "the energy counter did not tick near an end"
@@ -361,7 +363,7 @@ class _Gpu:
         """The board's state over the window."""
         seen, memory = self.seen, [memory.used for memory in self.seen["memory"]]
         limit_mw = self.ask(self.nvml.nvmlDeviceGetEnforcedPowerLimit)
-        held_back = {
+        throttling = {
             name.partition("Reason")[2]
             for name in dir(self.nvml)
             if name.startswith(("nvmlClocksEventReason", "nvmlClocksThrottleReason"))
@@ -372,15 +374,15 @@ class _Gpu:
             temperature_c=max(seen["temperature"], default=None),
             sm_clock_mhz=min(seen["clock"], default=None),
             power_limit_w=None if limit_mw is None else limit_mw / 1000,
-            throttle_reasons=tuple(sorted(held_back - _NOT_HELD_BACK)),
+            throttle_reasons=tuple(sorted(throttling - _NO_THROTTLING)),
             peak_memory_bytes=max(memory, default=None),
-            other_processes=None if self.strangers is None else len(self.strangers),
+            other_processes=None if self.other_pids is None else len(self.other_pids),
             mig=self.shared,
         )
 
 
 def _integral_j(samples: _Samples, from_s: float, to_s: float) -> float | None:
-    """Trapezoids over samples within two moments, the outermost held out to these; None without samples."""
+    """Trapezoidal integral of power samples over an interval, the outermost extended to its ends; None without any."""
     if not samples:
         return None
     points = [(from_s, samples[0][1]), *samples, (to_s, samples[-1][1])]

@@ -1,4 +1,4 @@
-"""The energy sources of a device: which meters it gets, and what `infertune doctor` says about them."""
+"""The energy meters of a device, and their description for `infertune doctor`."""
 
 from functools import partial
 
@@ -17,10 +17,10 @@ __all__ = ["check_country", "energy_sources", "open_meter"]
 
 
 def open_meter(device: Device, carbon: CarbonOptions) -> EnergyMeter:
-    """The meters of a device as one: its GPU boards, if it has any, and processor and memory.
+    """All meters of a device as one: of its GPU boards, if it has any, and of processor and memory.
 
-    The boards' meter is begun first and ended last: it waits for ticks of its counter at both edges, and that wait
-    would be idle time in the other's window; the other takes less than a millisecond.
+    The boards' meter begins first and ends last, because it waits for ticks of its counter at both edges, and that wait
+    must not be part of the other meter's window. The other meter takes less than a millisecond.
     """
     meters: list[EnergyMeter] = [NvmlMeter(device)] if device.kind == "gpu" else []
     meters.append(CodeCarbonMeter(device, carbon))
@@ -29,5 +29,5 @@ def open_meter(device: Device, carbon: CarbonOptions) -> EnergyMeter:
 
 
 def energy_sources(device: Device) -> list[SourceStatus]:
-    """Every source with its kind and resolution."""
+    """Every energy source with its kind and resolution."""
     return [*nvml_status(device), *codecarbon_status()]

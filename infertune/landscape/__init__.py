@@ -1,4 +1,4 @@
-"""Statistics of what a run measured: its shape, what each knob does, and the front of throughput against energy."""
+"""Statistics of a run's landscape: noise, cliffs, plateau, peaks, effects of knobs, the Pareto front with energy."""
 
 from infertune.landscape.effects import Effect, Effects, Interaction, knob_effects
 from infertune.landscape.front import PLACES, Place, Point, pareto_front, point_on

@@ -1,8 +1,8 @@
-"""What each knob does over the whole landscape, and which pairs of knobs interact; every claim checked by permutation.
+"""Main effects of the knobs and interactions of pairs of knobs, each tested by permutation.
 
-An additive model of the scores is fitted by least squares: one level a value of a knob, or, where there are too few
-configurations for that, a curve of second degree over an ordinal knob's ladder. Scores are logarithms, so knobs whose
-effects multiply do not interact.
+An additive model of the scores is fitted by least squares. A knob has one level for each of its values or, with too few
+configurations for that, a quadratic curve over an ordinal knob's ladder. Scores are logarithms, so effects that
+multiply are additive and no interaction.
 """
 
 import math
@@ -16,22 +16,22 @@ from infertune.domain.knobs import Knob
 from infertune.domain.measurement import Frozen
 from infertune.landscape.terrain import Spot
 
-_PERMUTATIONS = 999
-_FEWEST = 12
-_ROWS_PER_COLUMN = 2
-_MOST_INTERACTING = 6
-_TINY = 1e-12
+_PERMUTATIONS = 999  # a p-value is then a multiple of 0.001
+_FEWEST = 12  # configurations; judgement
+_ROWS_PER_COLUMN = 2  # configurations for each column of the model, at least; judgement
+_MOST_INTERACTING = 6  # knobs, from the largest effect down, whose pairs are tested: 15 pairs; judgement
+_TINY = 1e-12  # sum of squares that is rounding only
 Matrix = NDArray[np.float64]
 
 
 class Effect(Frozen):
-    """What a knob does, the other knobs being accounted for.
+    """The main effect of a knob, adjusted for the other knobs.
 
     Attributes:
         knob: The knob.
-        share: Part of the scores' variance that only this knob explains, 0 to 1.
-        spread: Factor between its best and its worst value.
-        p_value: How often shuffling the knob explains as much.
+        share: Part of the scores' variance that this knob explains beyond the others, 0 to 1.
+        spread: Factor of the objective between its best and its worst value.
+        p_value: Share of the permutations that explain as much.
     """
 
     knob: str
@@ -41,13 +41,13 @@ class Effect(Frozen):
 
 
 class Interaction(Frozen):
-    """How far two knobs' joint effect is from the product of their effects.
+    """How far the joint effect of two knobs is from the product of their main effects.
 
     Attributes:
         first: One knob.
         second: The other.
-        share: Part of the scores' variance that only their interaction explains, 0 to 1.
-        p_value: As of `Effect`, times the number of pairs tested (Bonferroni).
+        share: Part of the scores' variance that their interaction explains beyond the additive model, 0 to 1.
+        p_value: As in `Effect`, times the number of pairs tested (Bonferroni's correction).
     """
 
     first: str
@@ -60,10 +60,10 @@ class Effects(Frozen):
     """All effects, the largest first.
 
     Attributes:
-        effects: One a knob that could be fitted.
-        interactions: Pairs among the six largest effects that could be fitted.
-        explained: Part of the variance that the additive model explains.
-        n: How many configurations it was fitted to.
+        effects: One for each knob that could be fitted.
+        interactions: Pairs among the six knobs with the largest effects that could be fitted.
+        explained: Part of the scores' variance that the additive model explains (R²).
+        n: Configurations that it was fitted to.
     """
 
     effects: tuple[Effect, ...]
@@ -73,15 +73,15 @@ class Effects(Frozen):
 
 
 def knob_effects(knobs: Sequence[Knob], spots: Sequence[Spot], seed: int = 0) -> Effects | None:
-    """Effects and interactions of knobs.
+    """Main effects and interactions of knobs.
 
-    Each is the variance that the model loses without it (partial sums of squares), tested by permuting the residuals
-    of the model without it (Freedman & Lane, J. Business & Economic Statistics 1, 1983).
+    Each is a partial sum of squares: what the model loses without it. It is tested by permuting the residuals of the
+    model without it (Freedman & Lane, J. Business & Economic Statistics 1, 1983).
 
     Args:
-        knobs: Those that took more than one value.
+        knobs: Knobs that took more than one value.
         spots: Configurations with a score.
-        seed: Of the permutations.
+        seed: Seeds the permutations.
 
     Returns:
         None with fewer than 12 configurations, or where the scores do not differ.
@@ -91,8 +91,8 @@ def knob_effects(knobs: Sequence[Knob], spots: Sequence[Spot], seed: int = 0) ->
     if len(spots) < _FEWEST or not knobs or total < _TINY:
         return None
     levels = 1 + sum(len({repr(spot.config[knob.name]) for spot in spots}) - 1 for knob in knobs)
-    whole_ladders = len(spots) >= _ROWS_PER_COLUMN * levels
-    columns = {knob.name: _columns(knob, spots, whole_ladders) for knob in knobs}
+    by_value = len(spots) >= _ROWS_PER_COLUMN * levels
+    columns = {knob.name: _columns(knob, spots, by_value) for knob in knobs}
     columns = {name: found for name, found in columns.items() if found.shape[1]}
     shuffles = _shuffles(len(spots), seed)
     every = _basis([*columns.values()], len(spots))
@@ -111,7 +111,7 @@ def knob_effects(knobs: Sequence[Knob], spots: Sequence[Spot], seed: int = 0) ->
     return Effects(
         effects=tuple(effects),
         interactions=_interactions([e.knob for e in effects[:_MOST_INTERACTING]], columns, every, scores, shuffles),
-        explained=1 - _left(scores, every) / total,
+        explained=1 - _residual(scores, every) / total,
         n=len(spots),
     )
 
@@ -133,14 +133,14 @@ def _interactions(
     return tuple(sorted(found, key=lambda pair: (-pair.share, pair.first, pair.second)))
 
 
-def _columns(knob: Knob, spots: Sequence[Spot], whole_ladders: bool) -> Matrix:
+def _columns(knob: Knob, spots: Sequence[Spot], by_value: bool) -> Matrix:
     """A knob's columns of the model, without the constant."""
-    rungs = [next(n for n, v in enumerate(knob.values) if repr(v) == repr(s.config[knob.name])) for s in spots]
-    present = sorted(set(rungs))
-    if knob.ordinal and not whole_ladders and len(present) > 3:
-        place = np.array(rungs) / max(present)
+    positions = [next(n for n, v in enumerate(knob.values) if repr(v) == repr(s.config[knob.name])) for s in spots]
+    present = sorted(set(positions))
+    if knob.ordinal and not by_value and len(present) > 3:
+        place = np.array(positions) / max(present)
         return np.column_stack([place, place**2])
-    return np.column_stack([np.zeros((len(spots), 0)), *(np.array(rungs) == rung for rung in present[1:])])
+    return np.column_stack([np.zeros((len(spots), 0)), *(np.array(positions) == position for position in present[1:])])
 
 
 def _design(blocks: Sequence[Matrix], rows: int) -> Matrix:
@@ -156,22 +156,22 @@ def _basis(blocks: Sequence[Matrix], rows: int) -> Matrix:
     return np.column_stack([constant, left[:, sizes > 1e-9 * max(1.0, sizes.max(initial=0.0))]])
 
 
-def _left(scores: Matrix, basis: Matrix) -> float:
-    """Sum of squares that a model leaves."""
+def _residual(scores: Matrix, basis: Matrix) -> float:
+    """Residual sum of squares of a model."""
     return float(((scores - basis @ (basis.T @ scores)) ** 2).sum())
 
 
 def _tested(scores: Matrix, without: Matrix, whole: Matrix, shuffles: NDArray[np.intp]) -> tuple[float, float]:
-    """The sum of squares that a larger model explains beyond a smaller one, and the p-value of it."""
-    gained = _left(scores, without) - _left(scores, whole)
+    """The sum of squares that a larger model explains beyond a smaller one, and its p-value."""
+    gained = _residual(scores, without) - _residual(scores, whole)
     fitted = without @ (without.T @ scores)
     shuffled = fitted[:, None] + (scores - fitted)[shuffles].T
     squares = (shuffled**2).sum(axis=0)
-    left_without = squares - ((without.T @ shuffled) ** 2).sum(axis=0)
-    left_whole = squares - ((whole.T @ shuffled) ** 2).sum(axis=0)
-    # Compared as F does, so that permutations with little left to explain count for what they are.
-    observed = gained / max(_left(scores, whole), _TINY)
-    by_chance = (left_without - left_whole) / np.maximum(left_whole, _TINY)
+    residual_without = squares - ((without.T @ shuffled) ** 2).sum(axis=0)
+    residual_whole = squares - ((whole.T @ shuffled) ** 2).sum(axis=0)
+    # The statistic is F, up to a constant: the gain relative to the residuals of the larger model.
+    observed = gained / max(_residual(scores, whole), _TINY)
+    by_chance = (residual_without - residual_whole) / np.maximum(residual_whole, _TINY)
     return max(0.0, gained), (1 + int((by_chance >= observed * (1 - 1e-9)).sum())) / (1 + shuffles.shape[0])
 
 

@@ -1,4 +1,4 @@
-"""The front of throughput against energy: what no other configuration beats in both."""
+"""The Pareto front of throughput and energy: the configurations that no other one beats in both."""
 
 import math
 from collections import defaultdict
@@ -18,12 +18,12 @@ PLACES: tuple[Place, ...] = ("fastest", "greenest", "knee")
 
 
 class Point(Frozen):
-    """A configuration by its two figures, geometric means over its search or grid trials.
+    """A configuration with its two figures, geometric means over its search or grid trials.
 
     Attributes:
         config: The configuration.
-        output_tokens_per_s: Its rate.
-        j_per_output_token: Its gross energy.
+        output_tokens_per_s: Its throughput.
+        j_per_output_token: Its gross energy, in joules per output token.
     """
 
     config: Config
@@ -34,7 +34,7 @@ class Point(Frozen):
 def pareto_front(trials: Sequence[Trial], objective: Objective) -> list[Point]:
     """The configurations that no other beats in both throughput and energy, fastest first; empty without energy.
 
-    Configurations that broke a limit of the objective are left out.
+    Configurations that broke a limit of the objective, or whose energy is unknown, are left out.
     """
     broke = {trial.config for trial in trials if trial.measurement and not objective.keeps_limits(trial.measurement)}
     rates: dict[Config, list[float]] = defaultdict(list)
@@ -58,7 +58,7 @@ def pareto_front(trials: Sequence[Trial], objective: Objective) -> list[Point]:
 
 
 def point_on(front: Sequence[Point], place: Place) -> Point:
-    """One point of a front.
+    """One point of a Pareto front.
 
     The knee is the point farthest from the straight line between the fastest and the greenest, both figures on a
     logarithmic scale (Branke et al., Finding Knees in Multi-objective Optimization, PPSN 2004); with two points or
@@ -77,7 +77,7 @@ def point_on(front: Sequence[Point], place: Place) -> Point:
 
 
 def _above_line(point: Point, fastest: Point, greenest: Point) -> float:
-    """How far a point lies on the good side of the line between two, in units of the front's own extent."""
+    """Distance of a point beyond the line between fastest and greenest, both axes scaled to the front's extent."""
     speed = math.log(point.output_tokens_per_s / greenest.output_tokens_per_s)
     speed /= math.log(fastest.output_tokens_per_s / greenest.output_tokens_per_s)
     thrift = math.log(fastest.j_per_output_token / point.j_per_output_token)

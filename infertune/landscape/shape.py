@@ -1,6 +1,6 @@
-"""Noise, jumps, plateau and peaks of a landscape.
+"""Noise, steps, plateau and peaks of a landscape, each with its test.
 
-Neighbours are configurations that differ in one knob only, with nothing measured between them.
+Two configurations are neighbours if they differ in one knob only and no configuration between them was tried.
 """
 
 import math
@@ -17,22 +17,22 @@ from infertune.domain.record import Record
 from infertune.domain.trial import EXPLORING, Trial
 from infertune.landscape.terrain import Noise, Peak, Plateau, Span, Spot, Step, Terrain
 
-LEVEL = 0.95
-PLATEAU = 0.02
-_JUMP = math.log(1.05)  # smaller steps are no cliff, however surely they are there
-_ENOUGH_DEGREES = 3
+LEVEL = 0.95  # confidence level of every test
+PLATEAU = 0.02  # below the best, as a share; judgement
+_JUMP = math.log(1.05)  # smaller steps are not reported as cliffs, however significant; judgement
+_ENOUGH_DEGREES = 3  # degrees of freedom below which no noise is stated; judgement
 _ON_ONE_LAUNCH = " on one and the same launch, which understates it: nothing was launched twice"
 Neighbours = list[tuple[int, int, Knob]]
 
 
 def survey(record: Record, objective: Objective) -> Terrain:
-    """The landscape that a run measured."""
+    """A run's landscape with its statistics."""
     spots = _spots(record.trials, objective)
     values = {knob.name: {repr(spot.config[knob.name]) for spot in spots} for knob in record.header.space.knobs}
     knobs = tuple(knob for knob in record.header.space.knobs if len(values[knob.name]) > 1)
     grid = math.prod(len(knob.values) for knob in record.header.space.knobs)
     if record.header.command == "landscape" and record.ending is not None:
-        grid = len(spots)  # all that the rules between knobs allow
+        grid = len(spots)  # a finished grid has every combination that the rules allow
     noise = _noise(record.trials, objective)
     neighbours = _neighbours(spots, knobs)
     bare = Terrain(knobs=knobs, spots=spots, grid=grid, noise=noise, steps=(), plateau=None, peaks=())
@@ -62,7 +62,7 @@ def _spots(trials: Iterable[Trial], objective: Objective) -> tuple[Spot, ...]:
 
 
 def _noise(trials: Sequence[Trial], objective: Objective) -> Noise | None:
-    """Pooled within configurations: of the exploration's repeats, else of the confirmation's, else of windows."""
+    """Pooled standard deviation within configurations: of exploring trials, else the confirmation, else windows."""
     exploring: dict[object, list[float]] = defaultdict(list)
     confirming: dict[object, list[float]] = defaultdict(list)
     windows: dict[object, list[float]] = defaultdict(list)
@@ -72,7 +72,7 @@ def _noise(trials: Sequence[Trial], objective: Objective) -> Noise | None:
             group = exploring if trial.phase in EXPLORING else confirming
             group[trial.phase, trial.config].append(objective.score_of(figure))
             launches[trial.config].add(trial.launch_number)
-            if objective.name == "throughput":  # a window's other figures are not kept window by window
+            if objective.name == "throughput":  # other figures are known for a whole launch only
                 windows[trial.number] = [math.log(w.output_tokens_per_s) for w in trial.measurement.windows]
     apart = any(len(numbers) > 1 for numbers in launches.values())
     for groups, source in (
@@ -89,15 +89,15 @@ def _noise(trials: Sequence[Trial], objective: Objective) -> Noise | None:
 
 
 def _neighbours(spots: Sequence[Spot], knobs: Sequence[Knob]) -> Neighbours:
-    """Pairs of positions that differ in one knob with nothing between them; of a choice, every two values."""
+    """Pairs of neighbours, as indices of `spots` with the knob; of a choice, any two values are neighbours."""
     pairs: Neighbours = []
     for knob in knobs:
-        rung = {repr(value): n for n, value in enumerate(knob.values)}
+        position = {repr(value): n for n, value in enumerate(knob.values)}
         lines: dict[str, list[int]] = defaultdict(list)
         for n, spot in enumerate(spots):
             lines[Config({k: v for k, v in spot.config.root.items() if k != knob.name}).key].append(n)
         for line in lines.values():
-            line.sort(key=lambda n: rung[repr(spots[n].config[knob.name])])
+            line.sort(key=lambda n: position[repr(spots[n].config[knob.name])])
             for at, low in enumerate(line):
                 highs = line[at + 1 : at + 2] if knob.ordinal else line[at + 1 :]
                 pairs += [(low, high, knob) for high in highs]
@@ -107,11 +107,11 @@ def _neighbours(spots: Sequence[Spot], knobs: Sequence[Knob]) -> Neighbours:
 def _steps(spots: Sequence[Spot], neighbours: Neighbours, noise: Noise | None, sign: int) -> tuple[Step, ...]:
     """Steps with a jump or a failure.
 
-    A pair jumps if its two means differ beyond the pooled noise by Student's t, over all pairs at a false discovery
-    rate of 5% (Benjamini & Hochberg, JRSS B 57, 1995), and by at least 5%. A pair further apart on its ladder than one
-    rung tells nothing where other pairs take each rung between, and is left out.
+    A pair jumps if its two means differ significantly (Student's t on the pooled noise, over all pairs at a false
+    discovery rate of 5%; Benjamini & Hochberg, JRSS B 57, 1995) and by at least 5%. A pair more than one position apart
+    on its ladder is left out if other pairs cover every position between.
     """
-    neighbours = _without_leaps(spots, neighbours)
+    neighbours = _adjacent_pairs(spots, neighbours)
     both = [(a, b, knob) for a, b, knob in neighbours if spots[a].scores and spots[b].scores]
     changes = [sign * (spots[b].score - spots[a].score) for a, b, _ in both]
     sure = [False] * len(both)
@@ -152,12 +152,12 @@ def _steps(spots: Sequence[Spot], neighbours: Neighbours, noise: Noise | None, s
     return tuple(sorted(steps, key=lambda step: (-step.steepness, step.knob, str(step.low))))
 
 
-def _without_leaps(spots: Sequence[Spot], neighbours: Neighbours) -> Neighbours:
-    """Pairs without those that span several rungs of a ladder each of which another pair takes singly."""
-    rungs = {knob.name: {repr(value): n for n, value in enumerate(knob.values)} for _, _, knob in neighbours}
+def _adjacent_pairs(spots: Sequence[Spot], neighbours: Neighbours) -> Neighbours:
+    """Pairs without those that span several positions of a ladder, each of which another pair covers alone."""
+    positions = {knob.name: {repr(value): n for n, value in enumerate(knob.values)} for _, _, knob in neighbours}
 
     def span(a: int, b: int, knob: Knob) -> tuple[int, int]:
-        ladder = rungs[knob.name]
+        ladder = positions[knob.name]
         return ladder[repr(spots[a].config[knob.name])], ladder[repr(spots[b].config[knob.name])]
 
     single: dict[str, set[int]] = defaultdict(set)
@@ -183,14 +183,14 @@ def _ends(
 
 
 def _discoveries(chances: Sequence[float]) -> list[bool]:
-    """Which of many p-values stand at a false discovery rate of 5%."""
+    """Which p-values are significant at a false discovery rate of 5%."""
     order = sorted(chances)
     passed = [p for n, p in enumerate(order, start=1) if p <= (1 - LEVEL) * n / len(order)]
     return [bool(passed) and p <= passed[-1] for p in chances]
 
 
 def _plateau(terrain: Terrain, neighbours: Neighbours) -> Plateau:
-    """What lies within 2% of the best, and what noise does not tell from it.
+    """The configurations within 2% of the best, and those that do not differ significantly from it.
 
     The second is a comparison with the best (Hsu, Annals of Statistics 9, 1981): one-sided t on the pooled noise, with
     Bonferroni's bound over the configurations.
@@ -230,10 +230,10 @@ def _plateau(terrain: Terrain, neighbours: Neighbours) -> Plateau:
 def _peaks(terrain: Terrain, neighbours: Neighbours) -> tuple[Peak, ...]:
     """Local maxima by their persistence.
 
-    Points are added from the best down; where two regions meet, the lower one's peak ends, and its height above the
-    meeting point is its prominence (Edelsbrunner, Letscher & Zomorodian, Topological Persistence and Simplification,
-    2002). A peak is real if its prominence is more than two of so many means differ by chance: Tukey's studentized
-    range over all of them, for unequal repeats after Kramer (Biometrics 12, 1956).
+    Configurations are added from the best down. Where two regions meet, the lower one's peak ends, and its height above
+    the saddle where they meet is its prominence (Edelsbrunner, Letscher & Zomorodian, Topological Persistence and
+    Simplification, 2002). A peak is significant if its prominence exceeds Tukey's studentized range over all means, for
+    unequal numbers of repeats after Kramer (Biometrics 12, 1956).
     """
     spots = terrain.measured
     position = {spot.config: n for n, spot in enumerate(spots)}
@@ -270,11 +270,12 @@ def _peaks(terrain: Terrain, neighbours: Neighbours) -> tuple[Peak, ...]:
 
 @lru_cache
 def _tukey(means: int, degrees: int) -> float:
-    """The difference of two out of so many means, in standard errors of it, that chance exceeds once in twenty."""
+    """Critical difference of two out of `means` means at the 5% level, in standard errors of the difference."""
     return float(studentized_range.ppf(LEVEL, means, degrees)) / math.sqrt(2)
 
 
 def _root(parent: list[int], at: int) -> int:
+    """The representative of a region (union-find with path halving)."""
     while parent[at] != at:
         parent[at] = parent[parent[at]]
         at = parent[at]

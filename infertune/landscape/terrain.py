@@ -1,7 +1,7 @@
-"""What the measured points say about a landscape: the values that its statistics are told in.
+"""The results of a landscape's statistics: measured points, noise, steps, plateau, peaks.
 
-All of it is on scores: logarithms of the objective's figure, turned so that more is better. Only search and grid trials
-count: the confirmation's ran on other requests and other launches.
+A score is the logarithm of the objective's figure, with its sign changed where less is better, so that higher is always
+better. Only search, grid and bench trials count: those of the confirmation ran on other requests and other launches.
 """
 
 import math
@@ -10,16 +10,16 @@ from functools import cached_property
 from infertune.domain.knobs import Config, Knob, Scalar
 from infertune.domain.measurement import Frozen
 
-_MAPPED = 0.5  # of the grid, from which on it makes sense to count its peaks
+_MAPPED = 0.5  # share of the grid that must have been visited before peaks are counted; judgement
 
 
 class Spot(Frozen):
-    """A configuration and what the exploration found there.
+    """A configuration with the results of its search, grid or bench trials.
 
     Attributes:
         config: The configuration.
-        scores: One for each trial that could be measured and kept the limits.
-        failed: How many trials failed; one that broke a limit, or whose figure is unknown, counts nowhere.
+        scores: One for each trial that was measured and kept the limits.
+        failed: Number of failed trials. A trial that broke a limit, or whose figure is unknown, is in neither.
     """
 
     config: Config
@@ -28,17 +28,17 @@ class Spot(Frozen):
 
     @property
     def score(self) -> float:
-        """Mean score; only for a spot that has one."""
+        """Mean score; only where there is at least one."""
         return sum(self.scores) / len(self.scores)
 
 
 class Noise(Frozen):
-    """How far repeats of one configuration lie apart.
+    """The spread of repeated measurements of one configuration.
 
     Attributes:
         deviation: Standard deviation of one trial's score: 0.02 is 2%.
-        degrees: Degrees of freedom behind it.
-        source: What it was taken from, in words.
+        degrees: Its degrees of freedom.
+        source: Which repeats it is from, in words.
     """
 
     deviation: float
@@ -46,24 +46,24 @@ class Noise(Frozen):
     source: str
 
     def margin(self, n_first: int, n_second: int, critical: float) -> float:
-        """How far two means may lie apart by chance."""
+        """The largest difference of two means that a critical value allows, in ln(objective)."""
         return critical * self.deviation * math.sqrt(1 / n_first + 1 / n_second)
 
 
 class Step(Frozen):
-    """What happens between two neighbouring values of a knob, over all pairs of neighbours that it separates.
+    """The change between two neighbouring values of a knob, over all pairs of configurations that differ in them.
 
     Attributes:
         knob: The knob.
-        low: One value; of an ordinal knob the lower.
-        high: The other.
-        ratio: Median over the pairs that jump, else over all, of the figure's factor, going from low to high.
+        low: One value; the lower one of an ordinal knob.
+        high: The other value.
+        ratio: Factor of the figure from low to high: the median over the pairs that jump, or over all if none does.
         ratio_least: The smallest factor of a pair.
-        ratio_most: The largest.
-        pairs: How many pairs were measured on both sides.
-        jumps: How many of them change by more than noise and by at least 5%.
-        starts_failing: Pairs that could be measured at the low value and failed at the high one.
-        stops_failing: Pairs the other way round.
+        ratio_most: The largest factor of a pair.
+        pairs: Pairs that were measured at both values.
+        jumps: Pairs that change by more than the noise and by at least 5%.
+        starts_failing: Pairs that were measured at the low value and failed at the high one.
+        stops_failing: Pairs that failed at the low value and were measured at the high one.
     """
 
     knob: str
@@ -79,14 +79,14 @@ class Step(Frozen):
 
     @property
     def steepness(self) -> float:
-        """For sorting: the largest change of a pair, a failure beyond any."""
+        """For sorting: the largest change of a pair in ln(objective); infinite where configurations fail."""
         if self.starts_failing or self.stops_failing:
             return math.inf
         return max(abs(math.log(self.ratio_least or 1)), abs(math.log(self.ratio_most or 1)))
 
 
 class Span(Frozen):
-    """The values of a knob on the plateau, out of how many that were tried."""
+    """The values of a knob on the plateau, and the number of its values that were tried."""
 
     knob: str
     values: tuple[Scalar, ...]
@@ -97,10 +97,10 @@ class Plateau(Frozen):
     """The region within 2% of the best.
 
     Attributes:
-        within: Configurations whose mean is within 2% of the best one's.
-        connected: Those of them that can be reached from the best without leaving the region.
-        level_with_best: Configurations that noise does not tell from the best; None where the noise is unknown.
-        spans: Knob by knob, the values found in the region.
+        within: Configurations whose mean is within 2% of the best mean.
+        connected: Those of them that are connected with the best by neighbours within the region.
+        level_with_best: Configurations that do not differ significantly from the best; None if the noise is unknown.
+        spans: For each knob, its values in the region.
     """
 
     within: int
@@ -110,12 +110,13 @@ class Plateau(Frozen):
 
 
 class Peak(Frozen):
-    """A configuration better than its neighbours.
+    """A local maximum: a configuration better than its neighbours.
 
     Attributes:
         config: The configuration.
-        prominence: Factor by which one must descend to get to a better one; None for the highest of its region.
-        real: Whether that is more than noise; None where the noise is unknown.
+        prominence: Factor between its figure and that of the highest saddle on the way to a better configuration; None
+            for the highest of its region.
+        real: Whether the prominence is statistically significant; None if the noise is unknown.
     """
 
     config: Config
@@ -124,16 +125,16 @@ class Peak(Frozen):
 
 
 class Terrain(Frozen):
-    """What the measured points say about the landscape.
+    """A landscape with its statistics.
 
     Attributes:
-        knobs: Those that took more than one value.
+        knobs: Knobs that took more than one value.
         spots: Every configuration that was tried.
-        grid: How many combinations the space has, before rules take some away.
-        noise: None where nothing was repeated.
+        grid: Combinations of the space, before rules exclude some.
+        noise: None if nothing was repeated.
         steps: Neighbouring values with a jump or a failure between them, the steepest first.
-        plateau: None where nothing could be measured.
-        peaks: The highest first; empty where too little of the grid was visited to tell.
+        plateau: None if nothing could be measured.
+        peaks: The highest first; empty if less than half of the grid was visited.
     """
 
     knobs: tuple[Knob, ...]
@@ -146,12 +147,12 @@ class Terrain(Frozen):
 
     @cached_property
     def measured(self) -> list[Spot]:
-        """Spots with a score, best first."""
+        """Configurations with a score, best first."""
         return sorted((spot for spot in self.spots if spot.scores), key=lambda spot: -spot.score)
 
     @property
     def best(self) -> Spot | None:
-        """The best spot; its mean flatters it."""
+        """The configuration with the highest mean, which is biased upwards (the winner's curse)."""
         return self.measured[0] if self.measured else None
 
     @property

@@ -1,4 +1,4 @@
-"""The real codecarbon: what it reads, what it must not touch, and what its figures are called."""
+"""The real codecarbon: its readings, their labels, and that it touches no network, file or setting."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ from infertune.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 
-# A whole life of a meter, watched from before its first import: what it connects to, what it opens for writing.
+# A meter from its first import to its end, watched by an audit hook: its connections, the files it opens for writing.
 LIFE = """
 import sys
 attempts, written = [], []
@@ -76,7 +76,7 @@ print(json.dumps({
 
 
 def _live(folder: Path, **environment: str) -> dict[str, object]:
-    """The life above in an empty home, working and temporary folder: what it said, and that it left nothing there."""
+    """The script above with empty home, working and temporary folders: its output, and that it left no file there."""
     places = {name: folder / name for name in ("HOME", "TMPDIR", "cwd")}
     for place in places.values():
         place.mkdir(exist_ok=True)
@@ -133,7 +133,7 @@ def _watts(meter: CodeCarbonMeter, seconds: float) -> float:
 
 
 class TestIsolation:
-    def test_it_reaches_no_network_writes_no_file_leaves_loggers_and_says_nothing(self, tmp_path: Path) -> None:
+    def test_it_uses_no_network_writes_no_file_changes_no_logger_and_prints_nothing(self, tmp_path: Path) -> None:
         life = _live(tmp_path)
         assert life["attempts"] == []
         assert life["written"] == []
@@ -240,11 +240,11 @@ class TestWindows:
             assert energy.cpu_j == pytest.approx(lasted * tdp_w * (0.1 + 0.9 * load**3), rel=0.2)
             assert energy.ram_j
 
-    def test_energy_is_of_the_window_alone(self, meter: CodeCarbonMeter) -> None:
+    def test_energy_is_that_of_the_window_alone(self, meter: CodeCarbonMeter) -> None:
         watts = [_watts(meter, seconds) for seconds in (0.2, 0.6, 0.2)]
         assert watts == pytest.approx([watts[0]] * 3, rel=0.1)
 
-    def test_modelled_figures_are_called_so(self, meter: CodeCarbonMeter) -> None:
+    def test_modelled_figures_are_labelled_modelled(self, meter: CodeCarbonMeter) -> None:
         energy, _ = _window(meter, 0.2)
         assert energy.ram_source == "modelled"
         assert "codecarbon 3" in energy.reason
@@ -327,7 +327,7 @@ class TestFailures:
         if method != "stop":
             assert energy == Energy(reason="CPU and memory energy unknown: codecarbon failed: " + repr(error))
 
-    def test_no_answer_of_codecarbon_is_unknown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_answer_of_codecarbon_is_unknown_energy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         meter = CodeCarbonMeter(cpu(), CarbonOptions())
         monkeypatch.setattr(meter._tracker, "stop_task", lambda: None)
         meter.begin()
@@ -361,7 +361,7 @@ def rapl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 class TestRapl:
-    def test_its_joules_are_exact_and_called_measured_however_short_the_window(self, rapl: Path) -> None:
+    def test_its_joules_are_exact_and_labelled_measured_however_short_the_window(self, rapl: Path) -> None:
         meter = CodeCarbonMeter(cpu(), CarbonOptions())
         for joules in (50, 7):
             meter.begin()
@@ -404,7 +404,7 @@ class TestRapl:
 
 
 class TestStatus:
-    def test_it_names_processors_and_memory_and_how_they_are_had(self) -> None:
+    def test_it_names_processors_and_memory_and_how_they_are_read(self) -> None:
         processors, memory = codecarbon_status()
         assert processors.kind in ("counter", "modelled")
         assert processors.resolution and processors.reason
@@ -437,7 +437,7 @@ class TestCountries:
             check_country(asked)
 
     @pytest.mark.parametrize("asked", ["", "ZZZ", "\N{SNOWMAN}"])
-    def test_a_country_like_no_other_is_refused_with_examples(self, asked: str) -> None:
+    def test_a_country_without_a_similar_name_is_refused_with_examples(self, asked: str) -> None:
         with pytest.raises(UsageError, match=r"such as \w{3} \("):
             check_country(asked)
 

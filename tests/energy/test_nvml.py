@@ -92,7 +92,7 @@ SHAPES: dict[str, Shape] = {
 @pytest.mark.parametrize("shape", SHAPES)
 @settings(max_examples=40, deadline=None)
 @given(seconds=st.floats(5.0, 30.0), phase_s=st.floats(0.0, 0.1))
-def test_energy_is_right_to_a_thousandth_wherever_the_tick_falls(shape: str, seconds: float, phase_s: float) -> None:
+def test_energy_is_exact_to_a_thousandth_wherever_the_tick_falls(shape: str, seconds: float, phase_s: float) -> None:
     bench = Bench(idle_gpu(phase_s=phase_s))
     reading = bench.window(seconds, SHAPES[shape])
     assert bench.error(reading) < 0.001
@@ -101,7 +101,7 @@ def test_energy_is_right_to_a_thousandth_wherever_the_tick_falls(shape: str, sec
 
 @settings(max_examples=40, deadline=None)
 @given(seconds=st.floats(5.0, 20.0), phase_s=st.floats(0.0, 0.1), lag_s=st.floats(0.0, 0.1))
-def test_a_counter_that_lags_by_up_to_a_tick_is_right_too(seconds: float, phase_s: float, lag_s: float) -> None:
+def test_energy_is_exact_with_a_counter_that_lags_by_up_to_a_tick(seconds: float, phase_s: float, lag_s: float) -> None:
     bench = Bench(idle_gpu(phase_s=phase_s, lag_s=lag_s))
     warm_up = load(IDLE_W, LOAD_W, bench.time.now_s, bench.time.now_s + 3)
     bench.gpus[0].power_w = warm_up
@@ -146,7 +146,7 @@ def test_boards_are_found_by_uuid_whatever_nvmls_order() -> None:
     assert [board.uuid for board in reading.boards] == ["GPU-2", "GPU-1"]
 
 
-def test_a_board_without_power_of_the_moment_has_its_slivers_taken_as_idle() -> None:
+def test_on_a_board_without_instantaneous_power_the_margins_count_at_idle_power() -> None:
     bench = Bench(idle_gpu(has_instant=False))
     bench.meter.measure_idle()
     reading = bench.window(5.0)
@@ -155,7 +155,7 @@ def test_a_board_without_power_of_the_moment_has_its_slivers_taken_as_idle() -> 
     assert reading.energy.gpu_idle_w == pytest.approx(IDLE_W, rel=0.01)
 
 
-def test_a_board_that_reports_no_power_at_all_is_right_to_a_hundredth() -> None:
+def test_energy_of_a_board_that_reports_no_power_is_exact_to_a_hundredth() -> None:
     bench = Bench(idle_gpu(has_instant=False, has_power=False))
     reading = bench.window(5.0)
     assert bench.error(reading) < 0.01
@@ -201,7 +201,7 @@ def test_without_a_counter_power_is_integrated_and_labelled() -> None:
     assert reading.energy.gpu_sampled_to_counter is None
 
 
-def test_a_sum_in_which_one_board_was_sampled_is_labelled_sampled() -> None:
+def test_a_sum_that_includes_a_sampled_board_is_labelled_sampled() -> None:
     bench = Bench(idle_gpu(A), idle_gpu(B, has_counter=False))
     reading = bench.window(10.0)
     assert bench.error(reading) < 0.01
@@ -265,7 +265,7 @@ def test_a_short_failure_between_the_ends_costs_the_cross_check_only() -> None:
     assert "NVMLError_Unknown" in reading.energy.reason
 
 
-def test_a_counter_unreadable_at_the_end_leaves_the_sampled_figure_as_it_is_whole() -> None:
+def test_with_a_counter_unreadable_at_the_end_the_sampled_figure_is_used() -> None:
     bench = Bench(idle_gpu(lost_from_s=11.1))
     bench.meter.begin()
     bench.gpus[0].lost_from_s = bench.time.now_s + 10.0
@@ -293,7 +293,7 @@ def test_without_a_driver_every_window_says_so(code: int, said: str) -> None:
     assert reading.boards == ()
 
 
-def test_an_unknown_uuid_is_no_guess_at_another_board() -> None:
+def test_with_an_unknown_uuid_no_other_board_is_read() -> None:
     bench = Bench(idle_gpu(A), uuids=["GPU-elsewhere"])
     assert "NVMLError_NotFound" in bench.window(5.0).energy.reason
     bench.meter.close()
@@ -344,7 +344,7 @@ def test_other_processes_are_unknown_where_our_own_is_not_listed(pids: list[int]
     assert Bench(idle_gpu(pids=pids)).window(5.0).boards[0].other_processes is None
 
 
-def test_a_board_is_recorded_at_its_hottest_slowest_and_fullest() -> None:
+def test_a_board_is_recorded_with_highest_temperature_lowest_clock_and_peak_memory() -> None:
     gpu = idle_gpu(
         throttle=pynvml.nvmlClocksEventReasonGpuIdle
         | pynvml.nvmlClocksEventReasonSwPowerCap
@@ -360,16 +360,16 @@ def test_a_board_is_recorded_at_its_hottest_slowest_and_fullest() -> None:
     assert not board.mig
 
 
-def test_older_drivers_name_throttle_reasons_too() -> None:
+def test_throttle_reasons_are_read_from_older_drivers_too() -> None:
     gpu = idle_gpu(has_instant=False, throttle=pynvml.nvmlClocksEventReasonApplicationsClocksSetting)
     assert Bench(gpu).window(5.0).boards[0].throttle_reasons == ("ApplicationsClocksSetting",)
 
 
-def test_idle_is_no_throttling() -> None:
+def test_an_idle_clock_is_no_throttling() -> None:
     assert Bench(idle_gpu()).window(5.0).boards[0].throttle_reasons == ()
 
 
-def test_a_window_of_a_few_milliseconds_ends_labelled() -> None:
+def test_a_window_of_a_few_milliseconds_is_labelled() -> None:
     reading = Bench(idle_gpu()).window(0.003)
     assert reading.boards[0].temperature_c == 60
     assert reading.energy.gpu_sampled_to_counter is None
@@ -450,7 +450,7 @@ def test_doctor_says_what_each_board_offers(gpu: ScriptedGpu, kind: str, said: s
     assert scripted.initialized == 0
 
 
-def test_doctor_says_why_there_is_nothing() -> None:
+def test_doctor_says_why_there_is_no_gpu_energy() -> None:
     scripted = ScriptedNvml([], SimulatedTime(), init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
     [status] = nvml_status(gpu_device(A), scripted)
     assert (status.kind, "NVMLError_LibraryNotFound" in status.reason) == ("none", True)

@@ -1,4 +1,4 @@
-"""What knobs do, on surfaces whose answer is known."""
+"""Main effects and interactions on surfaces whose answer is known."""
 
 import math
 import random
@@ -39,7 +39,7 @@ def together(c: Mapping[str, Scalar]) -> float:
     return multiplied(c) * (1.5 if c["strong"] == 8 and c["other"] == 2 else 1.0)
 
 
-def test_effects_come_in_the_order_of_what_they_explain() -> None:
+def test_effects_are_sorted_by_the_variance_they_explain() -> None:
     found = effects(multiplied)
     assert [effect.knob for effect in found.effects][:2] == ["strong", "weak"]
     by_name = {effect.knob: effect for effect in found.effects}
@@ -49,13 +49,13 @@ def test_effects_come_in_the_order_of_what_they_explain() -> None:
     assert by_name["strong"].p_value == by_name["weak"].p_value == 0.001
 
 
-def test_a_random_part_of_the_grid_tells_the_same() -> None:
+def test_a_random_part_of_the_grid_gives_the_same_order() -> None:
     found = effects(multiplied, spots=20)
     assert [effect.knob for effect in found.effects][:2] == ["strong", "weak"]
     assert found.effects[0].spread == pytest.approx(8**0.5, rel=0.1)
 
 
-def test_a_knob_that_does_nothing_is_called_out_once_in_twenty() -> None:
+def test_a_knob_without_effect_is_significant_in_one_of_20_cases() -> None:
     values = [
         next(e.p_value for e in effects(multiplied, noise=0.05, seed=seed).effects if e.knob == "idle")
         for seed in range(60)
@@ -72,7 +72,7 @@ def test_effects_that_multiply_are_no_interaction() -> None:
     assert alarms <= 5  # 2 expected
 
 
-def test_knobs_that_work_together_are_found() -> None:
+def test_an_interaction_is_found() -> None:
     found = effects(together)
     first = found.interactions[0]
     assert {first.first, first.second} == {"strong", "other"} and first.p_value < 0.01 and first.share > 0.01
@@ -83,7 +83,7 @@ def test_the_same_trials_give_the_same_answer() -> None:
     assert effects(together) == effects(together)
 
 
-def test_too_few_or_equal_results_say_nothing() -> None:
+def test_too_few_or_equal_results_give_no_effects() -> None:
     spots = [Spot(config=c, scores=(1.0,)) for c in SPACE.grid()]
     assert knob_effects(SPACE.knobs, spots) is None
     assert (

@@ -1,4 +1,4 @@
-"""The front of throughput against energy."""
+"""The Pareto front of throughput and energy."""
 
 import pytest
 
@@ -26,31 +26,31 @@ def slots(trials: list[Trial]) -> list[object]:
     return [point.config["slots"] for point in front_of(trials)]
 
 
-def test_the_front_holds_what_nothing_beats_in_both() -> None:
+def test_the_front_has_the_configurations_that_none_beats_in_both() -> None:
     trials = [run(1, 100, 100), run(2, 200, 200), run(3, 150, 300), run(4, 150, 120), run(5, 90, 110)]
     assert slots(trials) == [2, 4, 1]
 
 
-def test_of_equal_rates_the_thriftier_is_on_the_front() -> None:
+def test_of_equal_rates_the_one_with_less_energy_is_on_the_front() -> None:
     assert slots([run(1, 100, 50), run(2, 100, 40)]) == [2]
 
 
-def test_failures_and_launches_of_unknown_energy_are_not_on_it() -> None:
+def test_failures_and_configurations_of_unknown_energy_are_not_on_the_front() -> None:
     trials = [run(1, 100, 100), run(2, 500, None), trial(3, config(slots=3), oom())]
     assert slots(trials) == [1]
 
 
-def test_confirmation_does_not_count_twice() -> None:
+def test_trials_of_the_final_comparison_are_not_on_the_front() -> None:
     again = run(1, 900, 1).model_copy(update={"phase": "final"})
     assert front_of([run(1, 100, 100), again])[0].output_tokens_per_s == pytest.approx(100)
 
 
-def test_the_knee_is_the_best_bargain() -> None:
+def test_the_knee_is_the_point_farthest_from_the_line_between_the_ends() -> None:
     front = front_of([run(1, 100, 100), run(2, 200, 400), run(3, 190, 110), run(4, 110, 105)])
     assert [point_on(front, place).config["slots"] for place in ("fastest", "greenest", "knee")] == [2, 1, 3]
 
 
-def test_two_points_have_no_knee_but_the_fastest() -> None:
+def test_the_knee_of_two_points_is_the_fastest() -> None:
     front = front_of([run(1, 100, 100), run(2, 200, 400)])
     assert point_on(front, "knee").config["slots"] == 2
 
@@ -61,6 +61,6 @@ def test_without_energy_there_is_no_front() -> None:
         point_on([], "fastest")
 
 
-def test_what_breaks_a_limit_is_not_on_the_front() -> None:
+def test_a_configuration_that_breaks_a_limit_is_not_on_the_front() -> None:
     trials = [run(1, 100, 100), run(2, 200, 400)]
     assert [point.config["slots"] for point in front_of(trials, ("j_per_output_token<0.3",))] == [1]

@@ -1,4 +1,4 @@
-"""The shape of landscapes whose answer is known: noise, jumps, plateau, peaks."""
+"""Noise, steps, plateau and peaks of landscapes whose answer is known."""
 
 import math
 import random
@@ -19,7 +19,7 @@ THROUGHPUT = get_objective("throughput")
 def mapped(
     rate: Callable[[float, float], float | None], noise: float = 0.01, repeats: int = 3, seed: int = 0
 ) -> Terrain:
-    """A grid over rungs of `SPACE`, with lognormal noise; None runs out of memory."""
+    """A grid over positions of `SPACE`, with lognormal noise; a rate of None runs out of memory."""
     rng = random.Random(seed)
     rows: list[tuple[str, int, Config, Outcome | float]] = []
     for round_number in range(repeats):
@@ -43,7 +43,7 @@ def test_noise_is_that_of_repeats() -> None:
     assert noise.deviation == pytest.approx(0.03, rel=0.2) and noise.source == "repeats of one configuration"
 
 
-def test_without_any_repeat_nothing_is_claimed() -> None:
+def test_without_repeats_nothing_is_called_significant() -> None:
     terrain = mapped(two_hills, repeats=1)
     assert terrain.noise is None and not any(step.jumps for step in terrain.steps)
     assert {peak.real for peak in terrain.peaks} == {None}
@@ -58,20 +58,20 @@ def test_noise_of_a_search_comes_from_its_confirmation() -> None:
 
 
 @pytest.mark.parametrize(("surface", "peaks"), [(hill, 1), (two_hills, 2)])
-def test_true_peaks_are_found_whatever_the_noise_draws(surface: Callable[[float, float], float], peaks: int) -> None:
+def test_true_peaks_are_found_under_noise(surface: Callable[[float, float], float], peaks: int) -> None:
     for seed in range(20):
         terrain = mapped(surface, seed=seed)
         assert sum(peak.real or False for peak in terrain.peaks) == peaks
 
 
-def test_a_flat_landscape_has_one_peak_nineteen_times_of_twenty() -> None:
+def test_a_flat_landscape_has_one_significant_peak_in_19_of_20_cases() -> None:
     terrains = [mapped(lambda x, y: 1000, seed=seed) for seed in range(40)]
     assert max(len(terrain.peaks) for terrain in terrains) > 5  # noise makes many
     alarms = sum(sum(peak.real or False for peak in terrain.peaks) > 1 for terrain in terrains)
     assert alarms <= 5  # 2 expected
 
 
-def test_the_prominence_of_a_peak_is_the_way_down_to_a_better_one() -> None:
+def test_the_prominence_of_a_peak_is_its_height_above_the_saddle() -> None:
     second = [peak for peak in mapped(two_hills, noise=1e-6).peaks if peak.real][1]
     assert second.config == config(slots=128, budget=1024)
     valley = min(two_hills(x, y) for x, y in ((3, 2), (2, 3), (3, 3)))
@@ -91,12 +91,12 @@ def test_a_cliff_is_found_where_it_is_and_nowhere_else() -> None:
     assert step.ratio == pytest.approx(0.7, rel=0.02) and step.jumps == step.pairs == 6
 
 
-def test_no_jump_is_seen_on_flat_ground_nineteen_times_of_twenty() -> None:
+def test_a_flat_landscape_has_no_jump_in_19_of_20_cases() -> None:
     flat = [mapped(lambda x, y: 1000, noise=0.1, seed=seed) for seed in range(40)]
     assert sum(any(step.jumps for step in terrain.steps) for terrain in flat) <= 5
 
 
-def test_a_step_below_five_percent_is_no_cliff_however_sure() -> None:
+def test_a_step_below_five_percent_is_no_cliff_however_significant() -> None:
     assert mapped(lambda x, y: 1000 if x < 4 else 970, noise=0.001).steps == ()
 
 
@@ -108,14 +108,14 @@ def test_where_configurations_begin_to_fail_is_a_step_too() -> None:
     assert all(step.stops_failing == step.jumps == 0 for step in terrain.steps)
 
 
-def test_a_leap_over_rungs_counts_only_where_nothing_takes_them_singly() -> None:
+def test_a_pair_of_distant_values_counts_only_where_no_pairs_cover_the_values_between() -> None:
     line = [(4, 64, 100.0), (8, 64, 130.0), (16, 64, 170.0), (4, 128, 100.0), (16, 128, 170.0)]
     leap = [("grid", r, config(slots=s, budget=b), rate + r * 0.1) for r in range(2) for s, b, rate in line]
     found = {(s.low, s.high) for s in survey(ledger_of(*leap, of=SPACE), THROUGHPUT).steps if s.knob == "slots"}  # type: ignore[arg-type]
     assert found == {(4, 8), (8, 16)}
     alone = [row for row in leap if row[2]["budget"] == 128]
     found = {(s.low, s.high) for s in survey(ledger_of(*alone, of=SPACE), THROUGHPUT).steps}  # type: ignore[arg-type]
-    assert found == set()  # two degrees of freedom are no noise estimate
+    assert found == set()  # two degrees of freedom are too few for a noise estimate
     alone += [("grid", r, config(slots=4, budget=128), 100.0 + r * 0.1) for r in range(2, 5)]
     found = {(s.low, s.high) for s in survey(ledger_of(*alone, of=SPACE), THROUGHPUT).steps}  # type: ignore[arg-type]
     assert found == {(4, 16)}
@@ -132,12 +132,12 @@ def test_the_plateau_is_what_lies_within_two_percent_of_the_best() -> None:
     assert {span.tried for span in plateau.spans} == {7, 6}
 
 
-def test_a_plateau_in_two_pieces_is_told_apart() -> None:
+def test_a_plateau_in_two_pieces_has_one_connected_part() -> None:
     plateau = mapped(lambda x, y: 1000 if x in (0, 5) else 800, noise=0.0001).plateau
     assert plateau is not None and (plateau.within, plateau.connected) == (12, 6)
 
 
-def test_the_best_is_level_with_all_that_are_truly_as_good() -> None:
+def test_configurations_as_good_as_the_best_do_not_differ_significantly_from_it() -> None:
     missed = 0
     for seed in range(40):
         plateau = mapped(lambda x, y: 1000 if x >= 5 else 800, seed=seed).plateau
@@ -146,7 +146,7 @@ def test_the_best_is_level_with_all_that_are_truly_as_good() -> None:
     assert missed <= 5
 
 
-def test_less_is_better_where_the_objective_says_so() -> None:
+def test_with_an_objective_where_less_is_better_the_best_is_the_lowest() -> None:
     rows = []
     for slots, joules in ((4, 4.0), (8, 2.0), (16, 3.0)):
         base = measured(100.0)
@@ -157,7 +157,7 @@ def test_less_is_better_where_the_objective_says_so() -> None:
     assert terrain.noise is None, "the windows' rates say nothing of joules"
 
 
-def test_a_step_is_told_in_the_figure_even_where_less_is_better() -> None:
+def test_the_ratio_of_a_step_is_that_of_the_figure_even_where_less_is_better() -> None:
     rows = []
     for repeat in range(4):
         for slots, joules in ((4, 4.0), (8, 2.0), (16, 3.0)):
@@ -170,13 +170,13 @@ def test_a_step_is_told_in_the_figure_even_where_less_is_better() -> None:
     assert ratios == {(4, 8): pytest.approx(0.5), (8, 16): pytest.approx(1.5)}
 
 
-def test_a_cliff_in_a_part_of_the_pairs_is_told_as_steep_as_it_is_there() -> None:
+def test_the_ratio_of_a_cliff_is_that_of_the_pairs_that_have_it() -> None:
     terrain = mapped(lambda x, y: 400.0 if x >= 3 and y >= 4 else 1000.0)
     step = next(step for step in terrain.steps if (step.knob, step.low, step.high) == ("slots", 16, 32))
     assert step.jumps == 2 and step.pairs == 6 and step.ratio == pytest.approx(0.4, rel=0.05)
 
 
-def test_what_breaks_a_limit_or_has_no_figure_did_not_fail() -> None:
+def test_a_trial_that_breaks_a_limit_or_has_no_figure_is_no_failure() -> None:
     rows = [("grid", 0, config(slots=4, budget=64), 100.0), ("grid", 0, config(slots=8, budget=64), 300.0)]
     terrain = survey(ledger_of(*rows, of=SPACE), get_objective("throughput", ("output_tokens_per_s<200",)))  # type: ignore[arg-type]
     assert [spot.failed for spot in terrain.spots] == [0, 0] and len(terrain.measured) == 1 and terrain.steps == ()
@@ -184,7 +184,7 @@ def test_what_breaks_a_limit_or_has_no_figure_did_not_fail() -> None:
     assert [spot.failed for spot in terrain.spots] == [0, 0] and not terrain.measured
 
 
-def test_every_two_values_of_a_choice_are_neighbours() -> None:
+def test_any_two_values_of_a_choice_are_neighbours() -> None:
     space = SearchSpace((Choice("mode", ("a", "b", "c"), "a"), Int("slots", (1, 2), 1)))
     rate = {"a": 100.0, "b": 100.0, "c": 50.0}
     rows = [("grid", r, c, rate[str(c["mode"])] + 0.1 * r) for r in range(3) for c in space.grid()]
@@ -198,6 +198,6 @@ def test_peaks_of_a_sparse_search_are_not_counted() -> None:
     assert not terrain.mapped and terrain.peaks == ()
 
 
-def test_nothing_measured_is_no_landscape() -> None:
+def test_a_run_without_measurements_has_no_landscape() -> None:
     terrain = survey(ledger_of(("search", 0, config(slots=4, budget=64), oom()), of=SPACE), THROUGHPUT)
     assert terrain.best is None and terrain.plateau is None and terrain.steps == terrain.peaks == ()
