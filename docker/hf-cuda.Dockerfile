@@ -1,8 +1,8 @@
-# Hugging Face pipelines on NVIDIA GPUs: answers prompts with a profile, or tunes for one. torch's wheels bring CUDA.
+# Hugging Face pipelines on NVIDIA GPUs: answers prompts with a profile, or tunes. CUDA is part of torch's wheels.
 #   docker build --file docker/hf-cuda.Dockerfile --tag infertune-hf:5.19.0 .
 FROM python:3.12.12-slim-bookworm
 
-# A compiler, for the kernels that torch compiles where a profile has a static cache.
+# A compiler: torch compiles kernels for profiles with a static cache.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \

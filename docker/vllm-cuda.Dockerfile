@@ -1,4 +1,4 @@
-# vLLM on NVIDIA GPUs: serves a profile, or tunes for one. From the repository's root:
+# vLLM on NVIDIA GPUs: serves a profile, or tunes. Build it from the repository's root:
 #   docker build --file docker/vllm-cuda.Dockerfile --tag infertune-vllm:0.32.0 .
 ARG VLLM_VERSION=0.32.0
 FROM vllm/vllm-openai:v${VLLM_VERSION}
