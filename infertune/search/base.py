@@ -1,4 +1,4 @@
-"""What a search strategy is told and what it answers."""
+"""The interface of search strategies (ask and tell), and the result of one configuration."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from infertune.domain.knobs import Config
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one configuration.
+    """The result of measuring one configuration.
 
     Attributes:
-        config: All knobs.
-        score: Logarithm of the objective, higher is better; None if it cannot run here or breaks a limit.
-        launch_s: Seconds paid for launching an engine, 0 where a loaded one was used.
+        config: Every knob's value.
+        score: ln(objective), higher is better; None if it failed or broke a limit.
+        launch_s: Seconds of launching the engine, 0 where a loaded one was used.
         run_s: Seconds of warm-up and windows.
         n_requests: Requests of its job, None if unknown.
         launch: Number of the engine's launch that it ran on, None if it was on one of its own.
@@ -29,26 +29,26 @@ class Result:
 
 
 def requests_of(results: Iterable[Result]) -> int | None:
-    """How many requests the jobs of these results had; None if unknown."""
+    """Requests in the job of these results; None if unknown."""
     return next((result.n_requests for result in results if result.score is not None), None)
 
 
 class Searcher(Protocol):
-    """Asks and is told. It never asks for a configuration that was told before, nor for one that breaks a rule."""
+    """Ask and tell: never asks for a configuration that was told before, nor for one that breaks a rule."""
 
     def ask(self, launched: Config | None) -> Config | None:
         """The next configuration to measure, or None when there is nothing left.
 
         Args:
-            launched: What the loaded engine was launched with: a configuration that differs in live knobs only is
-                measured without paying for a launch.
+            launched: What the loaded engine was launched with; None if none is loaded. A configuration that differs
+                in live knobs only is measured without a new launch.
         """
 
     def tell(self, result: Result) -> None:
-        """What came of a configuration."""
+        """Take the result of a configuration."""
 
     def recall(self, results: Iterable[Result]) -> None:
-        """Many tells at once, from a ledger."""
+        """Take many results at once, from a ledger."""
 
     def exhausted(self) -> bool:
-        """Whether nothing that is left is likely to gain 1%; a strategy that cannot know says no."""
+        """Whether no remaining configuration is likely to gain 1%; False of a strategy without a model."""

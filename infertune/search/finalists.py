@@ -1,7 +1,7 @@
-"""Which of the measured configurations may still be the best, by a model of everything that was measured.
+"""Which measured configurations may still be the best, by the posterior over everything that was measured.
 
-The highest of many noisy figures is mostly luck (the winner's curse); what its neighbours say of it is not. All that
-ran on one launch of the engine shares what that launch did to it, so the model has a part for the launch as well.
+The highest of many noisy figures is too high on average (the winner's curse); the posterior also uses the figures of
+similar configurations. Measurements on one launch of the engine share an effect of that launch, which is modelled too.
 """
 
 import math
@@ -12,26 +12,27 @@ import numpy as np
 
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.search.base import Result, requests_of
-from infertune.search.belief import MOVES_OF_RECALL, Belief, Predictor, most_telling
+from infertune.search.posterior import RECALL_MOVES, Posterior, Predictor, most_informative
 from infertune.search.surrogate import Encoding, Prior
 
 _PRIOR = Prior(launch=(math.log(0.03), 1.0))  # launches of one configuration lie 1 to 8% apart (MEASURING: noise seen)
 _DRAWS = 2000  # a probability of 2% is known to ±0.3%
-_MOST_DRAWN = 20  # configurations of which joint draws are made, best first: the rest cannot win
+_MOST_DRAWN = 20  # configurations, best first, of which joint draws are made; judgement
 _SLIGHT_CHANCE = 0.02  # of being the best, below which a configuration is no rival; judgement
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How measured configurations stand after some launches.
+    """The measured configurations by their posterior.
 
     Attributes:
-        order: Configurations that ran, best first by their expected ln(objective).
-        leader: The best of those asked about.
-        rivals: The leader and whatever may still be the best, likeliest first; the base is not among them.
-        gain: Expected ln(objective) of the leader over the base.
-        expected_loss: What is lost by taking the leader, in ln(objective): the expected best of all rivals less the
-            leader (the expected value of perfect information).
+        order: Configurations that ran, by their posterior mean of ln(objective), best first.
+        leader: The best of those that may lead.
+        rivals: The leader and every other configuration that is the best with a probability of 2% or more, the most
+            probable first; without the base.
+        gain: Posterior mean of ln(leader / base).
+        expected_loss: Of choosing the leader, in ln(objective): the expected maximum over all rivals less the leader's
+            mean (the expected value of perfect information).
     """
 
     order: tuple[Config, ...]
@@ -50,19 +51,19 @@ def standing(
     among: Collection[Config] | None = None,
     predictor: Predictor | None = None,
 ) -> Standing | None:
-    """Where measured configurations stand; None where nothing ran. The same results give the same answer.
+    """The posterior of measured configurations; None if nothing ran. The same results give the same answer.
 
     Args:
-        space: Of the configurations.
-        results: Of the search, one a configuration, each with the launch that it ran on.
-        rounds: Of the confirmation: some of the same configurations measured again beside each other, each on a launch
-            of its own. What a round's prompts and hour did to all of them alike is taken out first.
-        base: What is to be beaten.
-        among: The only ones that may lead, besides the base; None for all.
-        predictor: A guess at the objective, adjusted to these results.
+        space: The knobs.
+        results: Results of the search, one a configuration, each with the launch that it ran on.
+        rounds: Rounds of the confirmation: some of the same configurations, measured again, each on a launch of its
+            own. A round's shift (the mean difference to the search, from its prompts and its time) is removed first.
+        base: The configuration that is to be beaten.
+        among: The configurations that may lead, besides the base; None for all.
+        predictor: The prior mean; it is fitted to these results.
     """
     results = list(results)
-    found = [(r.config, r.score, r.launch) for r in most_telling(results) if r.score is not None]
+    found = [(r.config, r.score, r.launch) for r in most_informative(results) if r.score is not None]
     if not found:
         return None
     searched = {config: score for config, score, _ in found}
@@ -70,19 +71,19 @@ def standing(
         again = [(r.config, r.score, r.launch) for r in one if r.score is not None and r.config in searched]
         shift = sum(searched[config] - score for config, score, _ in again) / max(1, len(again))
         found += [(config, score + shift, launch) for config, score, launch in again]
-    belief = Belief(Encoding(space), seed=0, predictor=predictor, prior=_PRIOR)
+    posterior = Posterior(Encoding(space), seed=0, predictor=predictor, prior=_PRIOR)
     launches = _numbered([launch for _, _, launch in found])
     scores = np.array([score for _, score, _ in found])
-    belief.fit([config for config, _, _ in found], scores, MOVES_OF_RECALL, requests_of(results), launches)
+    posterior.fit([config for config, _, _ in found], scores, RECALL_MOVES, requests_of(results), launches)
     configs = list(searched)
-    means = belief.mean(configs)
+    means = posterior.mean(configs)
     order = [configs[i] for i in np.argsort(-means)]
     allowed = [config for config in order if among is None or config in among or config == base]
     drawn = allowed[:_MOST_DRAWN]
     drawn += [base] if base in searched and base not in drawn else []
     if not drawn:
         return None
-    draws = belief.draw(drawn, _DRAWS, np.random.default_rng(0))
+    draws = posterior.draw(drawn, _DRAWS, np.random.default_rng(0))
     expected = draws.mean(axis=0)
     lead = int(expected.argmax())
     chances = np.bincount(draws.argmax(axis=1), minlength=len(drawn)) / len(draws)
@@ -98,6 +99,6 @@ def standing(
 
 
 def _numbered(launches: Sequence[int | None]) -> list[int]:
-    """Launch numbers; what has none was on a launch of its own."""
+    """Launch numbers; a result without one was on a launch of its own."""
     own = max((launch for launch in launches if launch is not None), default=-1) + 1
     return [own + i if launch is None else launch for i, launch in enumerate(launches)]

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.errors import UsageError
 from infertune.search.base import Searcher
-from infertune.search.belief import Predictor
 from infertune.search.grid import GridSearcher
 from infertune.search.model_based import ModelSearcher, Parts
+from infertune.search.posterior import Predictor
 from infertune.search.tpe import OptunaSearcher
 
 SAMPLERS = ("auto", "gp", "tpe", "random", "grid")

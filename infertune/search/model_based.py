@@ -14,9 +14,9 @@ from scipy.special import ndtr
 
 from infertune.domain.knobs import Config, Scalar, SearchSpace
 from infertune.search.base import Result, requests_of
-from infertune.search.belief import MOST_MODELLED, MOVES_OF_RECALL, Belief, Predictor, most_telling
 from infertune.search.feasibility import Feasibility
 from infertune.search.pool import Pool
+from infertune.search.posterior import MAX_MODELLED, RECALL_MOVES, Posterior, Predictor, most_informative
 from infertune.search.surrogate import Array, Encoding, Prior, Rows
 
 # All judgement, checked as a whole by `python -m tests.benchmarks.search`.
@@ -60,7 +60,7 @@ class ModelSearcher:
         self._launch_names = sorted(space.launch_names)
         self._parts = parts or Parts()
         self._encoding = Encoding(space)
-        self._posterior = Belief(self._encoding, seed, prior=self._parts.prior, predictor=predictor)
+        self._posterior = Posterior(self._encoding, seed, prior=self._parts.prior, predictor=predictor)
         # With a predictor, the space's rules already exclude what does not fit the memory.
         self._feasibility = Feasibility(self._encoding, doubt_corner=predictor is None)
         self._pool = Pool(space, seed)
@@ -94,7 +94,7 @@ class ModelSearcher:
     def recall(self, results: Iterable[Result]) -> None:
         """Add many results and update the model once."""
         self._results.update({result.config: result for result in results})
-        self._fit(MOVES_OF_RECALL)
+        self._fit(RECALL_MOVES)
 
     def exhausted(self) -> bool:
         """Whether no candidate of the last `ask` gains 1% with a probability over 5%; never before 8 results."""
@@ -105,14 +105,14 @@ class ModelSearcher:
         return [config for _, config in sorted(known, key=lambda pair: -pair[0])]
 
     def _fit(self, moves: int) -> None:
-        measured = [result for result in most_telling(list(self._results.values())) if result.score is not None]
+        measured = [result for result in most_informative(list(self._results.values())) if result.score is not None]
         if measured:
             scores = np.array([result.score for result in measured], dtype=float)
             self._posterior.fit([result.config for result in measured], scores, moves, requests_of(measured))
 
     def _improvement(self, candidates: Sequence[Config], rows: Rows, best: Sequence[Config], feasible: Array) -> Array:
         """Expected improvement of ln(objective) over the measured configuration with the highest posterior mean."""
-        known, _, weights = self._posterior.predict(best[:MOST_MODELLED])
+        known, _, weights = self._posterior.predict(best[:MAX_MODELLED])
         incumbent = known.max(axis=1, keepdims=True)
         means, sds, _ = self._posterior.predict(candidates, rows)
         z = (means - incumbent) / sds
@@ -125,7 +125,7 @@ class ModelSearcher:
         """Feasibility probability of each row."""
         if not self._parts.feasibility:
             return np.ones(len(rows))
-        modelled = most_telling(list(self._results.values()))
+        modelled = most_informative(list(self._results.values()))
         known = self._encoding.rows([result.config for result in modelled])
         ran = [result.score is not None for result in modelled]
         return self._feasibility.probability(rows, known, ran)

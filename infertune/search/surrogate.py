@@ -1,12 +1,12 @@
-"""A Gaussian process over configurations, for a few to a few hundred measurements of ln(throughput).
+"""A Gaussian process over configurations, for a few to a few hundred measurements of ln(objective).
 
-The kernel has a part for each knob alone and one for all together, so that a few trials tell main effects and more tell
-interactions, over a straight line in every ordinal knob. Ordinal knobs are taken by their position on the ladder; the
-distance between two values of a choice is one. Length scales and amplitudes are not fitted but averaged over: a small
-population of them is weighted by the evidence and moved by Metropolis steps after every measurement (sequential Monte
-Carlo; Chopin, A sequential particle filter method for static models, Biometrika 2002). With a dozen measurements the
-most likely length scale is often badly wrong; the average is not. Amplitudes have priors in natural logarithms of the
-objective, where 0.1 is 10%.
+The kernel is the sum of an additive part (one for each knob), a joint part (a product over all knobs) and a linear part
+in every ordinal knob: few trials show main effects, more show interactions. An ordinal knob enters by its position on
+its ladder of values; any two values of a choice are at distance 1. Hyperparameters are averaged over instead of fitted:
+a small population of particles is weighted by the posterior density and moved by Metropolis moves after every result
+(sequential Monte Carlo; Chopin, A sequential particle filter method for static models, Biometrika 2002). With a dozen
+measurements the most likely length scale is often wrong by a large factor; the average is more robust. Amplitudes are
+in units of ln(objective), where 0.1 is 10%.
 """
 
 import math
@@ -22,44 +22,45 @@ from infertune.domain.knobs import Config, Knob, SearchSpace
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-_LEVEL_SD = 3.0  # of the unknown general level
+# All judgement, checked as a whole by `python -m tests.benchmarks.search`.
+_LEVEL_SD = 3.0  # prior standard deviation of the constant, in ln(objective)
 _MOST_PARTICLES, _FEWEST_PARTICLES = 16, 3
-_EVALUATIONS_WORTH = 900  # particles × measurements that one update may cost
-_STEP = 0.35  # of a Metropolis move, in standard deviations of the prior
-_MOVES = 2
-_JITTER = 1e-8  # variance added so that a covariance of nearly equal configurations can be factored
+_MOST_EVALUATIONS = 900  # particles × measurements of one update: bounds its time
+_STEP = 0.35  # standard deviation of a Metropolis proposal, in standard deviations of the prior
+_MOVES = 2  # Metropolis moves of each particle, unless told otherwise
+_JITTER = 1e-8  # variance on the diagonal, so that the covariance of nearly equal configurations is positive definite
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Normal priors (mean, standard deviation) of the logarithms of the kernel's parameters.
+    """Normal priors (mean, standard deviation) of the logarithms of the kernel's hyperparameters; judgement.
 
     Attributes:
-        length: Length scale of a knob; a ladder is 1 long, two values of a choice are 1 apart.
-        alone: Amplitude of each knob's own part.
-        together: Amplitude of the part of all knobs together.
-        slope: Standard deviation of the straight line's slope over a whole ladder.
-        noise: Standard deviation of one measurement.
-        launch: Standard deviation of what one launch of the engine does to all that is measured on it; None where
-            measurements are taken to be independent.
+        length: Length scale of a knob; a whole ladder has length 1, two values of a choice are at distance 1.
+        additive: Amplitude of each knob's own part, in ln(objective).
+        joint: Amplitude of the joint part, in ln(objective).
+        slope: Standard deviation of the linear part's slope, in ln(objective) over a whole ladder.
+        noise: Standard deviation of one measurement, in ln(objective).
+        launch: Standard deviation of the effect that all measurements on one launch share, in ln(objective); None if
+            measurements are independent.
     """
 
     length: tuple[float, float] = (math.log(0.6), 0.8)
-    alone: tuple[float, float] = (math.log(0.25), 0.7)
-    together: tuple[float, float] = (math.log(0.12), 0.7)
+    additive: tuple[float, float] = (math.log(0.25), 0.7)
+    joint: tuple[float, float] = (math.log(0.12), 0.7)
     slope: tuple[float, float] = (math.log(0.5), 0.6)
     noise: tuple[float, float] = (math.log(0.05), 1.0)
     launch: tuple[float, float] | None = None
 
 
 class Encoding:
-    """Configurations of a space as rows of positions: for each knob that has a choice, which of its values it takes."""
+    """Configurations as rows of integers: the index of each knob's value; knobs with one value are left out."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.knobs = tuple(knob for knob in space.knobs if len(knob.values) > 1)
         self._positions = [{value: i for i, value in enumerate(knob.values)} for knob in self.knobs]
         self._ordinal = [k for k, knob in enumerate(self.knobs) if knob.ordinal]
-        self._top = np.array([len(self.knobs[k].values) - 1 for k in self._ordinal], dtype=float)
+        self._last = np.array([len(self.knobs[k].values) - 1 for k in self._ordinal], dtype=float)
         self.distances = tuple(_distances(knob) for knob in self.knobs)
 
     def rows(self, configs: Sequence[Config]) -> Rows:
@@ -69,13 +70,13 @@ class Encoding:
         return np.array(rows, dtype=np.intp).reshape(len(rows), len(names))
 
     def ladder(self, rows: Rows) -> Array:
-        """Positions on the ladders of the ordinal knobs, from -0.5 to 0.5, (n, ordinal knobs)."""
-        ladder: Array = rows[:, self._ordinal] / self._top - 0.5
+        """Positions of the ordinal knobs on their ladders, from -0.5 to 0.5, (n, ordinal knobs)."""
+        ladder: Array = rows[:, self._ordinal] / self._last - 0.5
         return ladder
 
 
 def _distances(knob: Knob) -> Array:
-    """Between all values of a knob: a share of the ladder, or 1 between any two values of a choice."""
+    """Distances between all values of a knob: the share of the ladder between them, or 1 for a choice."""
     n = len(knob.values)
     apart = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
     distances: Array = apart / (n - 1) if knob.ordinal else (apart > 0).astype(float)
@@ -83,7 +84,7 @@ def _distances(knob: Knob) -> Array:
 
 
 def sum_and_product(tables: Sequence[Array], a: Rows, b: Rows) -> tuple[Array, Array]:
-    """Over knobs, of a table of values for each pair of a knob's values; two arrays (len(a), len(b))."""
+    """Sum and product over knobs of a table entry for each pair of values; two arrays (len(a), len(b))."""
     total, product = np.zeros((len(a), len(b))), np.ones((len(a), len(b)))
     for k, table in enumerate(tables):
         entry = table[:, b[:, k]][a[:, k]]
@@ -93,14 +94,14 @@ def sum_and_product(tables: Sequence[Array], a: Rows, b: Rows) -> tuple[Array, A
 
 
 class Surrogate:
-    """The process; a prior mean may be subtracted from what it is given, for it takes any general level."""
+    """The Gaussian process. Its values may have any mean, so that a prior mean can be subtracted beforehand."""
 
     def __init__(self, encoding: Encoding, seed: int, prior: Prior | None = None) -> None:
         self._encoding = encoding
         self._rng = np.random.default_rng(seed)
         prior = prior or Prior()
         d = len(encoding.knobs)
-        pairs = [prior.length] * d + [prior.alone, prior.together, prior.slope, prior.noise]
+        pairs = [prior.length] * d + [prior.additive, prior.joint, prior.slope, prior.noise]
         pairs += [prior.launch] if prior.launch else []
         self._mean, self._sd = np.array(pairs).T
         self._particles = self._mean + self._sd * self._rng.standard_normal((_MOST_PARTICLES, len(pairs)))
@@ -112,18 +113,18 @@ class Surrogate:
         self._shares: Array = np.empty(0)
 
     def fit(self, rows: Rows, values: Array, moves: int = _MOVES, launches: Sequence[int] | None = None) -> None:
-        """Take measurements, all of them, in place of those before.
+        """Condition on measurements; they replace those of earlier calls.
 
         Args:
             rows: Encoded configurations, (n, knobs); repeats are allowed.
-            values: Of each, (n,).
-            moves: Metropolis steps of every particle.
-            launches: The launch that each ran on, where the prior has a part for it.
+            values: ln(objective) of each, less the prior mean, (n,).
+            moves: Metropolis moves of each particle.
+            launches: The number of the launch that each ran on, if the prior has an effect of the launch.
         """
         self._rows, self._values = rows, values
         if launches is not None and len(self._mean) > self._noise_at + 1:
             self._same_launch = np.equal.outer(np.asarray(launches), np.asarray(launches)).astype(float)
-        room = _EVALUATIONS_WORTH // max(1, len(values))
+        room = _MOST_EVALUATIONS // max(1, len(values))
         self._particles = self._particles[: max(_FEWEST_PARTICLES, room)]
         fits = [self._fit(particle) for particle in self._particles]
         weights = np.array([fit.log_posterior for fit in fits])
@@ -137,10 +138,10 @@ class Surrogate:
         self._shares = np.array([sum(fit is other for other in fits) / len(fits) for fit in self._fits])
 
     def predict(self, rows: Rows) -> tuple[Array, Array, Array]:
-        """Mean and standard deviation of the true value at rows, for each kind of kernel in the population.
+        """Mean and standard deviation of the value without noise, under each distinct particle.
 
         Returns:
-            Means and standard deviations, (kernels, len(rows)), and the kernels' weights, (kernels,), summing to 1.
+            Means and standard deviations, (particles, len(rows)), and the weights, (particles,), summing to 1.
         """
         means, sds = [], []
         for fit in self._fits:
@@ -152,12 +153,12 @@ class Surrogate:
         return np.array(means), np.array(sds), self._shares
 
     def draw(self, rows: Rows, n: int, rng: np.random.Generator) -> Array:
-        """Joint draws of the true value at rows, over kernels and over what the measurements leave open.
+        """Joint posterior draws of the value without noise at rows, over all particles.
 
         Args:
             rows: Encoded configurations, (m, knobs).
-            n: How many draws.
-            rng: Where the randomness comes from.
+            n: Number of draws.
+            rng: Their source of randomness.
 
         Returns:
             The draws, (n, m).
@@ -191,25 +192,25 @@ class Surrogate:
 
     def _kernel(self, particle: Array, a: Rows, b: Rows) -> Array:
         d = len(self._encoding.knobs)
-        alone, together, slope = np.exp(2 * particle[d : d + 3])
+        additive, joint, slope = np.exp(2 * particle[d : d + 3])
         lengths = np.exp(particle[:d])
         tables = [_matern(d / length) for d, length in zip(self._encoding.distances, lengths, strict=True)]
-        each, joint = sum_and_product(tables, a, b)
+        total, product = sum_and_product(tables, a, b)
         line = self._encoding.ladder(a) @ self._encoding.ladder(b).T
-        covariance: Array = _LEVEL_SD**2 + alone * each + together * joint + slope * line
+        covariance: Array = _LEVEL_SD**2 + additive * total + joint * product + slope * line
         return covariance
 
     def _own_variance(self, particle: Array, rows: Rows) -> Array:
         d = len(self._encoding.knobs)
-        alone, together, slope = np.exp(2 * particle[d : d + 3])
+        additive, joint, slope = np.exp(2 * particle[d : d + 3])
         line = (self._encoding.ladder(rows) ** 2).sum(axis=1)
-        variance: Array = _LEVEL_SD**2 + len(self._encoding.knobs) * alone + together + slope * line
+        variance: Array = _LEVEL_SD**2 + len(self._encoding.knobs) * additive + joint + slope * line
         return variance
 
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """One particle's process: lower Cholesky factor of the covariance, and its inverse times the values."""
+    """One particle: lower Cholesky factor of its covariance, and the inverse covariance times the values."""
 
     particle: Array
     factor: Array
@@ -218,7 +219,7 @@ class _Fit:
 
 
 def _matern(distance: Array) -> Array:
-    """Matérn correlation of smoothness 3/2: landscapes of engines have steps."""
+    """Matérn correlation of smoothness 3/2, rough enough for the steps of engines' landscapes."""
     scaled = math.sqrt(3) * distance
     correlation: Array = (1 + scaled) * np.exp(-scaled)
     return correlation

@@ -13,7 +13,7 @@ import numpy as np
 
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.search.base import Result, requests_of
-from infertune.search.belief import Belief, Predictor
+from infertune.search.posterior import Posterior, Predictor
 from infertune.search.surrogate import Array, Encoding
 
 # All judgement; `python -m tests.benchmarks.search.transfer` measures the whole.
@@ -45,7 +45,7 @@ class Transferred:
             seed: Seeds the particles.
             base: A predictor, such as a roofline, of which only the residuals are transferred.
         """
-        self._posterior = Belief(Encoding(space), seed)
+        self._posterior = Posterior(Encoding(space), seed)
         self._base = base
         self._scale = 1.0
         known = [(space.repair(result.config), result.score) for result in results if result.score is not None]
