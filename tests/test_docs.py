@@ -19,6 +19,7 @@ from infertune.domain.request import GateRequest, JobRequest, TuneRequest
 from infertune.domain.trial import Trial
 from infertune.domain.workload.readers import READERS
 from infertune.engines import engine_names
+from infertune.engines.vllm.table import CURATED
 from infertune.gating.result import GateResult, StoredRun
 from infertune.profiles.comparing import Check
 from infertune.profiles.profile import Profile
@@ -249,6 +250,12 @@ def test_the_page_of_workloads_names_every_format() -> None:
 def test_the_page_of_engines_names_every_engine() -> None:
     text = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
     assert [name for name in engine_names() if f"| `{name}` |" not in text] == []
+
+
+def test_the_page_of_engines_names_every_argument_of_vllm_that_is_searched() -> None:
+    text = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    names = [entry.name for entry in CURATED if entry.cpu or entry.gpu]
+    assert [name for name in names if f"`{name.partition('.')[0]}`" not in text] == []
 
 
 def test_the_page_of_file_formats_explains_every_column_of_the_table() -> None:
