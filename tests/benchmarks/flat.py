@@ -1,9 +1,9 @@
-"""How often does a tune call something better where nothing is?
+"""The rate of false gains: how often a tune of a flat landscape reports a gain.
 
     python -m tests.benchmarks.flat [--seeds 200]
 
-Tunes the fake engine's flat landscape with 30 trials and prints what was called better, with its gain. Two processes,
-a minute for fifty seeds.
+Tunes the fake engine's flat landscape with 30 trials and prints the false gains. Two processes, a minute for fifty
+seeds.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""Is a live value as fast as a fresh launch at that value? For any engine that has live knobs.
+"""Throughput at a live value against a fresh launch at that value, for any engine that has live knobs.
 
     python -m tests.benchmarks.live_against_fresh hf --knob batch_size=4,16 --rounds 4
     python -m tests.benchmarks.live_against_fresh vllm builtin:qwen2.5-0.5b --knob max_num_seqs=16,64,256,1024
 
-A round launches the engine once as the search does, at the top of its ladders, and sets every value on it in turn
+A round launches the engine once as the search does, at the largest values, and sets every value on it in turn
 (live); then it launches an engine for each value as the engine's users do (fresh). Every other round runs backwards. A
 round is one sample of a value: no launch serves two rounds. Prints live / fresh with its 95% interval for every value.
-The top of a ladder is worth a place among the values: nothing is lowered there, so what its ratio is off 1 comes from
-the way of launching alone (vLLM in one process against several). With `--out RUN` every rate is on disk as soon as it
-is measured, and the same command goes on where it was ended.
+Include the largest value of a knob: it is not lowered, so the deviation of its ratio from 1 is the effect of the
+process mode alone (vLLM in one process against several). With `--out RUN` every rate is on disk as soon as it is
+measured, and the same command continues where it ended.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Does reading the energy meters show in the throughput? One loaded engine, windows with them on and off in turn.
+"""The effect of the energy meters on throughput: one loaded engine, windows with meters on and off in turn.
 
     python -m tests.benchmarks.meter hf --pairs 20
 

@@ -1,4 +1,4 @@
-"""The search on the recorded landscapes, guarded; `python -m tests.benchmarks.search` has more."""
+"""Guards the regret of the search on recorded landscapes; `python -m tests.benchmarks.search` prints all of it."""
 
 import statistics
 from concurrent.futures import ProcessPoolExecutor
@@ -14,8 +14,8 @@ _RECORDED = [name for name, problem in problems_here().items() if problem.header
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _RECORDED)
-def test_a_recorded_landscape_is_searched_better_than_by_chance_or_tpe(name: str) -> None:
-    """Means of eight seeds are good to half a percent; another build of BLAS draws other ones."""
+def test_on_a_recorded_landscape_the_regret_is_below_that_of_random_search_and_tpe(name: str) -> None:
+    """The mean of eight seeds has a standard error of about half a percent; another build of BLAS changes it."""
     with ProcessPoolExecutor(2) as pool:
         runs = {
             strategy: list(pool.map(partial(run_one, problem=name, strategy=strategy, trials=12, every=4), _SEEDS))
@@ -31,8 +31,8 @@ def test_a_recorded_landscape_is_searched_better_than_by_chance_or_tpe(name: str
         assert all(regrets["ours"][n] < regrets[other][n] + 0.01 for n in (8, 12))
 
 
-def test_the_landscapes_are_whole() -> None:
-    """At least 150 configurations, each measured three times or known to fail."""
+def test_the_recorded_landscapes_are_complete() -> None:
+    """At least 150 configurations each, every one measured or known to fail."""
     assert len(_RECORDED) >= 4
     for name in _RECORDED:
         problem = problems_here()[name]

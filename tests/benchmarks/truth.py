@@ -1,4 +1,4 @@
-"""Does `infertune bench` say what a plain script says? Paired, alternating launches of both over the same requests.
+"""Agreement of `infertune bench` with a plain script: paired, alternating launches over the same requests.
 
     python -m tests.benchmarks.truth hf --pairs 10
     python -m tests.benchmarks.truth vllm --pairs 10

@@ -1,4 +1,4 @@
-"""The product against its own recorded landscape, on the real engine: how near, and in how much of the time?
+"""A live tune on the real engine, compared with the recorded landscape of the same machine: regret and time.
 
     python -m tests.benchmarks.search.live vllm-tiny-chat --trials 20
 

@@ -1,4 +1,4 @@
-"""Landscapes with a known best: recorded ones, the fake engine's, and made ones of two knobs."""
+"""Landscapes whose best configuration is known: recorded ones, the fake engine's, and generated ones of two knobs."""
 
 import itertools
 import json
@@ -118,7 +118,7 @@ def _without_drift(rows: dict[Config, list[tuple[int, Run]]]) -> dict[Config, li
 
 
 def _residuals(rates: dict[Config, list[float]], true: dict[Config, float]) -> dict[Config, list[float]]:
-    """What may be drawn as noise of a configuration: how far the repeats of those about as fast lie from their means.
+    """The residuals that are drawn as a configuration's noise: those of the repeats of configurations about as fast.
 
     A fifth of the landscape, by rate, shares its residuals: some landscapes' slowest lie twice as far apart as their
     fastest. Each is of logarithms, and widened for the degree of freedom that the mean took.
@@ -136,11 +136,11 @@ def _residuals(rates: dict[Config, list[float]], true: dict[Config, float]) -> d
 
 
 def _shrunk(rates: dict[Config, list[float]]) -> dict[Config, float]:
-    """The true rate of each configuration, estimated: its mean drawn towards what all others say about it.
+    """An estimate of each configuration's true rate: its mean, shrunk towards a model of all configurations.
 
-    With a few noisy repeats the highest of 160 means is mostly luck. Main effects and interactions of two knobs are
-    fitted to all means; the mean of a configuration counts by the share of the misfit that is not noise
-    (Efron and Morris, Stein's estimation rule and its competitors, JASA 1973).
+    With a few noisy repeats the highest of 160 means is biased upwards (the winner's curse). Main effects and
+    interactions of two knobs are fitted to all means; the mean of a configuration counts by the share of the misfit
+    that is not noise (Efron and Morris, Stein's estimation rule and its competitors, JASA 1973).
     """
     configs = list(rates)
     means = np.array([_log_mean(rates[config]) for config in configs])

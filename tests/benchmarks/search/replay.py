@@ -15,13 +15,13 @@ from tests.benchmarks.search.problems import Problem
 from tests.benchmarks.search.strategies import Strategy, predictor_of
 
 _FINALISTS, _CONFIRM_LAUNCHES = 5, 5
-_LEADERS = 2  # of the confirmation at half-time
-_CONFIRMATIONS = 3  # one tells little: of two that lie 3% apart, 25 launches with noise of 8% often take the wrong one
+_LEADERS = 2  # configurations that share the second half of the confirmation
+_CONFIRMATIONS = 3  # repetitions: with a noise of 8%, 25 launches often confuse two that are 3% apart
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where a strategy stands after a trial.
+    """The state of a strategy after a trial.
 
     Attributes:
         regret: 1 - true rate of what would be recommended now / rate of the true best, the mean of several
@@ -40,18 +40,18 @@ def replay(
 ) -> list[Step]:
     """Run a strategy.
 
-    What would be recommended is found by measuring the five that look best again, in 25 launches for every strategy,
-    which are not on the clock, three times over: more than the product spends, so that what is compared is the search.
-    Ours and the product's other samplers choose finalists and winner by the product's model of all trials, with the
-    second half of the launches for the two best; plain ones by figure.
+    The recommendation is found by a confirmation of the five best, in 25 launches for every strategy, which do not
+    count on the clock; it is repeated three times. That is more than the product spends, so that the search is what is
+    compared. infertune's samplers choose finalists and winner by the product's model of all trials, and give the second
+    half of the launches to the two best; the others choose by the measured figures.
 
     Args:
-        problem: What answers.
-        strategy: What asks.
+        problem: The landscape.
+        strategy: The strategy.
         seed: Of strategy and noise.
-        trials: How many.
-        launch_each: Pay for a launch at every trial; else only where a launch setting changes, as the product does.
-        every: What would be recommended is asked at the first trial and at every so many; between them it stays.
+        trials: Number of trials.
+        launch_each: Count a launch for every trial; else only where a launch setting changes, as the product does.
+        every: The recommendation is computed at the first trial and at every `every`-th one.
     """
     rng = rng_of(problem.name, seed)
     searcher = strategy(problem, seed)

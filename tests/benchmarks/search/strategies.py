@@ -17,13 +17,13 @@ from tests.benchmarks.search.problems import Problem
 
 Strategy = Callable[[Problem, int], Searcher]
 
-# What `peaks_of` finds on the processor that recorded the landscapes, idle and with one thread. Measured anew it would
-# differ with what else runs, and so would two replays.
+# The result of `peaks_of` on the idle processor that recorded the landscapes, with one thread. It is fixed here so that
+# two replays do not differ by other load on the machine.
 _RECORDER = Peaks(bytes_per_s=2.0**34, flop_per_s=2.0**36, overhead_s=1e-3)
 
 
 def ours(parts: Parts | None = None, *, predicted: bool = True) -> Strategy:
-    """The product's strategy, whole or with parts taken away."""
+    """The strategy of `--sampler auto`, complete or with parts removed."""
 
     def make(problem: Problem, seed: int) -> Searcher:
         predictor = predictor_of(problem) if predicted else None

@@ -1,4 +1,4 @@
-"""Does what one run learned help the next? Trials to 98% of the optimum, from nothing and from another landscape.
+"""The gain of transfer: trials to 98% of the optimum, from nothing and from another run.
 
     python -m tests.benchmarks.search.transfer hf-tiny-ragged:threads=1 hf-tiny-ragged:threads=2 [--seeds 30]
 
