@@ -1,4 +1,4 @@
-"""Reading files that a stranger may have written, and writing files whole or not at all.
+"""Reading files that a stranger may have written.
 
 Every file that a user names is read here. Its kind is checked before it is opened (a pipe would be waited for, a device
 may do something when it is opened), and its size, packed and unpacked, while it is read.
@@ -7,7 +7,6 @@ YAML is read without aliases, a few lines of which expand to gigabytes, and with
 read with a bound on its depth. Both name the line of a fault.
 """
 
-import contextlib
 import gzip
 import io
 import json
@@ -89,26 +88,6 @@ def read_document(path: Path, what: str, most_bytes: int = MOST_YAML_BYTES) -> D
     except (yaml.YAMLError, RecursionError, *WRONG_VALUE) as error:  # the scanner's: it stands where it stopped
         line = f"line {loader.line + 1}: " if loader else ""
         raise UsageError(f"{path} is not YAML: {line}{_short(str(error))}") from None
-
-
-def write_whole(path: Path, text: str, what: str) -> Path:
-    """Write a file whole or not at all, its folders too.
-
-    Raises:
-        UsageError: The path cannot be written.
-    """
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.unlink(missing_ok=True)
-        with draft.open("x", encoding="utf-8") as file:  # never through a link that someone left in its place
-            file.write(text)
-        draft.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise UsageError(f"cannot write {what} {path}: {error.strerror}") from None
-    return path
 
 
 def plain_yaml(value: object) -> str:

@@ -21,7 +21,6 @@ from infertune.documents import (
     read_json,
     read_text,
     read_unpacked,
-    write_whole,
 )
 from infertune.errors import UsageError
 
@@ -124,22 +123,6 @@ def test_a_value_is_found_on_its_line_whatever_stands_before(
 def test_what_is_written_has_no_aliases() -> None:
     same = [1, 2]
     assert "*" not in plain_yaml({"a": same, "b": same, "c": {"d": same}})
-
-
-@pytest.mark.parametrize("planted", ["p.yaml", ".p.yaml.draft"])
-def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path, planted: str) -> None:
-    (tmp_path / "precious").write_text("kept")
-    (tmp_path / planted).symlink_to(tmp_path / "precious")
-    write_whole(tmp_path / "p.yaml", "new", "profile")
-    assert (tmp_path / "precious").read_text() == "kept"
-    assert (tmp_path / "p.yaml").read_text() == "new" and not (tmp_path / "p.yaml").is_symlink()
-
-
-def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(UsageError, match="cannot write profile"):
-        write_whole(tmp_path / "folder", "text", "profile")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def refusal(read: Callable[[], object]) -> str:

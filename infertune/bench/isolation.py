@@ -39,9 +39,11 @@ from infertune.energy import EnergyMeter, NoMeter, Reading
 from infertune.engines.base import Failure, first_line
 from infertune.engines.interpreter import package_link
 from infertune.errors import BenchmarkError
+from infertune.writing import open_to_append
 
 _GRACE_S = 15.0  # for an engine to close itself, and for killed processes to disappear (judgement)
 _TAIL_LINES = 40  # of a log, kept for the ledger (judgement)
+_TAIL_BYTES = 1024**2  # most of a log that is read for it (judgement)
 _LOOK_EVERY_S = 1.0  # how often a silent worker is checked for being alive (judgement)
 
 
@@ -81,8 +83,8 @@ class EngineProcess:
         life_read, self._life_write = os.pipe()
         self._package_link = package_link() if python else None
         try:
-            log_path.parent.mkdir(parents=True, exist_ok=True)
-            with log_path.open("ab") as log:
+            folder = log_path.parent
+            with open(open_to_append(folder.parent, f"{folder.name}/{log_path.name}", "log", make=True), "ab") as log:
                 self._process = subprocess.Popen(
                     [
                         str(python or sys.executable),
@@ -145,8 +147,9 @@ class EngineProcess:
 
     def log_tail(self, lines: int = _TAIL_LINES) -> str:
         """The last lines that the worker and its engine wrote."""
-        with contextlib.suppress(OSError):
-            return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+        with contextlib.suppress(OSError), self.log_path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            return "\n".join(file.read(_TAIL_BYTES).decode(errors="replace").splitlines()[-lines:])
         return ""
 
     def _ask(

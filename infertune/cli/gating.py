@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -87,9 +86,11 @@ def gate(
     from infertune.gating.gate import gate_request
     from infertune.report.gate import annotation, junit_of_error, step_summary
     from infertune.report.gate import junit as junit_text
+    from infertune.writing import append_named, check_named
 
     request = request_of(GateRequest, flags, config)
-    _check_can_write(request.junit)
+    if request.junit is not None:  # before the run, not after it
+        check_named(request.junit, "--junit", regular=True)
     try:
         with Progress() as observer:
             result = gate_request(request, observer)
@@ -102,7 +103,8 @@ def gate(
     if os.environ.get("GITHUB_ACTIONS") == "true":
         print(annotation(result), file=sys.stderr)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        _append(Path(summary), step_summary(result))
+        with contextlib.suppress(UsageError):  # a summary that cannot be written changes no verdict
+            append_named(Path(summary), step_summary(result), "step summary")
     if as_json:
         print_json(result.model_dump(mode="json"))
     else:
@@ -119,32 +121,13 @@ def _annotate_error(message: str) -> None:
         print(command("error", message), file=sys.stderr)
 
 
-def _check_can_write(path: Path | None) -> None:
-    """Refuse, before anything is measured, a file that cannot be written."""
-    if path is None:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):  # it is replaced, not written to: what lies there is not opened
-            pass
-        if path.exists() and not path.is_file():
-            raise UsageError(f"cannot write --junit {path}: it is no regular file; choose another")
-    except OSError as error:
-        raise UsageError(f"cannot write --junit {path}: {error.strerror}") from None
-
-
 def _write(path: Path | None, text: str) -> None:
     """Write a file, whole or not at all. A failure is printed and leaves the verdict as it is."""
     if path is None:
         return
-    from infertune.documents import write_whole
+    from infertune.writing import write_named
 
     try:
-        write_whole(path, text, "--junit")
+        write_named(path, text, "--junit")
     except UsageError as error:
         print(harmless(f"infertune: {error}"), file=sys.stderr)
-
-
-def _append(path: Path, text: str) -> None:
-    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
-        file.write(text)

@@ -112,13 +112,12 @@ def profile_export(
     out: Annotated[Path | None, typer.Option(help="The file to write; else standard output.")] = None,
 ) -> None:
     """Write a profile or its settings for an engine."""
-    from infertune.documents import write_whole
-    from infertune.tuning.afterwards import export_profile, profile_from
+    from infertune.tuning.afterwards import export_profile, profile_from, write_export
 
     profile = profile_from(source, point)
     text = export_profile(profile, form)
     if out is None:
         print(text, end="")
         return
-    write_whole(out, text, form or "profile")
+    write_export(out, text, form or "profile", source)
     say(console(), f"{out}: {profile.changed if profile.changed.root else 'the default'}")

@@ -19,6 +19,7 @@ from infertune.domain.checkpoints import weights_in
 from infertune.domain.sizes import FieldSizes, ModelConfig, Sizer, Sizes, text_part, with_checkpoint
 from infertune.errors import UsageError
 from infertune.units import slugify
+from infertune.writing import write_inside
 
 Weights = Literal["real", "dummy"]
 _MAX_CONFIG_BYTES = 4 * 1024**2
@@ -204,13 +205,11 @@ def _dummy(spec: str, name: str, config: Mapping[str, Any], revision: str | None
     folder = cache_folder() / "models" / f"{name}-{_config_hash(config)[:8]}"
     files = {"config.json": config, **_byte_tokenizer(sizes.vocab_size, sizes.context_tokens)}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for file_name, content in files.items():
-            draft = folder / f"{file_name}.{os.getpid()}"
-            draft.write_text(json.dumps(content), encoding="utf-8")
-            draft.replace(folder / file_name)
-    except OSError as error:
-        raise UsageError(f"cannot write {folder}: {error.strerror}; set XDG_CACHE_HOME to another folder") from None
+            place = f"models/{folder.name}/{file_name}"
+            write_inside(cache_folder(), place, json.dumps(content), "cached model")
+    except UsageError as error:
+        raise UsageError(f"{error}; set XDG_CACHE_HOME to another folder") from None
     return _model(spec, name, str(folder), "dummy", config, sizes, revision)
 
 

@@ -40,10 +40,12 @@ from infertune.gating.verdict import (
 )
 from infertune.profiles.fingerprint import fingerprint_of
 from infertune.profiles.profile import changed_settings
+from infertune.runs.job import Job
 from infertune.runs.ledger import Ledger, now
 from infertune.runs.observer import Observer
 from infertune.stats import geometric_mean
 from infertune.version import __version__
+from infertune.writing import check_inside
 
 RESULT_NAME = "gate.json"
 _ENERGY_NAMES = " and ".join(ENERGY_FIGURES)
@@ -69,8 +71,10 @@ def gate_request(request: GateRequest, observer: Observer | None = None) -> Gate
     comparison = compared(request)
     history = _History(request, comparison)
     job = comparison.candidate.job
-    with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
-        ledger = Ledger.create(job.new_folder(), job.header("gate"))
+    with (
+        device_lock(job.lock_names, wait=request.wait, on_note=observer.note),
+        _new_ledger(job) as ledger,
+    ):
         observer.run_starts(ledger.folder, job.engine_defaults)
         for note in (*comparison.notes, *history.notes):
             observer.note(note)
@@ -87,12 +91,18 @@ def gate_request(request: GateRequest, observer: Observer | None = None) -> Gate
             raise InterruptedRunError(
                 f"interrupted after {len(ledger.trials)} launches, without a verdict; they are in {ledger.folder}"
             ) from None
-    ledger.finish(result.answer or "calibrated")
-    try:
-        save_json(ledger.folder / RESULT_NAME, result)
-    except UsageError as error:  # the ledger has all samples; the verdict must be returned all the same
-        observer.note(str(error))
-    return result
+        ledger.finish(result.answer or "calibrated")
+        try:
+            save_json(ledger.folder, RESULT_NAME, result)
+        except UsageError as error:  # the ledger has all samples; the verdict must be returned all the same
+            observer.note(str(error))
+        return result
+
+
+def _new_ledger(job: Job) -> Ledger:
+    folder = job.new_folder()
+    check_inside(folder, (RESULT_NAME,), "result")
+    return Ledger.create(folder, job.header("gate"))
 
 
 class _History:
@@ -100,6 +110,7 @@ class _History:
 
     def __init__(self, request: GateRequest, comparison: Comparison) -> None:
         self.folder = request.history or request.profile.with_suffix(".gate")
+        self._named = request.history is not None
         self.runs: list[StoredRun] = []
         self.notes: list[str] = []
         self.n_runs = 0
@@ -121,7 +132,9 @@ class _History:
         return self.runs[-1].n_requests if self.runs else None
 
     def _check_can_keep(self) -> None:
-        """Find out before the run, not after it, that it cannot be kept for later ones."""
+        """Refuse before the run if it could not be kept for later ones."""
+        if not self._named and self.folder.is_symlink():
+            raise UsageError(f"{self.folder} is a link: name the folder that is meant with --history")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
@@ -132,7 +145,7 @@ class _History:
     def add(self, run: StoredRun) -> None:
         """Keep a run for later ones."""
         stamp = run.created_at.replace(":", "").replace("+0000", "Z")
-        save_json(self.folder / f"{stamp}-{self.n_runs:04d}.json", run)
+        save_json(self.folder, f"{stamp}-{self.n_runs:04d}.json", run)
 
 
 class _Run:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from infertune.documents import read_text, write_whole
+from infertune.documents import read_text
 from infertune.domain.figures import ENERGY_FIGURES, FIGURES
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, IsoTime
@@ -19,6 +19,7 @@ from infertune.gating.verdict import Answer, Calibration, Judgement
 from infertune.profiles.fingerprint import differences
 from infertune.profiles.profile import Fingerprint, Sample
 from infertune.stats import geometric_mean, paired_ratio
+from infertune.writing import write_inside
 
 _EXIT_CODES: dict[Answer, int] = {
     "pass": EXIT_OK,
@@ -370,10 +371,10 @@ def _foreign(run: StoredRun, today: Fingerprint, config: Config, launches: int, 
     return "it was a regression" if run.answer == "regression" else ""
 
 
-def save_json(path: Path, document: Frozen) -> Path:
-    """Write a document, whole or not at all.
+def save_json(folder: Path, name: str, document: Frozen) -> Path:
+    """Write a document into a run's folder or a history, whole or not at all.
 
     Raises:
-        UsageError: The path cannot be written.
+        UsageError: It cannot be written.
     """
-    return write_whole(path, document.model_dump_json(indent=1) + "\n", "result")
+    return write_inside(folder, name, document.model_dump_json(indent=1) + "\n", "result")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from infertune.documents import Document, plain_yaml, read_document, write_whole
+from infertune.documents import Document, plain_yaml, read_document
 from infertune.domain.device import Device
 from infertune.domain.figures import Economy, economy
 from infertune.domain.knobs import Config, check_scalars, format_scalar
@@ -21,6 +21,7 @@ from infertune.errors import UsageError
 from infertune.runs.ledger import Ledger
 from infertune.runs.summary import Answer, Summary, default_config, figures
 from infertune.units import format_percent, slugify
+from infertune.writing import write_inside, write_named
 
 SCHEMA_VERSION = 1
 Sample = Annotated[float, Field(ge=1e-12, le=1e12)]
@@ -140,13 +141,19 @@ class Profile(Frozen):
         """The profile as YAML, for people and for `load_profile`."""
         return plain_yaml(self.model_dump(mode="json"))
 
-    def save(self, path: Path) -> Path:
+    def save(self, path: Path, within: Path | None = None) -> Path:
         """Write it as YAML, whole or not at all.
+
+        Args:
+            path: The file.
+            within: A folder of infertune's own that the file lies in: below it no link is followed.
 
         Raises:
             UsageError: The path cannot be written.
         """
-        return write_whole(path, self.text(), "profile")
+        if within is None:
+            return write_named(path, self.text(), "profile")
+        return write_inside(within, str(path.relative_to(within)), self.text(), "profile")
 
 
 def load_profile(path: str | Path, within: Path | None = None) -> Profile:

@@ -4,9 +4,9 @@ from infertune.report.findings import Findings, find
 from infertune.report.markdown import to_markdown
 from infertune.report.page import to_html
 from infertune.report.table import to_dataframe, write_table
-from infertune.report.write import write_comparison, write_found, write_report
+from infertune.report.write import check_place, write_comparison, write_found, write_report
 
 __all__ = [
-    "Findings", "find", "to_dataframe", "to_html", "to_markdown", "write_comparison", "write_found", "write_report",
-    "write_table",
+    "Findings", "check_place", "find", "to_dataframe", "to_html", "to_markdown", "write_comparison", "write_found",
+    "write_report", "write_table",
 ]  # fmt: skip

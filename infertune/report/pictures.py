@@ -10,6 +10,7 @@ from infertune.report.findings import Findings
 from infertune.report.svg import Drawing, tick_text, ticks, viridis
 from infertune.units import format_rate
 
+NAMES = ("answer", "landscape", "importance", "progress", "energy")
 _MARKS = {"search": "a", "grid": "a", "bench": "a", "confirm": "o", "final": "g"}
 
 

@@ -9,7 +9,9 @@ from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
 from infertune.report.escaping import table_text
 from infertune.runs.ledger import Ledger
+from infertune.writing import write_inside
 
+TABLE = "landscape.csv"
 COLUMNS = {
     "number": "position in the ledger",
     "phase": "search, confirm, final, grid or bench",
@@ -73,10 +75,16 @@ def _row(trial: Trial) -> dict[str, object]:
 
 
 def write_table(ledger: Ledger) -> Path:
-    """Write `landscape.csv` into the run's folder; its path."""
-    path = ledger.folder / "landscape.csv"
-    for_spreadsheets(to_dataframe(ledger)).to_csv(path, index=False)
-    return path
+    """Write `landscape.csv` into the run's folder.
+
+    Returns:
+        Its path.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    text = for_spreadsheets(to_dataframe(ledger)).to_csv(index=False)
+    return write_inside(ledger.folder, TABLE, text, "table")
 
 
 def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:

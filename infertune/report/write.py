@@ -9,53 +9,59 @@ from infertune.report.compare import compare, comparison_html, comparison_markdo
 from infertune.report.findings import Findings, find
 from infertune.report.markdown import PICTURES, to_markdown
 from infertune.report.page import to_html
-from infertune.report.table import write_table
+from infertune.report.table import TABLE, write_table
 from infertune.runs.ledger import Ledger
+from infertune.writing import check_inside, remove_inside, write_inside
+
+PAGE = "report.html"
+TEXT = "report.md"
+_DRAWINGS = tuple(f"{PICTURES}/{name}.svg" for name in pictures.NAMES)
+_COMPARISON = ("comparison.svg", "comparison.md", "comparison.html")
+_WHAT = "report"
 
 
 def write_report(ledger: Ledger, objective: Objective) -> Path:
     """Write every file of a run's report into its folder; the page's path.
 
     Raises:
-        OSError: The folder cannot be written.
+        UsageError: A file cannot be written, or its name is taken by a link or by something else than a file.
     """
     return write_found(find(ledger, objective))
 
 
 def write_found(found: Findings) -> Path:
-    """The same, of what was computed already."""
+    """The same, of findings that were computed already."""
     folder = found.ledger.folder
+    check_place(folder)
     write_table(found.ledger)
-    made = {f"{name}.svg": text for name, (_, text) in pictures.drawn(found).items()}
-    (folder / PICTURES).mkdir(exist_ok=True)
-    for name, text in made.items():
-        _put(folder / PICTURES / name, text)
-    for stale in (folder / PICTURES).glob("*.svg"):
-        if stale.name not in made:
-            stale.unlink()
-    _put(folder / "report.md", to_markdown(found))
-    return _put(folder / "report.html", to_html(found))
+    made = {f"{PICTURES}/{name}.svg": text for name, (_, text) in pictures.drawn(found).items()}
+    for name in _DRAWINGS:
+        if name in made:
+            write_inside(folder, name, made[name], _WHAT)
+        else:  # of an earlier state of the run
+            remove_inside(folder, name)
+    write_inside(folder, TEXT, to_markdown(found), _WHAT)
+    return write_inside(folder, PAGE, to_html(found), _WHAT)
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a run's folder in which a report cannot be written, before anything is measured or written.
+
+    Raises:
+        UsageError: The name of one of a report's files is taken by a link or by something else than a file.
+    """
+    check_inside(folder, (TABLE, *_DRAWINGS, TEXT, PAGE), _WHAT)
 
 
 def write_comparison(runs: Sequence[Findings], folder: Path) -> Path:
     """Write `comparison.html`, `comparison.md` and `comparison.svg` of several runs into a folder; the page's path.
 
     Raises:
-        OSError: The folder cannot be written.
+        UsageError: A file cannot be written, or its name is taken by a link or by something else than a file.
     """
+    check_inside(folder, _COMPARISON, _WHAT)
     compared = compare(runs)
-    folder.mkdir(parents=True, exist_ok=True)
-    _put(folder / "comparison.svg", comparison_picture(compared))
-    _put(folder / "comparison.md", comparison_markdown(compared))
-    return _put(folder / "comparison.html", comparison_html(compared))
-
-
-def _put(path: Path, text: str) -> Path:
-    """A file, whole or not at all."""
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    picture, text, page = _COMPARISON
+    write_inside(folder, picture, comparison_picture(compared), _WHAT)
+    write_inside(folder, text, comparison_markdown(compared), _WHAT)
+    return write_inside(folder, page, comparison_html(compared), _WHAT)

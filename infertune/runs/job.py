@@ -29,10 +29,12 @@ from infertune.runs.ledger import Ledger, now
 from infertune.search.roofline import Roofline, demand_of, peaks_of
 from infertune.units import slugify
 from infertune.version import __version__
+from infertune.writing import check_inside
 
 _DEFAULT_MODELS = {"cpu": "builtin:tiny", "gpu": "builtin:qwen2.5-0.5b"}
 _DEFAULT_WORKLOADS = {"cpu": "synthetic:in=32-128,out=32", "gpu": "synthetic:in=512,out=128"}
 _DEFAULT_WINDOWS_S = {"cpu": 2.0, "gpu": 10.0}
+_LOGS = "logs"
 _FEWEST_REQUESTS = 32
 _WARMUP_REQUESTS = 256
 
@@ -85,7 +87,7 @@ class Job:
             model=self.model,
             device=self.device,
             space=self.space,
-            log_folder=folder / "logs",
+            log_folder=folder / _LOGS,
             deadlines=deadlines,
             seed=request.seed,
             carbon=CarbonOptions(country=request.country, intensity_g_per_kwh=request.carbon_intensity),
@@ -150,11 +152,13 @@ class Job:
             UsageError: The folder is not a run.
             MismatchError: Something that its figures depend on has changed since.
         """
+        _check_logs(folder)
         ledger = Ledger.open(folder, mend=True)
         then, today = ledger.header, self.header(ledger.header.command)
         for what in ("device", "engine", "engine_version", "model", "workload", "space", "engine_defaults"):
             before, after = getattr(then, what), getattr(today, what)
             if before != after and not _same_model(before, after):
+                ledger.close()
                 raise MismatchError(
                     f"{folder} cannot be continued: {what.replace('_', ' ')} was {_brief(before)} and is now "
                     f"{_brief(after)}; its trials would not compare, so start a new run"
@@ -175,6 +179,7 @@ class Job:
             UsageError: It cannot be made or written.
         """
         folder = self.request.out or self._free_folder()
+        _check_logs(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
@@ -188,7 +193,7 @@ class Job:
         model = self.model.name if self.model else slugify(self.options.variant or "no-model")
         name = f"{day}-{self.device.slug}-{self.engine.name}-{model}"
         number = 1
-        while (folder := Path("reports") / (name if number == 1 else f"{name}-{number}")).exists():
+        while os.path.lexists(folder := Path("reports") / (name if number == 1 else f"{name}-{number}")):
             number += 1
         return folder
 
@@ -324,6 +329,11 @@ def _resting_at_current(space: SearchSpace, found: Understood) -> tuple[SearchSp
     if space.repair(space.default) != space.default:
         raise UsageError(f"--current: {space.default} is no setting of {', '.join(space.names)}")
     return space, stock, tuple(notes)
+
+
+def _check_logs(folder: Path) -> None:
+    """Refuse a run's folder whose `logs` is a link or no folder, before anything is measured."""
+    check_inside(folder, (f"{_LOGS}/launch",), "logs")
 
 
 def _brief(value: object) -> str:

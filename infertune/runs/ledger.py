@@ -1,11 +1,13 @@
 """The ledger: `trials.jsonl`, the only truth about a run.
 
-A header line, then one line a trial, each on disk before the next trial starts. A line that was torn by a crash is the
-last one, and is dropped; everything before it is whole.
+A header line, then one line a trial, each on disk before the next trial starts. Only the last line can be torn by a
+crash; it is dropped. One process at a time appends to it.
 """
 
 import contextlib
+import fcntl
 import os
+import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,32 +15,48 @@ from infertune.domain.measurement import Frozen
 from infertune.domain.record import FILE_NAME, Ending, Header, Record, read_record
 from infertune.domain.trial import Trial
 from infertune.errors import BenchmarkError, UsageError
+from infertune.writing import open_to_append, remove_inside
 
 
 class Ledger(Record):
-    """A run's record that can be appended to, trial by trial."""
+    """A run's record that can be appended to, trial by trial; as a context manager it closes the file at the end."""
+
+    _descriptor: int | None = None
+
+    def _hold(self, descriptor: int) -> int:
+        """Keep a locked file until `close`, or until nothing refers to this object any more."""
+        self._descriptor = descriptor
+        self._let_go = weakref.finalize(self, os.close, descriptor)
+        return descriptor
 
     @classmethod
     def create(cls, folder: Path, header: Header) -> "Ledger":
-        """A new run folder with a ledger that holds only its header.
+        """A new run folder with a ledger that holds only its header, locked for this process.
 
         Raises:
             UsageError: The folder cannot be written, or holds a ledger already.
+            BenchmarkError: Another run is making it at this moment.
         """
-        path = folder / FILE_NAME
-        if path.exists():
-            raise UsageError(
-                f"{folder} holds a run already; continue it with --resume {folder}, or choose another --out"
-            )
+        if os.path.lexists(folder / FILE_NAME):
+            raise _holds_a_run(folder)
+        ledger = cls(folder, header)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as file:
-                _write_line(file.fileno(), header.model_dump_json())
         except OSError as error:
-            with contextlib.suppress(OSError):
-                path.unlink()  # half a header is no run, and would be in the way of the next try
             raise UsageError(f"cannot write {folder}: {error.strerror}; choose another --out") from None
-        return cls(folder, header)
+        descriptor = ledger._hold(_locked(folder, make=True))
+        try:
+            if os.fstat(descriptor).st_size:
+                raise _holds_a_run(folder)
+            _write_line(descriptor, header.model_dump_json())
+        except OSError as error:
+            remove_inside(folder, FILE_NAME)  # half a header is no run, and would be in the way of the next try
+            ledger.close()
+            raise UsageError(f"cannot write {folder}: {error.strerror}; choose another --out") from None
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
 
     @classmethod
     def open(cls, folder: Path, *, mend: bool = False) -> "Ledger":
@@ -46,18 +64,45 @@ class Ledger(Record):
 
         Args:
             folder: The run's folder.
-            mend: Cut a torn last line from the file too, so that it can be appended to.
+            mend: Lock it for this process, and cut a torn last line from the file, so that it can be appended to.
 
         Raises:
-            UsageError: The folder is not a run, is of a newer version, or is damaged before its last line.
+            UsageError: The folder is not a run, is of a newer version, is damaged before its last line, or its ledger
+                is a link or no regular file.
+            BenchmarkError: Another run appends to it.
         """
-        record = read_record(folder)
-        path = folder / FILE_NAME
-        if record.torn_bytes and mend:
-            os.truncate(path, path.stat().st_size - record.torn_bytes)
-        ledger = cls(folder, record.header, record.trials, record.warnings)
+        if not mend:
+            return cls._of(read_record(folder))
+        read_record(folder)  # a folder that is no run is refused before its file is opened for writing
+        descriptor = _locked(folder)
+        try:  # read under the lock: another run may just have ended
+            record = read_record(folder)
+            if record.torn_bytes:
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size - record.torn_bytes)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        ledger = cls._of(record)
+        ledger._hold(descriptor)
+        return ledger
+
+    @classmethod
+    def _of(cls, record: Record) -> "Ledger":
+        ledger = cls(record.folder, record.header, record.trials, record.warnings)
         ledger.ending, ledger.proof_ending = record.ending, record.proof_ending
         return ledger
+
+    def close(self) -> None:
+        """Let other runs append to it."""
+        if self._descriptor is not None:
+            self._let_go()
+        self._descriptor = None
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def append(self, trial: Trial) -> None:
         """Write a trial to disk, whole or not at all.
@@ -78,22 +123,61 @@ class Ledger(Record):
         self.ending, self.proof_ending = ended, proof
 
     def _write(self, line: Frozen) -> None:
-        path = self.folder / FILE_NAME
-        try:
-            length = path.stat().st_size
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-        except OSError as error:
-            raise BenchmarkError(f"cannot write {path}: {error.strerror}") from None
+        if self._descriptor is None:
+            try:
+                self._hold(_locked(self.folder))
+            except UsageError as error:
+                raise BenchmarkError(str(error)) from None
+        descriptor = self._descriptor
+        assert descriptor is not None
+        length = os.fstat(descriptor).st_size
         try:
             _write_line(descriptor, line.model_dump_json())
         except OSError as error:
             os.ftruncate(descriptor, length)
             raise BenchmarkError(
-                f"cannot write {path}: {error.strerror}; its {len(self.trials)} trials are safe: free some space, "
-                f"then continue with --resume {self.folder}"
+                f"cannot write {self.folder / FILE_NAME}: {error.strerror}; its {len(self.trials)} trials are safe: "
+                f"free some space, then continue with --resume {self.folder}"
             ) from None
-        finally:
-            os.close(descriptor)
+
+
+def _holds_a_run(folder: Path) -> UsageError:
+    return UsageError(f"{folder} holds a run already; continue it with --resume {folder}, or choose another --out")
+
+
+def _locked(folder: Path, *, make: bool = False) -> int:
+    """Open a ledger's file to append to it, and keep other runs from doing so while the descriptor is open.
+
+    The lock is the file's own (flock): the kernel releases it when this process ends, however it ends. On a file system
+    without locks there is none.
+
+    Raises:
+        UsageError: It cannot be opened, is a link or no regular file.
+        BenchmarkError: Another run has it.
+    """
+    descriptor = open_to_append(folder, FILE_NAME, "the run's ledger", make=make)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = _owner(descriptor)
+        os.close(descriptor)
+        raise BenchmarkError(
+            f"{folder} is in use by another infertune run{owner}; continue it when that one has ended"
+        ) from None
+    except OSError:  # no locks on this file system
+        pass
+    return descriptor
+
+
+def _owner(descriptor: int) -> str:
+    """Who holds a file's lock, as Linux lists it; empty where it is not listed."""
+    inode = str(os.fstat(descriptor).st_ino)
+    with contextlib.suppress(OSError, IndexError), open("/proc/locks", encoding="ascii", errors="replace") as listed:
+        rows = [line.split() for line in listed]  # 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF
+        owners = {row[4] for row in rows if row[1] == "FLOCK" and row[5].rpartition(":")[2] == inode}
+        if len(owners) == 1 and (owner := owners.pop()).isdecimal() and owner != "0":
+            return f", process {owner}"
+    return ""
 
 
 def now() -> str:

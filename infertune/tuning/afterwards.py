@@ -17,6 +17,7 @@ from infertune.report import Findings, find, write_comparison, write_found
 from infertune.runs.ledger import Ledger
 from infertune.runs.summary import summarise
 from infertune.search.export import Result, export_study
+from infertune.writing import write_inside, write_named
 
 
 def report_again(folder: Path) -> tuple[Findings, Path]:
@@ -29,10 +30,7 @@ def report_again(folder: Path) -> tuple[Findings, Path]:
         UsageError: The folder is not a run, or cannot be written.
     """
     found = findings_of(folder)
-    try:
-        return found, write_found(found)
-    except OSError as error:
-        raise UsageError(f"cannot write {folder}: {error.strerror}") from None
+    return found, write_found(found)
 
 
 def findings_of(folder: Path) -> Findings:
@@ -74,11 +72,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Path:
     """
     if len(set(map(os.path.realpath, folders))) < len(folders):
         raise UsageError("a run is named twice; name different ones to compare them")
-    runs = [findings_of(folder) for folder in folders]
-    try:
-        return write_comparison(runs, out)
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror}") from None
+    return write_comparison([findings_of(folder) for folder in folders], out)
 
 
 def to_optuna(folder: Path, storage: str) -> tuple[str, int]:
@@ -146,6 +140,24 @@ def export_profile(profile: Profile, form: str | None = None) -> str:
             answer=profile.verdict(),
         )
     return export_served(found.engine, served, form)
+
+
+def write_export(path: Path, text: str, what: str, source: Path) -> Path:
+    """Write an export to the file that the user named; in the run's own folder no link is followed.
+
+    Args:
+        path: The file.
+        text: Its content.
+        what: What it is, for the message.
+        source: What was exported: a profile, or a run's folder.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    place, folder = (Path(os.path.abspath(found)) for found in (path, source))
+    if source.is_dir() and place.is_relative_to(folder):
+        return write_inside(folder, str(place.relative_to(folder)), text, what)
+    return write_named(path, text, what)
 
 
 def _objective(ledger: Ledger) -> Objective:

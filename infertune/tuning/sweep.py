@@ -14,7 +14,7 @@ from infertune.domain.objective import get_objective, objective_of
 from infertune.domain.request import JobRequest, Launches
 from infertune.domain.trial import Phase, Trial
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
-from infertune.report import Findings, find, write_found
+from infertune.report import Findings, check_place, find, write_found
 from infertune.runs.job import Job, continued, prepare
 from infertune.runs.ledger import Ledger, now
 from infertune.runs.observer import Observer
@@ -86,12 +86,14 @@ def bench_request(request: BenchRequest, observer: Observer | None = None) -> Be
     config = job.space.repair(job.space.default.updated(request.set))
     if broken := job.space.violations(config):
         raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
-    with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
-        return _bench(job, request, config, observer)
+    with (
+        device_lock(job.lock_names, wait=request.wait, on_note=observer.note),
+        _new_ledger(job, "bench", observer) as ledger,
+    ):
+        return _bench(job, request, config, observer, ledger)
 
 
-def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer) -> BenchResult:
-    ledger = _new_ledger(job, "bench", observer)
+def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer, ledger: Ledger) -> BenchResult:
     observer.run_starts(ledger.folder, job.space.default)
     least, most = request.launches
     n_requests = request.requests
@@ -139,13 +141,15 @@ def landscape_request(
         raise UsageError(
             f"the grid has {job.space.size} points; restrict it with --knob NAME=values or --set NAME=VALUE"
         )
-    with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
-        return _landscape(job, request, observer, resume)
+    with (
+        device_lock(job.lock_names, wait=request.wait, on_note=observer.note),
+        _resumed(job, resume) if resume else _new_ledger(job, "landscape", observer) as ledger,
+    ):
+        return _landscape(job, request, observer, ledger)
 
 
-def _landscape(job: Job, request: LandscapeRequest, observer: Observer, resume: Path | None) -> Findings:
+def _landscape(job: Job, request: LandscapeRequest, observer: Observer, ledger: Ledger) -> Findings:
     points = list(job.space.grid())
-    ledger = job.resume(resume) if resume else _new_ledger(job, "landscape", observer)
     observer.run_starts(ledger.folder, job.space.default)
     observer.phase("landscape", len(points) * request.repeats)
     done = {(trial.config, trial.round_number) for trial in ledger.trials}
@@ -181,10 +185,9 @@ def _report(job: Job, ledger: Ledger) -> Findings:
     found = find(ledger, objective_of(job.request))
     try:
         write_found(found)
-    except OSError as error:
+    except UsageError as error:
         raise BenchmarkError(
-            f"cannot write the report: {error.strerror}; the {len(ledger.trials)} trials are safe: make room, then "
-            f"infertune report {ledger.folder}"
+            f"{error}; the {len(ledger.trials)} trials are safe: make room, then infertune report {ledger.folder}"
         ) from None
     return found
 
@@ -192,7 +195,14 @@ def _report(job: Job, ledger: Ledger) -> Findings:
 def _new_ledger(job: Job, command: str, observer: Observer) -> Ledger:
     for note in job.notes:
         observer.note(note)
-    return Ledger.create(job.new_folder(), job.header(command))
+    folder = job.new_folder()
+    check_place(folder)
+    return Ledger.create(folder, job.header(command))
+
+
+def _resumed(job: Job, folder: Path) -> Ledger:
+    check_place(folder)
+    return job.resume(folder)
 
 
 def _measure(

@@ -10,11 +10,12 @@ import pandas as pd
 
 from infertune.bench.isolation import device_lock
 from infertune.domain.objective import objective_of
+from infertune.domain.record import Header
 from infertune.domain.request import TuneRequest, make_request
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.profiles.profile import Profile, fingerprint, profile_of, profile_path
 from infertune.profiles.store import earlier_answer
-from infertune.report import find, to_dataframe, write_found
+from infertune.report import check_place, find, to_dataframe, write_found
 from infertune.runs.job import Job, continued, prepare
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
@@ -26,7 +27,9 @@ from infertune.tuning.origin import Origin, read_origin
 from infertune.tuning.proof_phase import ProofPhase
 from infertune.tuning.search_phase import SearchPhase
 from infertune.tuning.trials import Trials
+from infertune.writing import check_inside
 
+_PROFILE = "profile.yaml"
 _MAY_CHANGE = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout", "profiles"}
 
 
@@ -86,9 +89,11 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         predictor=predictor,
     )
     _check_can_save(request.profiles)
-    with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
-        header = job.header("tune", ported=origins[0].config if origins else None)
-        ledger = job.resume(resume) if resume else Ledger.create(job.new_folder(), header)
+    header = job.header("tune", ported=origins[0].config if origins else None)
+    with (
+        device_lock(job.lock_names, wait=request.wait, on_note=observer.note),
+        _opened(job, resume, header) as ledger,
+    ):
         observer.run_starts(ledger.folder, default_config(ledger), "current" if job.stock else "default")
         for note in (*job.notes, *(origin.note for origin in origins), *ledger.warnings):
             observer.note(note)
@@ -109,7 +114,7 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
             _finished(ledger, request)
             raise InterruptedRunError(
                 f"interrupted after {len(ledger.trials)} trials; continue: infertune tune --resume {ledger.folder}; "
-                f"best so far, unconfirmed: {ledger.folder / 'profile.yaml'}"
+                f"best so far, unconfirmed: {ledger.folder / _PROFILE}"
             ) from None
         return _finished(ledger, request)
 
@@ -128,6 +133,16 @@ def resumed_request(folder: Path, flags: Mapping[str, Any]) -> TuneRequest:
     if header.command != "tune":
         raise UsageError(f"{folder} is a run of `infertune {header.command}`; only a tune can be resumed")
     return continued(TuneRequest, header, folder, flags, _MAY_CHANGE)
+
+
+def _opened(job: Job, resume: Path | None, header: Header) -> Ledger:
+    """The ledger of a run to continue, or of a new one, in a folder that its files can be written into."""
+    ledger = job.resume(resume) if resume else None
+    folder = ledger.folder if ledger else job.new_folder()
+    if ledger is None or ledger.ending is None:  # before anything is measured
+        check_place(folder)
+        check_inside(folder, (_PROFILE,), "profile")
+    return ledger or Ledger.create(folder, header)
 
 
 def _predictor(job: Job, origins: Sequence[Origin]) -> Predictor | None:
@@ -155,13 +170,14 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
     found = find(ledger, objective_of(request))
     summary = found.summary
     profile = profile_of(ledger, summary, request.objective)
-    profile_file = ledger.folder / "profile.yaml"
+    profile_file = ledger.folder / _PROFILE
     try:
         report_file = write_found(found)
-        profile.save(profile_file)
+        profile.save(profile_file, ledger.folder)
         if ledger.ending is not None:
-            profile_file = profile.save(profile_path(request.profiles, profile.fingerprint, profile.objective))
-    except (OSError, UsageError) as error:
+            kept = profile_path(request.profiles, profile.fingerprint, profile.objective)
+            profile_file = profile.save(kept, request.profiles)
+    except UsageError as error:
         raise BenchmarkError(
             f"{error}; the {len(ledger.trials)} trials are safe: make room or a way, then write profile and report "
             f"with --resume {ledger.folder}"

@@ -31,7 +31,7 @@ from infertune.domain.measurement import Crashed, TimedOut
 from infertune.domain.workload import parse_workload
 from infertune.engines.base import EngineOptions, Setup
 from infertune.engines.fake.engine import FakeEngine
-from infertune.errors import BenchmarkError
+from infertune.errors import BenchmarkError, UsageError
 
 OPTIONS = EngineOptions(variant="faults")
 WORKLOAD = parse_workload("synthetic:in=8,out=8")
@@ -138,7 +138,7 @@ def test_an_interpreter_that_cannot_start_is_one_clear_error(tmp_path: Path) -> 
 
 def test_a_log_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("in the way")
-    with pytest.raises(BenchmarkError, match="cannot start"):
+    with pytest.raises(UsageError, match="cannot write log .*logs: it is a file"):
         EngineProcess(tmp_path / "logs" / "launch.log")
 
 

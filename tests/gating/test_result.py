@@ -92,7 +92,7 @@ def test_only_earlier_runs_of_the_size_that_is_asked_for_count() -> None:
 def test_a_history_is_read_as_it_was_written_oldest_first(tmp_path: Path) -> None:
     runs = [stored(created_at=f"2026-01-0{day}T00:00:00+00:00", run=str(day)) for day in (2, 1)]
     for number, run in enumerate(runs):
-        save_json(tmp_path / "h" / f"{number}.json", run)
+        save_json(tmp_path / "h", f"{number}.json", run)
     assert read_history(tmp_path / "h") == runs[::-1]
     assert read_history(tmp_path / "absent") == []
 

@@ -83,11 +83,11 @@ def lists_of_trials(least: int, most: int) -> st.SearchStrategy[list[Trial]]:
 
 
 def written(folder: Path, rows: list[Trial], ended: str | None = None) -> Path:
-    ledger = Ledger.create(folder / "run", header(SPACE))
-    for row in rows:
-        ledger.append(row)
-    if ended:
-        ledger.finish(ended)
+    with Ledger.create(folder / "run", header(SPACE)) as ledger:
+        for row in rows:
+            ledger.append(row)
+        if ended:
+            ledger.finish(ended)
     return folder / "run"
 
 
@@ -219,3 +219,57 @@ def test_an_ending_is_the_reason_in_words(tmp_path: Path) -> None:
 
 def test_the_header_holds_the_space_as_it_was_searched(tmp_path: Path) -> None:
     assert Ledger.open(written(tmp_path, [])).header.space == SPACE.record()
+
+
+def planted(run: Path, kind: str) -> Path:
+    """Put the ledger elsewhere, and something of its name in its place; what must stay as it is."""
+    ledger, elsewhere = run / FILE_NAME, run.parent / "precious"
+    ledger.rename(elsewhere)
+    if kind == "a link":
+        ledger.symlink_to(elsewhere)
+    else:
+        ledger.hardlink_to(elsewhere)
+    return elsewhere
+
+
+@pytest.mark.parametrize(("kind", "words"), [("a link", "it is a link"), ("a hard link", "2 names")])
+def test_a_ledger_is_never_appended_to_through_another_name(tmp_path: Path, kind: str, words: str) -> None:
+    run = written(tmp_path, [trial(0, config(a=1), 5.0)])
+    precious = planted(run, kind)
+    precious.write_bytes(precious.read_bytes() + b'{"torn')
+    before = precious.read_bytes()
+    with pytest.raises(UsageError, match=words):
+        Ledger.open(run, mend=True)
+    with pytest.raises(BenchmarkError, match=words):
+        Ledger.open(run).append(trial(1, config(a=2), 6.0))
+    assert precious.read_bytes() == before
+
+
+def test_a_new_run_leaves_a_dangling_link_of_the_ledgers_name_alone(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / FILE_NAME).symlink_to(tmp_path / "start-up-file")
+    with pytest.raises(UsageError, match="holds a run already"):
+        Ledger.create(tmp_path / "run", header())
+    assert (tmp_path / "run" / FILE_NAME).is_symlink() and not (tmp_path / "start-up-file").exists()
+
+
+def test_a_second_process_may_read_a_run_but_not_append_to_it_while_one_does(tmp_path: Path) -> None:
+    run = written(tmp_path, [trial(0, config(a=1), 5.0)])
+    with Ledger.open(run, mend=True) as first:
+        with pytest.raises(BenchmarkError, match=f"run is in use by another infertune run, process {os.getpid()};"):
+            Ledger.open(run, mend=True)
+        with pytest.raises(BenchmarkError, match="in use"):
+            Ledger.open(run).append(trial(1, config(a=2), 6.0))
+        first.append(trial(1, config(a=2), 6.0))
+        assert len(Ledger.open(run).trials) == 2
+    with Ledger.open(run, mend=True) as second:
+        second.append(trial(2, config(a=3), 7.0))
+    assert [row.number for row in Ledger.open(run).trials] == [0, 1, 2]
+
+
+def test_what_one_run_appended_before_it_ended_is_known_to_the_next(tmp_path: Path) -> None:
+    run = written(tmp_path, [trial(0, config(a=1), 5.0)])
+    read = Ledger.open(run)
+    with Ledger.open(run, mend=True) as first:
+        first.append(trial(1, config(a=2), 6.0))
+    assert len(read.trials) == 1 and len(Ledger.open(run, mend=True).trials) == 2

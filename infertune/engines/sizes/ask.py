@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from infertune.domain.sizes import FieldSizes, ModelConfig, Sizes
 from infertune.engines.base import first_line
 from infertune.engines.installed import installed_versions
 from infertune.engines.interpreter import package_link
+from infertune.errors import UsageError
+from infertune.writing import write_inside
 
 _SCHEMA = 1  # of what is kept; another number makes every model counted again
 _COUNT_S = 180.0  # importing transformers takes 5 s and counting 1 to 5 s, more on a busy machine
@@ -103,10 +105,5 @@ class TransformersSizes:
 
 
 def _keep(path: Path, text: str) -> None:
-    draft = path.with_suffix(f".{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError:
-        pass  # without the cache the next run counts again, no more
+    with suppress(UsageError):  # without the cache the next run counts again, no more
+        write_inside(cache_folder(), str(path.relative_to(cache_folder())), text, "cache")

@@ -10,11 +10,12 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from infertune.documents import read_text
 from infertune.domain.device import Device, engine_environment
 from infertune.domain.knobs import Scalar
 from infertune.domain.measurement import Frozen
@@ -27,6 +28,7 @@ from infertune.engines.vllm.parser import RefusedError, arguments_of, given_in, 
 from infertune.engines.vllm.space import EFFECTIVE_PATHS, Probe, read_settings
 from infertune.engines.vllm.table import TUNED
 from infertune.errors import UsageError
+from infertune.writing import write_inside
 
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOG_STATS_INTERVAL": "3600"}
 _PROBE_SECONDS = 300.0
@@ -95,19 +97,14 @@ def ask_installed(question: Question, model: Model, device: Device, version: str
     environment = sorted(item for item in os.environ.items() if item[0].startswith("VLLM_"))
     key = json.dumps([str(python or sys.executable), version, model.config_hash, question.model_dump(), device.slug,
                       environment, EFFECTIVE_PATHS, [*Probe.model_fields]])  # fmt: skip
-    path = cache_folder() / "probes" / f"vllm-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    name = f"probes/vllm-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     try:
-        return Probe.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+        return Probe.model_validate_json(read_text(cache_folder() / name, "probe"))
+    except (UsageError, ValidationError):
         pass
     probe = _run_probe(question, model, device, python)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(probe.model_dump_json(), encoding="utf-8")
-        draft.replace(path)
-    except OSError:
-        pass  # without the cache the next run waits again, no more
+    with suppress(UsageError):  # without the cache the next run asks vLLM again, no more
+        write_inside(cache_folder(), name, probe.model_dump_json(), "probe")
     return probe
 
 
