@@ -7,6 +7,8 @@ import shutil
 import hypothesis
 import pytest
 
+from infertune.bench import locks
+
 os.environ.update(
     HF_HUB_OFFLINE="1",
     VLLM_NO_USAGE_STATS="1",
@@ -17,6 +19,13 @@ os.environ.update(
 
 hypothesis.settings.register_profile("infertune", deadline=None)  # other work on the machine is no failure
 hypothesis.settings.load_profile("infertune")
+
+
+@pytest.fixture(autouse=True)
+def locks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that run beside each other, in other working copies too, do not wait for each other's device."""
+    monkeypatch.setattr(locks, "NAMESPACE", f"infertune-test-{os.getpid()}")
+
 
 _NEEDS = {
     "hf": lambda: importlib.util.find_spec("transformers") and importlib.util.find_spec("torch"),

@@ -5,19 +5,16 @@ pipe from the parent and kills the group when the parent ends, even by SIGKILL.
 """
 
 import contextlib
-import errno
-import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TextIO
+from typing import Literal
 
 import psutil
 
@@ -268,66 +265,6 @@ def _is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-@contextlib.contextmanager
-def device_lock(
-    names: tuple[str, ...], *, wait: bool, on_note: Callable[[str], None] = lambda text: None
-) -> Iterator[None]:
-    """Hold a device, so that two runs on one machine never measure each other.
-
-    The kernel lets go of the lock when its owner dies, so a file left by a dead run holds nobody up.
-
-    Args:
-        names: What to hold: GPU UUIDs, or `cpu`.
-        wait: Wait until it is free instead of refusing.
-        on_note: Is told whom it waits for.
-
-    Raises:
-        BenchmarkError: Another run holds it, or the lock's file cannot be opened.
-    """
-    with contextlib.ExitStack() as held:
-        for name in sorted(set(names)):  # locking one twice would be waiting for oneself
-            file = held.enter_context(_lock_file(name))
-            if not _locked(file, wait=False):
-                owner = file.read().strip() or "unknown"
-                busy = f"{name} is in use by another infertune run, process {owner}"
-                if not wait:
-                    raise BenchmarkError(f"{busy}; wait for it with --wait")
-                on_note(f"{busy}; waiting until it ends")
-                _locked(file, wait=True)
-            file.seek(0)
-            file.truncate()
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-        yield
-
-
-def _lock_file(name: str) -> TextIO:
-    """A lock's file, which every user of the machine may open."""
-    folder = Path(tempfile.gettempdir()) / "infertune-locks"
-    path = folder / f"{name}.lock"
-    mask = os.umask(0)
-    try:
-        folder.mkdir(mode=0o1777, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
-        return path.open("r+", encoding="utf-8")
-    except OSError as error:
-        raise BenchmarkError(f"cannot open the device's lock {path}: {error.strerror}; set TMPDIR") from None
-    finally:
-        os.umask(mask)
-
-
-def _locked(file: TextIO, *, wait: bool) -> bool:
-    """Lock a file; whether it is ours now."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        return False
-    return True
 
 
 def failure_of(outcome: Crashed) -> Failure:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from infertune.bench.bench import Bench
 from infertune.bench.channel import Plan
-from infertune.bench.isolation import device_lock
+from infertune.bench.locks import device_lock
 from infertune.domain.figures import ENERGY_FIGURES, FIGURES, energy_origins
 from infertune.domain.measurement import Measurement, describe
 from infertune.domain.request import GateRequest

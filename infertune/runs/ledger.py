@@ -4,13 +4,13 @@ A header line, then one line a trial, each on disk before the next trial starts.
 crash; it is dropped. One process at a time appends to it.
 """
 
-import contextlib
 import fcntl
 import os
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 
+from infertune.bench.locks import flock_owner
 from infertune.domain.measurement import Frozen
 from infertune.domain.record import FILE_NAME, Ending, Header, Record, read_record
 from infertune.domain.trial import Trial
@@ -159,25 +159,14 @@ def _locked(folder: Path, *, make: bool = False) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        owner = _owner(descriptor)
+        owner = flock_owner(descriptor) or "on another machine or in another container"
         os.close(descriptor)
         raise BenchmarkError(
-            f"{folder} is in use by another infertune run{owner}; continue it when that one has ended"
+            f"{folder} is in use by another infertune run, {owner}; continue it when that one has ended"
         ) from None
     except OSError:  # no locks on this file system
         pass
     return descriptor
-
-
-def _owner(descriptor: int) -> str:
-    """Who holds a file's lock, as Linux lists it; empty where it is not listed."""
-    inode = str(os.fstat(descriptor).st_ino)
-    with contextlib.suppress(OSError, IndexError), open("/proc/locks", encoding="ascii", errors="replace") as listed:
-        rows = [line.split() for line in listed]  # 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF
-        owners = {row[4] for row in rows if row[1] == "FLOCK" and row[5].rpartition(":")[2] == inode}
-        if len(owners) == 1 and (owner := owners.pop()).isdecimal() and owner != "0":
-            return f", process {owner}"
-    return ""
 
 
 def now() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import field_validator
 
-from infertune.bench.isolation import device_lock
+from infertune.bench.locks import device_lock
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, describe
 from infertune.domain.objective import get_objective, objective_of

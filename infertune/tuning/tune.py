@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from infertune.bench.isolation import device_lock
+from infertune.bench.locks import device_lock
 from infertune.domain.objective import objective_of
 from infertune.domain.record import Header
 from infertune.domain.request import TuneRequest, make_request

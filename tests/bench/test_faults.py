@@ -4,7 +4,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infertune.bench import locks
 from infertune.bench.bench import Bench
 from infertune.bench.channel import Plan
 from infertune.bench.isolation import Deadlines
+from infertune.bench.locks import device_lock
 from infertune.domain.device import cpu, detect
 from infertune.domain.knobs import Scalar
 from infertune.domain.measurement import Crashed, Infeasible, Measurement, TimedOut, describe
@@ -24,6 +25,7 @@ from infertune.domain.workload import parse_workload
 from infertune.engines import get_engine
 from infertune.engines.base import EngineOptions
 from infertune.runs.ledger import Ledger
+from tests import apart
 
 MARK = "INFERTUNE_TEST_FOLDER"
 OPTIONS = EngineOptions(variant="faults")
@@ -246,7 +248,7 @@ class Run:
             if file_limit is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
 
-        command = [sys.executable, "-m", "infertune", "tune", *arguments]
+        command = [*apart.command(folder), "tune", *arguments]
         if "--resume" not in arguments:
             command += ["--engine", "fake:faults", *SMALL, "--out", str(self.folder)]
             command += ["--profiles", str(folder / "profiles")]
@@ -408,12 +410,15 @@ def test_two_tunes_on_one_device_do_not_measure_each_other(tmp_path: Path) -> No
     assert len(third.trials) == 1
 
 
-def test_a_lock_file_of_a_dead_run_is_no_obstacle(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    lock = tmp_path / "tmp" / "infertune-locks" / f"{detect().lock_names[0]}.lock"
-    lock.parent.mkdir()
-    lock.write_text(f"{dead.pid}\n")
-    run = Run(tmp_path, *ONE_POINT)
-    assert run.end()[0] == 0
-    assert lock.read_text() == f"{run.process.pid}\n"
+@pytest.mark.parametrize("temporary", ["tmp", "elsewhere"])
+def test_a_device_in_use_is_refused_in_one_line_whatever_tmpdir_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temporary: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(locks, "NAMESPACE", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / temporary))
+    with device_lock(detect().lock_names, wait=False):
+        run = Run(tmp_path, *ONE_POINT)
+        code, errors = run.end()
+    assert code == 5 and f"process {os.getpid()}; wait for it with --wait" in errors and len(errors.splitlines()) == 1
+    assert not run.folder.exists()

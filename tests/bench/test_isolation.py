@@ -1,10 +1,9 @@
-"""Processes of their own: the worker's life, its interpreter, its channel, and the device's lock."""
+"""Processes of their own: the worker's life, its interpreter and its channel."""
 
 import contextlib
 import os
 import socket
 import subprocess
-import sys
 import time
 import venv
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from infertune.bench.channel import (
     Plan,
     StageEvent,
 )
-from infertune.bench.isolation import Deadlines, EngineProcess, device_lock
+from infertune.bench.isolation import Deadlines, EngineProcess
 from infertune.domain.device import cpu
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Crashed, TimedOut
@@ -198,93 +197,3 @@ def test_the_channel_carries_messages_in_order_and_says_when_the_other_end_is_go
     with pytest.raises(EOFError):
         right.receive(1)
     right.close()
-
-
-@pytest.fixture
-def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path / "infertune-locks"
-
-
-HOLD = """
-import sys, tempfile
-tempfile.tempdir = sys.argv[1]
-from infertune.bench.isolation import device_lock
-with device_lock(tuple(sys.argv[2:]), wait=False):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextlib.contextmanager
-def held_by_another(folder: Path, *names: str) -> Iterator["subprocess.Popen[str]"]:
-    other = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder), *names], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert other.stdin and other.stdout and other.stdout.readline() == "held\n"
-    try:
-        yield other
-    finally:
-        other.kill()
-        other.wait()
-        other.stdout.close()
-
-
-def test_a_held_device_refuses_others_and_names_who_holds_it(locks: Path, tmp_path: Path) -> None:
-    with held_by_another(tmp_path, "GPU-1", "GPU-2") as other:
-        with pytest.raises(BenchmarkError, match=f"GPU-2 is in use .*process {other.pid}; wait for it with --wait"):
-            device_lock(("GPU-3", "GPU-2"), wait=False).__enter__()
-        with device_lock(("GPU-3",), wait=False):
-            assert (locks / "GPU-3.lock").read_text() == f"{os.getpid()}\n"
-    with device_lock(("GPU-1", "GPU-2"), wait=False):  # the kernel let go when its owner was killed
-        assert (locks / "GPU-2.lock").read_text() == f"{os.getpid()}\n"
-
-
-def test_waiting_says_for_whom_and_goes_on_when_the_device_is_free(locks: Path, tmp_path: Path) -> None:
-    notes: list[str] = []
-
-    def note(text: str) -> None:
-        notes.append(text)
-        assert other.stdin
-        other.stdin.close()  # its owner ends while we wait
-
-    with held_by_another(tmp_path, "cpu") as other, device_lock(("cpu",), wait=True, on_note=note):
-        assert notes == [f"cpu is in use by another infertune run, process {other.pid}; waiting until it ends"]
-        assert (locks / "cpu.lock").read_text() == f"{os.getpid()}\n"
-
-
-def test_a_longer_pid_of_a_dead_run_leaves_no_trace_in_the_lock(locks: Path) -> None:
-    locks.mkdir()
-    (locks / "cpu.lock").write_text("99999999999\n")
-    with device_lock(("cpu",), wait=False):
-        assert (locks / "cpu.lock").read_text() == f"{os.getpid()}\n"
-
-
-def test_locks_can_be_opened_by_every_user_of_the_machine(locks: Path) -> None:
-    before = os.umask(0o077)
-    try:
-        with device_lock(("cpu",), wait=False):
-            pass
-    finally:
-        os.umask(before)
-    assert locks.stat().st_mode & 0o7777 == 0o1777
-    assert (locks / "cpu.lock").stat().st_mode & 0o777 == 0o666
-
-
-def test_a_device_named_twice_does_not_wait_for_itself(locks: Path) -> None:
-    with device_lock(("GPU-1", "GPU-1"), wait=False):
-        assert (locks / "GPU-1.lock").read_text() == f"{os.getpid()}\n"
-
-
-def test_no_device_needs_no_lock(locks: Path) -> None:
-    with device_lock((), wait=False):
-        assert not locks.exists()
-
-
-def test_the_worker_does_not_inherit_the_lock(locks: Path, tmp_path: Path) -> None:
-    with EngineProcess(tmp_path / "log") as process:
-        with device_lock(("cpu",), wait=False), EngineProcess(tmp_path / "log2") as inner:
-            inner.load(load_command(), DEADLINES)
-            open_files = {os.readlink(path) for path in Path(f"/proc/{inner.pid}/fd").iterdir()}
-        assert not any(name.endswith("cpu.lock") for name in open_files)
-    assert_group_ends(process.pid)

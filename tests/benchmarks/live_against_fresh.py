@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from infertune.bench.bench import Bench
-from infertune.bench.isolation import device_lock
+from infertune.bench.locks import device_lock
 from infertune.domain.knobs import Config, format_scalar
 from infertune.domain.measurement import Measurement, describe
 from infertune.domain.request import JobRequest, make_request

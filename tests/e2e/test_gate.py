@@ -23,6 +23,7 @@ from infertune.domain.measurement import Energy
 from infertune.energy import Reading
 from infertune.gating.comparison import RATE
 from infertune.runs.ledger import Ledger
+from tests import apart
 from tests.cli.test_cli import Shell
 from tests.e2e.gates import edited, last_line, profile
 
@@ -354,7 +355,7 @@ def test_an_interrupt_ends_with_130_and_leaves_the_launches_and_no_process(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "work").mkdir()
     path = profile(tmp_path / "work", engine="fake:faults", set={"fault": "no fault", "size": 1, "speed": 1})
-    command = [sys.executable, "-m", "infertune", "gate", str(path), "--engine", "fake:faults", "--out", "run"]
+    command = [*apart.command(tmp_path), "gate", str(path), "--engine", "fake:faults", "--out", "run"]
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
