@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import shutil
+import signal
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -25,6 +27,15 @@ hypothesis.settings.load_profile("infertune")
 def locks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests that run beside each other, in other working copies too, do not wait for each other's device."""
     monkeypatch.setattr(locks, "NAMESPACE", f"infertune-test-{os.getpid()}")
+
+
+@pytest.fixture(autouse=True)
+def signals_as_they_were() -> Iterator[None]:
+    """A command that runs inside of a test leaves its handlers."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 _NEEDS = {

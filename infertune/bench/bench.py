@@ -18,6 +18,7 @@ from infertune.bench.channel import (
     Plan,
     Reply,
 )
+from infertune.bench.interrupts import held_back
 from infertune.bench.isolation import Deadlines, EngineProcess, failure_of
 from infertune.bench.measure import Session
 from infertune.domain.device import Device, engine_environment, memory_used_bytes
@@ -184,11 +185,13 @@ class Bench:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and self._handle:
-            self._handle.kill()
-        self.close()
-        if self._meter:
-            self._meter.close()
+        try:
+            if kind is not None and self._handle:
+                self._handle.kill()
+            self.close()
+        finally:
+            if self._meter:
+                self._meter.close()
 
     def _measure_once(self, config: Config, plan: Plan, fresh: bool) -> Attempt:
         launch_s = 0.0
@@ -229,7 +232,10 @@ class Bench:
         number = self.next_launch
         self.next_launch += 1
         log_path = self._log_folder / f"launch-{number:04d}.log"
-        self._handle = self._start(log_path)
+        if self._meter is None and not self._engine.simulated:  # takes a second or two, once a run
+            self._meter = open_meter(self._device, self._carbon)
+        with held_back():  # until the handle is known here, nobody could end its process
+            self._handle = self._start(log_path)
         setup = Setup(
             model=self._model,
             device=self._device,
@@ -251,8 +257,6 @@ class Bench:
     def _start(self, log_path: Path) -> EngineHandle:
         if self._engine.simulated:
             return InlineEngine()
-        if self._meter is None:  # takes a second or two, once a run
-            self._meter = open_meter(self._device, self._carbon)
         environment = engine_environment(self._device)
         return EngineProcess(log_path, self._options.python, environment, self._meter)
 

@@ -31,6 +31,7 @@ from infertune.bench.channel import (
     Reply,
     StageEvent,
 )
+from infertune.bench.interrupts import held_back
 from infertune.domain.measurement import Crashed, Frozen, Stage, TimedOut
 from infertune.energy import EnergyMeter, NoMeter, Reading
 from infertune.engines.base import Failure, first_line
@@ -119,11 +120,13 @@ class EngineProcess:
             return
         # Listed before the worker ends: afterwards its children have another parent and cannot be found.
         family = _descendants(self._process.pid)
-        with contextlib.suppress(OSError):
-            self._channel.send(CloseCommand())
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_GRACE_S)
-        self._end(family)
+        try:
+            with contextlib.suppress(OSError):
+                self._channel.send(CloseCommand())
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_S)
+        finally:
+            self._end(family)
 
     def kill(self) -> None:
         """End the group at once."""
@@ -223,6 +226,10 @@ class EngineProcess:
 
     def _end(self, family: Sequence[psutil.Process] = ()) -> None:
         """Kill the group, and those of the worker's family that left it, and wait until all are gone."""
+        with held_back():
+            self._end_at_once(family)
+
+    def _end_at_once(self, family: Sequence[psutil.Process]) -> None:
         if not self.alive:
             return
         self.alive = False

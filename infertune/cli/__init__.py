@@ -1,6 +1,5 @@
 """The command line: commands, errors, exit codes. A command imports its libraries when it runs, so help is fast."""
 
-import signal
 import sys
 import traceback
 from typing import Annotated, NoReturn
@@ -9,6 +8,7 @@ import typer
 
 from infertune.cli import gating, looking, measuring, profiles
 from infertune.cli.printing import harmless
+from infertune.cli.signals import Interrupts
 from infertune.cli.streams import tolerant_streams
 from infertune.errors import EXIT_CANNOT_RUN, EXIT_INTERRUPTED, EXIT_OK, InfertuneError, UsageError
 from infertune.units import check_text
@@ -53,8 +53,8 @@ def _common(
 
 def main() -> NoReturn:
     """Run the command line. An expected error is printed as one line and sets the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tolerant_streams():
+    code = EXIT_INTERRUPTED
+    with tolerant_streams(), Interrupts():
         code = _run()
     sys.exit(code)
 

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from infertune.cli.printing import Heading, say, table_of
+from infertune.cli.signals import next_ctrl_c_interrupts
 from infertune.domain.knobs import Config, SearchSpace, format_scalar
 from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
@@ -103,6 +104,12 @@ class TerminalObserver(Observer):
             if best and default:
                 shown += f" ({format_percent(best / default)} to {self._base})"
             self._bar.update(self._bar.task_ids[0], advance=1, best=shown)
+
+    def interrupted(self) -> None:
+        """Say what comes next, and how to do without."""
+        self.close()
+        next_ctrl_c_interrupts()
+        say(self._console, "interrupted: the engine is closed, the report is being written; Ctrl-C again leaves it out")
 
     def note(self, text: str) -> None:
         """Print a note on a line of its own."""

@@ -27,5 +27,11 @@ class Observer:
     def trial_ends(self, trial: Trial, *, figure: float | None, best: float | None, default: float | None) -> None:
         """A trial is in the ledger; its figure of the objective, the best so far and the default's."""
 
+    def interrupted(self) -> None:
+        """Ctrl-C: the engine is gone, and what can be said of the run so far is written next.
+
+        From here on a further Ctrl-C leaves that out.
+        """
+
     def note(self, text: str) -> None:
         """Something that the user should know."""

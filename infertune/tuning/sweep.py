@@ -232,6 +232,13 @@ def _measure(
                 figure = trial.measurement.output_tokens_per_s if trial.measurement else None
                 observer.trial_ends(trial, figure=figure, best=None, default=None)
     except KeyboardInterrupt:
-        _report(job, ledger)
-        raise InterruptedRunError(f"interrupted; {len(ledger.trials)} measurements are in {ledger.folder}") from None
+        kept = f"{len(ledger.trials)} measurements are in {ledger.folder}"
+        try:
+            observer.interrupted()
+            _report(job, ledger)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(f"interrupted twice; {kept}, without a report") from None
+        except BenchmarkError as error:
+            raise InterruptedRunError(f"interrupted; {kept}; {error}") from None
+        raise InterruptedRunError(f"interrupted; {kept}") from None
     return trials

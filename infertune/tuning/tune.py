@@ -111,12 +111,14 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
                     winner = proof.confirm()
                     ledger.finish(ended, proof.compare(winner))
         except KeyboardInterrupt:
-            _finished(ledger, request)
+            raise _interrupted(ledger, request, observer) from None
+        try:
+            return _finished(ledger, request)
+        except KeyboardInterrupt:
             raise InterruptedRunError(
-                f"interrupted after {len(ledger.trials)} trials; continue: infertune tune --resume {ledger.folder}; "
-                f"best so far, unconfirmed: {ledger.folder / _PROFILE}"
+                f"interrupted at the end: all {len(ledger.trials)} trials were made; write profile and report: "
+                f"infertune tune --resume {ledger.folder}"
             ) from None
-        return _finished(ledger, request)
 
 
 def resumed_request(folder: Path, flags: Mapping[str, Any]) -> TuneRequest:
@@ -183,6 +185,23 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
             f"with --resume {ledger.folder}"
         ) from None
     return Study(ledger, summary, profile, profile_file, report_file)
+
+
+def _interrupted(ledger: Ledger, request: TuneRequest, observer: Observer) -> InterruptedRunError:
+    """Write what can be said of a run that was interrupted; a further Ctrl-C leaves that out."""
+    done, go_on = len(ledger.trials), f"continue: infertune tune --resume {ledger.folder}"
+    try:
+        observer.interrupted()
+        _finished(ledger, request)
+    except KeyboardInterrupt:
+        return InterruptedRunError(
+            f"interrupted twice after {done} trials: they are kept, profile and report are not written; {go_on}"
+        )
+    except BenchmarkError as error:
+        return InterruptedRunError(f"interrupted after {done} trials; {go_on}; {error}")
+    return InterruptedRunError(
+        f"interrupted after {done} trials; {go_on}; best so far, unconfirmed: {ledger.folder / _PROFILE}"
+    )
 
 
 def tune(model: str | None = None, **options: Any) -> Study:
