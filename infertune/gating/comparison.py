@@ -6,7 +6,7 @@ from pathlib import Path
 
 from infertune.domain.device import survey_to_measure
 from infertune.domain.figures import FIGURES
-from infertune.domain.knobs import Config, SearchSpace
+from infertune.domain.knobs import Config, SearchSpace, format_scalar
 from infertune.domain.request import GateRequest
 from infertune.domain.workload import workload_file
 from infertune.engines.base import first_line
@@ -74,6 +74,7 @@ def compared(request: GateRequest) -> Comparison:
     """
     _check_flags(request)
     profile = load_profile(request.profile)
+    _check_repeated(request, profile)
     check_device(profile.fingerprint.device, survey_to_measure(request.device).device, str(request.profile))
     job = _job_of(request, profile)
     versions = frozenset({"engine version"}) if request.baseline_python else frozenset()
@@ -122,6 +123,17 @@ def _check_flags(request: GateRequest) -> None:
         raise UsageError("--history is for --mode stored")
     if unknown := [name for name in request.metric if name not in FIGURES]:
         raise UsageError(f"--metric {unknown[0]}: there is no such figure; there are {', '.join(FIGURES)}")
+
+
+def _check_repeated(request: GateRequest, profile: Profile) -> None:
+    """Refuse a setting that is not the profile's: `--set` may only repeat one, to allow it."""
+    for name, value in request.set.items():
+        known = profile.config.root.get(name)
+        if name not in profile.config or (value, type(value)) != (known, type(known)):
+            raise UsageError(
+                f"--set {name}={format_scalar(value)} is not of {request.profile}: a gate takes its settings from the "
+                "profile; change the base's with --baseline-set"
+            )
 
 
 def _job_of(request: GateRequest, profile: Profile) -> Job:
