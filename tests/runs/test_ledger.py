@@ -234,14 +234,14 @@ def planted(run: Path, kind: str) -> Path:
 
 @pytest.mark.parametrize(("kind", "words"), [("a link", "it is a link"), ("a hard link", "2 names")])
 def test_a_ledger_is_never_appended_to_through_another_name(tmp_path: Path, kind: str, words: str) -> None:
-    run = written(tmp_path, [trial(0, config(a=1), 5.0)])
+    run = written(tmp_path, [trial(0, SOME, 5.0)])
     precious = planted(run, kind)
     precious.write_bytes(precious.read_bytes() + b'{"torn')
     before = precious.read_bytes()
     with pytest.raises(UsageError, match=words):
         Ledger.open(run, mend=True)
     with pytest.raises(BenchmarkError, match=words):
-        Ledger.open(run).append(trial(1, config(a=2), 6.0))
+        Ledger.open(run).append(trial(1, SOME, 6.0))
     assert precious.read_bytes() == before
 
 
@@ -254,22 +254,22 @@ def test_a_new_run_leaves_a_dangling_link_of_the_ledgers_name_alone(tmp_path: Pa
 
 
 def test_a_second_process_may_read_a_run_but_not_append_to_it_while_one_does(tmp_path: Path) -> None:
-    run = written(tmp_path, [trial(0, config(a=1), 5.0)])
+    run = written(tmp_path, [trial(0, SOME, 5.0)])
     with Ledger.open(run, mend=True) as first:
         with pytest.raises(BenchmarkError, match=f"run is in use by another infertune run, process {os.getpid()};"):
             Ledger.open(run, mend=True)
         with pytest.raises(BenchmarkError, match="in use"):
-            Ledger.open(run).append(trial(1, config(a=2), 6.0))
-        first.append(trial(1, config(a=2), 6.0))
+            Ledger.open(run).append(trial(1, SOME, 6.0))
+        first.append(trial(1, SOME, 6.0))
         assert len(Ledger.open(run).trials) == 2
     with Ledger.open(run, mend=True) as second:
-        second.append(trial(2, config(a=3), 7.0))
+        second.append(trial(2, SOME, 7.0))
     assert [row.number for row in Ledger.open(run).trials] == [0, 1, 2]
 
 
 def test_what_one_run_appended_before_it_ended_is_known_to_the_next(tmp_path: Path) -> None:
-    run = written(tmp_path, [trial(0, config(a=1), 5.0)])
+    run = written(tmp_path, [trial(0, SOME, 5.0)])
     read = Ledger.open(run)
     with Ledger.open(run, mend=True) as first:
-        first.append(trial(1, config(a=2), 6.0))
+        first.append(trial(1, SOME, 6.0))
     assert len(read.trials) == 1 and len(Ledger.open(run, mend=True).trials) == 2
