@@ -30,7 +30,7 @@ def check_scalars(settings: Mapping[str, Scalar]) -> None:
         shown = repr(name if len(name) <= _SHOWN_CHARACTERS else f"{name[: _SHOWN_CHARACTERS - 1]}…")
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{shown} is no finite number")
-        if isinstance(value, int | float) and abs(value) >= 2**63:
+        if isinstance(value, int | float) and not -(2**63) <= value < 2**63:
             raise ValueError(f"{shown} is a number of more than 64 bits")
         if "\0" in name or (isinstance(value, str) and "\0" in value):
             raise ValueError(f"{shown} holds a NUL character")
