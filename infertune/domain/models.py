@@ -203,7 +203,8 @@ def _dummy(spec: str, name: str, config: Mapping[str, Any], revision: str | None
             "take its real weights"
         )
     folder = cache_folder() / "models" / f"{name}-{_config_hash(config)[:8]}"
-    files = {"config.json": config, **_byte_tokenizer(sizes.vocab_size, sizes.context_tokens)}
+    launched = _decoder_alone(config, sizes.text_architecture) if sizes.text_architecture else config
+    files = {"config.json": launched, **_byte_tokenizer(sizes.vocab_size, sizes.context_tokens)}
     try:
         for file_name, content in files.items():
             place = f"models/{folder.name}/{file_name}"
@@ -211,6 +212,15 @@ def _dummy(spec: str, name: str, config: Mapping[str, Any], revision: str | None
     except UsageError as error:
         raise UsageError(f"{error}; set XDG_CACHE_HOME to another folder") from None
     return _model(spec, name, str(folder), "dummy", config, sizes, revision)
+
+
+def _decoder_alone(config: ModelConfig, architecture: str) -> dict[str, Any]:
+    """The config.json of a multimodal model's decoder: its image part needs files that dummy weights do not have."""
+    text = dict(text_part(config))
+    for name in ("dtype", "torch_dtype", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings"):
+        if name in config and name not in text:
+            text[name] = config[name]
+    return {**text, "architectures": [architecture]}
 
 
 def _byte_tokenizer(vocab_size: int, context_tokens: int | None) -> dict[str, dict[str, Any]]:

@@ -93,6 +93,7 @@ class Sizes(Frozen):
         model_type: As config.json names it; empty if it does not.
         quantization: The method by which the weights are quantized; None if they are not.
         encoder_decoder: It is no decoder: every output needs an encoder's pass over the input.
+        text_architecture: Of a multimodal model, the class of its decoder where it is a model of its own; else empty.
         unknown: Figure → why it is None.
     """
 
@@ -109,6 +110,7 @@ class Sizes(Frozen):
     model_type: str = ""
     quantization: str | None = None
     encoder_decoder: bool = False
+    text_architecture: str = ""
     unknown: dict[str, str] = {}
 
     @property
@@ -203,6 +205,7 @@ def sizes_of(
     quantization: str | None,
     encoder_decoder: bool,
     why: Mapping[str, str],
+    text_architecture: str = "",
 ) -> Sizes:
     """Figures whose weight bytes are an estimate, with the reasons of those that are None.
 
@@ -237,6 +240,7 @@ def sizes_of(
         model_type=model_type,
         quantization=quantization,
         encoder_decoder=encoder_decoder,
+        text_architecture=text_architecture,
         unknown=unknown,
     )
 

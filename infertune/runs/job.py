@@ -266,6 +266,8 @@ def prepare(
         raise UsageError(f"engine {engine.name} takes no MODEL; leave {request.model!r} out")
     if model and model.weights == "dummy":
         notes.append("dummy weights: speeds are those of the architecture; the text means nothing")
+        if model.text_architecture:
+            notes.append(f"dummy weights: of {model.spec} the decoder alone is launched, {model.text_architecture}")
     workload = parse_workload(request.workload or _DEFAULT_WORKLOADS[device.kind], request.requests, request.seed)
     notes += workload.notes
     if request.requests is not None and (most := workload.most("search")) is not None and most < request.requests:

@@ -10,6 +10,7 @@ import pytest
 
 from infertune.domain.architectures import BUILTINS
 from infertune.domain.models import Model, known_here, resolve_model
+from infertune.domain.sizes import FieldSizes, ModelConfig, Sizes
 from infertune.errors import UsageError
 
 PUBLISHED = {  # parameters, as the models' cards and safetensors indices give them
@@ -238,6 +239,20 @@ def test_a_figure_that_config_json_does_not_give_is_none_with_the_reason_and_the
     model = resolve_model(str(folder_with(tmp_path, json.dumps({**BUILTINS["tiny"].config, **changes}))))
     assert getattr(model, figure) is None and reason in model.unknown[figure]
     assert model.dtype == "bfloat16" and model.config_hash
+
+
+def test_dummy_weights_of_a_multimodal_model_are_those_of_its_decoder(tmp_path: Path) -> None:
+    whole = {"model_type": "seeing", "text_config": BUILTINS["tiny"].config, "vision_config": {}, "eos_token_id": 7}
+    folder = folder_with(tmp_path, json.dumps(whole))
+
+    class Counted(FieldSizes):
+        def sizes(self, config: ModelConfig) -> Sizes:
+            return super().sizes(config).model_copy(update={"text_architecture": "LlamaForCausalLM"})
+
+    model = resolve_model(str(folder), weights="dummy", sizer=Counted())
+    written = json.loads((Path(model.path) / "config.json").read_text())
+    assert written == {**BUILTINS["tiny"].config, "architectures": ["LlamaForCausalLM"]}
+    assert model.config_hash == resolve_model(str(folder)).config_hash, "it is still that model"
 
 
 def test_figures_that_are_known_have_no_reason() -> None:

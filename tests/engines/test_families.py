@@ -26,7 +26,7 @@ REFUSED = {  # in transformers' words
     "qwen2.5-vl-7b": "Unrecognized configuration class",
 }
 # Architectures that differ in what vLLM's CPU build does with them.
-ON_VLLM = ("llama-3.1-8b", "gpt2", "bloom-560m", "falcon-7b", "starcoder2-3b", "gemma-3-1b", "qwen3-30b-a3b", "phi-2")
+ON_VLLM = ("gpt2", "bloom-560m", "falcon-7b", "starcoder2-3b", "gemma-3-4b", "qwen3-30b-a3b")
 
 
 class InProcess:

@@ -45,7 +45,7 @@ def count(config: ModelConfig) -> Sizes:
     text = read.get_text_config(decoder=True)
     quantized, dtype = quantization_of(config), _dtype(config, read, text)
     why: dict[str, str] = {}
-    parameters = active = weights = cache = whole = None
+    parameters = active = weights = cache = whole = decoder = None
     from infertune.engines.sizes.counting import build, count_active, count_all
     from infertune.engines.sizes.kv_cache import measure_cache
     from infertune.engines.sizes.quantized import NotEstimatedError, estimate_bytes
@@ -58,10 +58,10 @@ def count(config: ModelConfig) -> Sizes:
         why["weight_bytes"] = str(error)
     except Exception as error:
         why |= dict.fromkeys(("parameters", "weight_bytes", "active_parameters", "kv_cache"), _words(error))
+    decoder = whole
     if read.is_encoder_decoder:
         why |= dict.fromkeys(("active_parameters", "kv_cache"), "an encoder-decoder has no single pass a token")
     else:
-        decoder = whole
         if text is not read:  # its decoder alone, where it is a model of its own
             with contextlib.suppress(Exception):
                 decoder = build(text, text_part(config), dtype)
@@ -73,6 +73,7 @@ def count(config: ModelConfig) -> Sizes:
             cache = measure_cache(decoder) if decoder else None
         except Exception as error:
             why["kv_cache"] = _words(error)
+    alone = decoder is not whole and isinstance(text_part(config).get("model_type"), str)
     return sizes_of(
         parameters=parameters,
         active_parameters=active,
@@ -84,6 +85,7 @@ def count(config: ModelConfig) -> Sizes:
         model_type=str(read.model_type or ""),
         quantization=quantization_method(quantized) if quantized else None,
         encoder_decoder=bool(read.is_encoder_decoder),
+        text_architecture=type(decoder).__name__ if alone else "",
         why=why,
     )
 

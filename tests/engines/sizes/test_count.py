@@ -100,6 +100,11 @@ def test_layers_that_share_a_cache_are_counted_once() -> None:
     )
 
 
+def test_a_multimodal_model_names_the_class_of_its_decoder() -> None:
+    assert count(FAMILIES["gemma-3-4b"].config).text_architecture == "Gemma3ForCausalLM"
+    assert count(TINY).text_architecture == ""
+
+
 def test_states_are_a_constant_of_the_sequence() -> None:
     found = count(FAMILIES["mamba-130m"].config)
     state, convolution = 1536 * 16 * 4, 1536 * 4 * 2  # the state in float32
