@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -57,7 +58,7 @@ def say(console: "Console", *pieces: str | tuple[str, str], style: str = "") -> 
     line = Text(style=style)
     for number, piece in enumerate(pieces):
         text, own_style = (piece, "") if isinstance(piece, str) else piece
-        line.append(harmless(text) if number == 0 else printable(text), own_style)
+        line.append(harmless(text) if number == 0 else _unmarked(text), own_style)
     console.print(line, soft_wrap=True)
 
 
@@ -79,8 +80,13 @@ def harmless(text: str) -> str:
 
     Source: actions/runner, src/Runner.Common/ActionCommand.cs.
     """
-    line = printable(text).replace("##[", "## [")
+    line = _unmarked(text)
     return f"\ufffd{line}" if line.lstrip().startswith("::") else line
+
+
+def _unmarked(text: str) -> str:
+    """Printable text without the mark that begins a command anywhere in a line."""
+    return printable(text).replace("##[", "## [")
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -101,4 +107,4 @@ def _cell(text: str) -> "Text":
     """A cell in which no line, wherever it is folded, begins with a workflow command."""
     from rich.text import Text
 
-    return Text(harmless(text).replace("::", ": :"))
+    return Text(re.sub(":(?=:)", ": ", harmless(text)))

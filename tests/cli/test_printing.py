@@ -79,7 +79,15 @@ def test_a_console_prints_even_a_plain_text_as_text(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("width", [5, 20, 200])
 def test_no_line_is_a_command_of_ci(width: int) -> None:
     on = on_a_terminal(width)
-    for text in ("::error::x", "  ::add-mask::x", "a ##[error]x", "\n::error::x", "xx   ::error::x", "xxxxx::error::x"):
+    for text in (
+        "::error::x",
+        "  ::add-mask::x",
+        "a ##[error]x",
+        "\n::error::x",
+        "xx   ::error::x",
+        "xxxxx::error::x",
+        "x:::error::x",
+    ):
         say(on, text)
         on.print(table_of([Heading(text), Heading("b")], [(text, text)]))
     assert not re.search(r"^\s*::|##\[", shown(on), re.M)
@@ -226,3 +234,10 @@ def test_consoles_and_tables_are_made_in_one_place() -> None:
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Console", "Table", "Text")
     ]
     assert strays == []
+
+
+def test_no_piece_of_a_line_is_a_workflow_command() -> None:
+    stream = io.StringIO()
+    target = Console(file=stream, width=80, markup=False)
+    say(target, "note: ", ("##[error]x", "bold"), " ##[group]y")
+    assert "##[" not in stream.getvalue() and "error" in stream.getvalue()
