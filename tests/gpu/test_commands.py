@@ -11,12 +11,13 @@ import typer
 from infertune.cli import app
 from infertune.cli.options import flags_of
 from infertune.domain.device import Device
-from infertune.domain.knobs import SearchSpace
+from infertune.domain.knobs import Scalar, SearchSpace
 from infertune.domain.models import Model, resolve_model
 from infertune.domain.request import JobRequest, TuneRequest, make_request
 from infertune.domain.workload import Workload, parse_workload
 from infertune.engines.hf.space import pipeline_space
-from infertune.engines.vllm.space import Probe, check_fits, space_from_probe
+from infertune.engines.vllm.memory import check_fits
+from infertune.engines.vllm.space import Probe, space_from_probe
 from infertune.runs.job import restrict
 from infertune.tuning.sweep import BenchRequest, LandscapeRequest
 
@@ -27,7 +28,7 @@ H100 = Device(
 )
 # What vLLM 0.26.0 would choose for a dense bfloat16 model on an H100, read from its source: get_batch_defaults of
 # EngineArgs, CacheConfig, and __post_init__ of VllmConfig.
-DEFAULTS = {
+DEFAULTS: dict[str, Scalar] = {
     "max_num_seqs": 1024,
     "max_num_batched_tokens": 16384,
     "enable_prefix_caching": True,
@@ -71,6 +72,7 @@ def space_of(engine: str, model: Model, workload: Workload) -> SearchSpace:
     if engine == "hf":
         return pipeline_space(model, H100, workload, flash_attention=False)
     check_fits(model, H100)
+    assert model.context_tokens
     probe = Probe(version="0.26.0", fields=tuple(DEFAULTS), defaults=DEFAULTS, max_model_len=model.context_tokens)
     return space_from_probe(probe, model, H100)
 

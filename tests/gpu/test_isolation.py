@@ -45,7 +45,7 @@ def loaded(job: Job, folder: Path) -> EngineProcess:
 
 
 def weights_bytes(job: Job) -> int:
-    assert job.model
+    assert job.model and job.model.weight_bytes
     return job.model.weight_bytes
 
 
