@@ -85,7 +85,11 @@ def read_document(path: Path, what: str, most_bytes: int = MOST_YAML_BYTES) -> D
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
         raise UsageError(f"{path} is not YAML: {line}{_short(error.problem or str(error))}") from None
-    except (yaml.YAMLError, RecursionError, *WRONG_VALUE) as error:  # the scanner's: it stands where it stopped
+    except (
+        yaml.YAMLError,
+        RecursionError,
+        *WRONG_VALUE,
+    ) as error:  # without a mark: the scanner stopped there
         line = f"line {loader.line + 1}: " if loader else ""
         raise UsageError(f"{path} is not YAML: {line}{_short(str(error))}") from None
 
@@ -112,7 +116,7 @@ class _PlainLoader(yaml.SafeLoader):
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MAX_SCALAR_CHARACTERS:
             problem = "a value is too long"
         if isinstance(event, yaml.ScalarEvent) and any("\ud800" <= letter <= "\udfff" for letter in event.value):
-            problem = "a value holds half of a character"  # which no file and no terminal takes
+            problem = "a value holds half of a character"  # a lone surrogate cannot be encoded
         if problem:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
@@ -150,7 +154,7 @@ def read_bytes(path: Path, what: str, most_bytes: int) -> bytes:
     """
     try:
         _check_regular(os.stat(path), path, what)
-        # Between the two calls it may be replaced: O_NONBLOCK opens even a pipe at once, and fstat looks again.
+        # The file may be replaced between stat and open: O_NONBLOCK does not wait for a pipe, and fstat checks again.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         with open(descriptor, "rb", buffering=0) as file:
             about = os.fstat(descriptor)
@@ -258,7 +262,7 @@ def parse_json(text: str) -> object:
     try:
         value: object = json.loads(text, parse_constant=_refuse_constant)
         if "\\u" in text and _LONE_SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-            raise ValueError("a text holds half of a character")  # which no file and no terminal takes
+            raise ValueError("a text holds half of a character")  # a lone surrogate cannot be encoded
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     return value
@@ -269,7 +273,7 @@ def _refuse_constant(name: str) -> object:
 
 
 def _read_up_to(file: IO[bytes] | gzip.GzipFile, most_bytes: int) -> bytes | None:
-    """All of a file in chunks, as a bound is no reason to ask for so much memory; None if it is larger."""
+    """All of a file in chunks, so that a large bound allocates nothing; None if it is larger."""
     content = bytearray()
     while chunk := file.read(min(_CHUNK_BYTES, most_bytes + 1 - len(content))):
         content += chunk

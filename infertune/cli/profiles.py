@@ -22,9 +22,9 @@ def profile_list(
     as_json: Json = False,
 ) -> None:
     """List the profiles kept here."""
-    from infertune.profiles.store import read_shelf
+    from infertune.profiles.store import read_store
 
-    kept, notes = read_shelf(profiles)
+    kept, notes = read_store(profiles)
     shown = [item for item in kept if item.matches(gpu=gpu, model=model)]
     if as_json:
         rows = [{"file": str(item.path), **item.profile.model_dump(mode="json")} for item in shown]

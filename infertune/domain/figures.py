@@ -14,11 +14,11 @@ from infertune.domain.measurement import Energy, Frozen, Measurement, Window
 from infertune.stats import geometric_mean
 
 _J_PER_KWH = 3.6e6
-ENERGY_FIGURES = ("j_per_output_token", "power_w")  # comparable only where energy is of the same
+ENERGY_FIGURES = ("j_per_output_token", "power_w")  # comparable only if both sides measured energy in the same way
 
 
 class Prices(Frozen):
-    """What a machine costs; None where it is not known.
+    """Prices of the machine and its electricity; None if unknown.
 
     Attributes:
         per_hour: Rent of the whole machine an hour, in the user's currency.
@@ -45,7 +45,7 @@ class Figure:
 
 
 def window_j(window: Window) -> float | None:
-    """Gross energy of a window in joules: the GPU's, or all that is known where there is no GPU."""
+    """Gross energy of a window in joules: the GPU's, or the processor's and memory's if there is no GPU."""
     return window.energy.gpu_j if window.energy.gpu_j is not None else window.energy.total_j
 
 
@@ -67,7 +67,7 @@ def energy_basis(measurement: Measurement) -> str:
 
 
 def energy_origins(launches: Iterable[Measurement]) -> tuple[str, ...]:
-    """What the energy of launches is of: `GPU, measured by its counter`; if there are several, they do not compare."""
+    """The sources of the launches' energy (`GPU, measured by its counter`); figures of two sources do not compare."""
     found = [_origin(window.energy) for launch in launches for window in launch.windows]
     return tuple(dict.fromkeys(found))
 
@@ -87,7 +87,7 @@ def j_per_output_token(measurement: Measurement) -> float | None:
 
 
 def net_j_per_output_token(measurement: Measurement) -> float | None:
-    """GPU joules per output token above what the loaded, idle boards would have used."""
+    """GPU joules per output token, minus the energy of the loaded, idle boards over the same time."""
     net = 0.0
     for window in measurement.windows:
         if window.energy.gpu_j is None or window.energy.gpu_idle_w is None:

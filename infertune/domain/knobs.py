@@ -120,7 +120,7 @@ class Knob(BaseModel):
 
     @property
     def ordinal(self) -> bool:
-        """Whether neighbouring values are near in effect."""
+        """Whether its values are ordered numbers, so that neighbours have similar effects."""
         return self.kind != "choice"
 
     @property
@@ -175,7 +175,7 @@ class Knob(BaseModel):
         return Knob(**{**loose.model_dump(), "default": loose.nearest(self.default)})
 
     def _laddered(self, values: tuple[Scalar, ...]) -> "Knob":
-        """A choice that was no ladder only because the engine may choose for itself, without that."""
+        """An ordinal knob from a choice of numbers and `None` (the engine chooses), without the `None`."""
         ladder = tuple(sorted(values, key=float))  # type: ignore[arg-type]
         changes = {"kind": "int", "values": ladder, "default": ladder[0], "most": None}
         return Knob(**{**self.model_dump(), **changes})
@@ -230,7 +230,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Condition:
-    """A knob that means something only while another knob has one of some values; else it rests at its default."""
+    """A knob that is active only while another knob has one of some values; else it stays at its default."""
 
     knob: str
     on: str
@@ -239,7 +239,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class FixedBatches:
-    """How an engine that does not refill its batches puts a job's requests together.
+    """Static batching: how an engine that does not refill its batches groups a job's requests.
 
     Attributes:
         knobs: Those that decide.
@@ -296,7 +296,7 @@ class SearchSpace:
 
     @property
     def default(self) -> Config:
-        """What the engine does when it is told nothing."""
+        """The engine's default configuration."""
         return Config({knob.name: knob.default for knob in self.knobs})
 
     @property
@@ -310,7 +310,7 @@ class SearchSpace:
         return math.prod(len(knob.values) for knob in self.knobs)
 
     def grid(self) -> Iterator[Config]:
-        """Every configuration that is its own repair, launch knobs varying slowest."""
+        """Every configuration that all rules allow; launch knobs vary slowest."""
         ordered = sorted(self.knobs, key=lambda knob: knob.scope != "launch")
         for values in itertools.product(*(knob.values for knob in ordered)):
             chosen = dict(zip((knob.name for knob in ordered), values, strict=True))
@@ -329,21 +329,21 @@ class SearchSpace:
             if not broken:
                 break
             for constraint in broken:
-                self._mend(constraint, values)
-        for knob in self.knobs:  # a restricted knob may lack the value that mends: back to the defaults, one by one
+                self._enforce(constraint, values)
+        for knob in self.knobs:  # a restricted knob may lack the value that repairs: reset one by one
             if all(constraint.holds(values) for constraint in self.constraints):
                 break
             values[knob.name] = knob.default
         return Config(values)
 
-    def _mend(self, constraint: Constraint, values: dict[str, Scalar]) -> None:
-        """Make values satisfy a constraint, unless the mending of another one already did."""
+    def _enforce(self, constraint: Constraint, values: dict[str, Scalar]) -> None:
+        """Make values satisfy a constraint, unless repairing another one already did."""
         if constraint.holds(values):
             return
         for name, value in constraint.mend(values).items():
             if name in self:
                 values[name] = self[name].nearest(value)
-                if not constraint.holds(values) and isinstance(value, int | float):  # the nearest rung is too low
+                if not constraint.holds(values) and isinstance(value, int | float):  # the nearest value is too low
                     values[name] = self[name].at_least(value)
 
     def violations(self, config: Config) -> list[str]:

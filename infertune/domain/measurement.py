@@ -1,4 +1,4 @@
-"""What a measurement is, and what can come of trying one. One schema, for the worker's channel and for disk."""
+"""A measurement, and every other outcome of a trial. One schema, for the worker's channel and for files."""
 
 import math
 from typing import Annotated, Literal
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from infertune.units import parse_time
 
 Stage = Literal["load", "warmup", "run"]
-Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 31 years; a date and some of them are a date
+Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 31 years, so that a date plus several of them is a valid date
 Amount = Annotated[float, Field(ge=0, le=1e15)]  # of energy, power or carbon
 Tokens = Annotated[int, Field(ge=0, le=10**15)]
 Bytes = Annotated[int, Field(ge=0, le=2**60)]
@@ -24,7 +24,7 @@ IsoTime = Annotated[str, AfterValidator(_check_time)]
 
 
 class Frozen(BaseModel):
-    """Base of everything that is written down: immutable, unknown fields refused, NaN refused."""
+    """Base of all documents: immutable; unknown fields, NaN and infinity are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -144,7 +144,7 @@ class Window(Frozen):
 
 
 class EngineFacts(Frozen):
-    """What really ran.
+    """What the engine really ran: versions and effective settings.
 
     Attributes:
         versions: Library → version (torch, transformers, vllm, …).
@@ -224,7 +224,7 @@ class TimedOut(Frozen):
 
 
 class Crashed(Frozen):
-    """The engine died or answered nonsense.
+    """The engine's process ended, or its answer was invalid.
 
     Attributes:
         stage: Where it happened.
@@ -246,7 +246,7 @@ Outcome = Annotated[Measurement | Infeasible | TimedOut | Crashed, Field(discrim
 
 
 def describe(outcome: Measurement | Infeasible | TimedOut | Crashed) -> str:
-    """One line for people: what became of a trial."""
+    """The outcome of a trial in one line."""
     match outcome:
         case Measurement():
             return f"{outcome.output_tokens_per_s:,.1f} tok/s"

@@ -1,4 +1,4 @@
-"""What is tuned for: a figure of a launch, and limits that a configuration must keep."""
+"""The objective: a figure of a launch that is to be improved, under limits (service-level objectives)."""
 
 import math
 import operator
@@ -39,7 +39,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Objective:
-    """A figure to make better under limits.
+    """A figure to improve, under limits.
 
     Attributes:
         name: As in `--objective NAME`.
@@ -77,7 +77,7 @@ class Objective:
         return all(limit.kept(measurement) for limit in self.limits)
 
     def unknown(self, measurement: Measurement) -> str:
-        """What this machine and engine cannot measure of what is asked, with what they can; empty if nothing."""
+        """A sentence on the figures that are needed and cannot be measured here; empty if there is none."""
         asked = {limit.figure: FIGURES[limit.figure].of(measurement) for limit in self.limits}
         asked[f"the figure of --objective {self.name}"] = self.figure(measurement)
         missing = [name for name, value in asked.items() if value is None]
@@ -122,7 +122,7 @@ def get_objective(name: str, limits: Sequence[str] = (), prices: Prices | None =
 
 
 def objective_of(request: JobRequest) -> Objective:
-    """What a request tunes for; throughput where the command searches for nothing.
+    """The objective of a request; throughput for commands other than `tune`.
 
     Raises:
         UsageError: As `get_objective`.

@@ -1,7 +1,7 @@
-"""What a run wrote down: the header, the trials and the ending of its `trials.jsonl`, as they are read.
+"""The record of a run: header, trials and ending, as read from its `trials.jsonl`.
 
-The file is written by `runs.ledger`. Reading stands here, below everything that only looks at a run: the landscape's
-statistics, the engine that answers from a recorded run, the report.
+`runs.ledger` writes the file. It is read here, in a lower layer, because the landscape's statistics, the replay engine
+and the report need it too.
 """
 
 import io
@@ -79,7 +79,7 @@ class Ending(Frozen):
 
 
 class Record:
-    """A run as its file tells it.
+    """The content of a ledger.
 
     Attributes:
         folder: The run's folder.

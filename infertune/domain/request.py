@@ -1,4 +1,4 @@
-"""What a user may ask for: the flags of a command, the keys of a `--config` file, the request in a ledger's header."""
+"""Requests: the options of a command, from its flags, a `--config` file, or a ledger's header."""
 
 import json
 import math
@@ -18,14 +18,14 @@ from infertune.units import check_text, parse_duration_s, parse_share
 
 _DEFAULT_TRIALS = 30
 _SHOWN_CHARACTERS = 80  # of a value in a message
-_Duration = Annotated[float, Field(gt=0, le=1e6)]  # 11 days; the system's own waits take up to 24
+_Duration = Annotated[float, Field(gt=0, le=1e6)]  # 11 days; the system's waits overflow at 24
 Launches = Annotated[int, Field(ge=1, le=10_000)]
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
 _Price = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class JobRequest(BaseModel):
-    """What every command that measures needs to know.
+    """The options that all measuring commands share.
 
     Attributes:
         model: Hub id, folder or `builtin:NAME`; None chooses a built-in for the device.
@@ -80,16 +80,16 @@ class JobRequest(BaseModel):
 
     @property
     def typed_names(self) -> frozenset[str]:
-        """Names of the arguments that the user gave by `--set` or `--knob` himself, not a file, profile or ledger."""
+        """Names typed as `--set` or `--knob` on the command line, not read from a file, profile or ledger."""
         return self._typed
 
     def typed_by_user(self, given: Any) -> Self:
-        """The same request, where the user has typed these settings himself."""
+        """The same request, with these settings counted as typed on the command line."""
         copy = self.model_copy()
         copy._typed = self._typed | frozenset(map(str, assignments(given)))
         return copy
 
-    def __eq__(self, other: object) -> bool:  # who typed a name is no part of what is asked
+    def __eq__(self, other: object) -> bool:  # where a setting was typed does not change the request
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
     __hash__ = None  # type: ignore[assignment]
@@ -149,7 +149,7 @@ class JobRequest(BaseModel):
 
 
 class TuneRequest(JobRequest):
-    """What `infertune tune` takes besides.
+    """The options of `infertune tune`.
 
     Attributes:
         current: What runs today, and is to be beaten: a server's command line, a file that holds one (its service
@@ -199,7 +199,7 @@ class TuneRequest(JobRequest):
 
 
 class GateRequest(JobRequest):
-    """What `infertune gate` takes besides; model, workload and settings come from the profile.
+    """The options of `infertune gate`; model, workload and settings come from the profile.
 
     Attributes:
         profile: The profile whose configuration is measured again: the new side. `set` repeats settings of it that can

@@ -15,11 +15,11 @@ EXPLORING: tuple[Phase, ...] = ("search", "grid", "bench")
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of measuring a configuration, and what it cost in seconds.
+    """The outcome of measuring a configuration, and its cost in seconds.
 
     Attributes:
-        outcome: What came of it.
-        launch_s: Seconds paid for launching.
+        outcome: A measurement, or the kind of failure.
+        launch_s: Seconds spent on launching.
         run_s: Seconds of warm-up and windows.
         launch_number: Which launch it ran on.
         live: Whether that launch was for another configuration.
@@ -64,7 +64,7 @@ class Trial(Frozen):
     def of(
         cls, number: int, phase: Phase, round_number: int, config: Config, started_at: str, attempt: Attempt
     ) -> "Trial":
-        """An attempt with its place in the ledger."""
+        """A trial from an attempt and its place in the ledger."""
         return cls(
             number=number,
             phase=phase,
@@ -85,5 +85,5 @@ class Trial(Frozen):
 
     @property
     def cost_s(self) -> float:
-        """All the seconds it took."""
+        """Launch and run, in seconds."""
         return self.launch_s + self.run_s

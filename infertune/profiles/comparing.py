@@ -1,4 +1,4 @@
-"""A profile beside this machine, and beside another profile: what is the same, and what is not."""
+"""Compares a profile with this machine, and with another profile, field by field."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from infertune.stats import geometric_mean
 from infertune.units import format_bytes, format_rate
 from infertune.version import __version__
 
-_INFORMATIVE = "infertune version"  # says who measured; the figures hold all the same
+_INFORMATIVE = "infertune version"  # recorded for reference: the figures do not depend on it
 
 
 class Check(Frozen):
-    """One field of a profile against this machine.
+    """One field of a profile compared with this machine.
 
     Attributes:
         field: Its name, as in `Difference`.
@@ -43,7 +43,7 @@ class Check(Frozen):
 
 
 def verify(of: Fingerprint, engine_python: Path | None = None, device: Device | None = None) -> list[Check]:
-    """Every field of a fingerprint that is a machine's, against this machine as it is now.
+    """Compares every field of a fingerprint that describes a machine with this machine.
 
     Args:
         of: A profile's.
@@ -87,7 +87,7 @@ def verify(of: Fingerprint, engine_python: Path | None = None, device: Device | 
 
 
 def _table(of: Fingerprint) -> dict[str, str | None]:
-    """The fields of a machine, named as in `Difference`."""
+    """The fields that describe a machine, named as in `Difference`."""
     device, model = of.device, of.model
     table: dict[str, object] = {"device": device.name, "memory": format_bytes(device.memory_bytes)}
     if device.kind == "gpu":
@@ -104,7 +104,7 @@ def _table(of: Fingerprint) -> dict[str, str | None]:
 
 
 def profile_differences(one: Profile, other: Profile) -> list[Difference]:
-    """What two profiles hold for, their settings and their figures, where they differ."""
+    """Where two profiles differ: fingerprint, settings and figures."""
     return [
         *differences(one.fingerprint, other.fingerprint),
         *_differing({_INFORMATIVE: one.fingerprint.infertune_version},

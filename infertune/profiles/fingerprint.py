@@ -1,4 +1,4 @@
-"""Whether a profile's figures can hold here: where its fingerprint and today's differ.
+"""Whether a profile is valid on this machine: the differences between its fingerprint and today's.
 
 A profile may come from strangers: `check_device` looks at nothing but the machine, and comes before a model is looked
 up or an engine is asked anything.
@@ -16,7 +16,7 @@ from infertune.runs.job import Job
 from infertune.units import format_bytes
 from infertune.version import __version__
 
-_SAME_MEMORY = 0.02  # a driver or a kernel keeps a little more for itself than the last one did
+_SAME_MEMORY = 0.02  # relative: drivers and kernels reserve different amounts (judgement)
 _SAME_POWER_W = 1.0
 
 
@@ -38,7 +38,7 @@ class Difference(Frozen):
 
 
 def fingerprint_of(job: Job) -> Fingerprint:
-    """What a job's figures would hold for."""
+    """The fingerprint that a profile of this job would have."""
     return Fingerprint(
         device=job.device,
         engine=job.engine.name,
@@ -50,7 +50,7 @@ def fingerprint_of(job: Job) -> Fingerprint:
 
 
 def differences(then: Fingerprint, now: Fingerprint, compared: Set[str] = frozenset()) -> list[Difference]:
-    """Where two fingerprints differ in what figures depend on.
+    """The differences between two fingerprints that change what would be measured.
 
     Not looked at: which board of a kind it is, where a model or a workload's file lies, how many requests a job has,
     and infertune's own version.
@@ -71,7 +71,7 @@ def differences(then: Fingerprint, now: Fingerprint, compared: Set[str] = frozen
 
 
 def device_differences(then: Device, now: Device) -> list[Difference]:
-    """Where two devices differ in what figures depend on."""
+    """The differences between two devices that change what would be measured."""
     found = [*_differing("device", then.name, now.name), *_differing("device kind", then.kind, now.kind)]
     found += _differing("number of GPUs", then.count, now.count)
     if abs(then.memory_bytes - now.memory_bytes) > _SAME_MEMORY * max(then.memory_bytes, now.memory_bytes):
@@ -128,7 +128,7 @@ def _model_differences(then: Model | None, now: Model | None) -> list[Difference
         found += _differing("model", f"{then.spec} ({then.config_hash})", f"{now.spec} ({now.config_hash})")
     found += _differing("weights", then.weights, now.weights)
     found += _differing("dtype", then.dtype, now.dtype)
-    if then.revision and now.revision:  # not known is no difference: nothing here could cure it
+    if then.revision and now.revision:  # an unknown revision is no difference: the user could do nothing about it
         found += _differing("revision", then.revision, now.revision)
     return found
 
@@ -150,6 +150,6 @@ def _shown(value: object) -> str:
 
 
 def _brief(text: str) -> str:
-    """One line that fits: what a stranger's profile holds may be long."""
+    """A text of a profile on one line, cut to fit a message."""
     line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
     return line if len(line) <= 60 else line[:59] + "…"

@@ -1,4 +1,4 @@
-"""A profile: a configuration, what it was measured on and what came out. YAML, safe to load from strangers."""
+"""A profile: a configuration, what it was measured on, and its figures. A YAML file that may come from a stranger."""
 
 import os
 from pathlib import Path
@@ -29,7 +29,7 @@ Ratio = Annotated[float, Field(ge=1e-24, le=1e24)]
 
 
 class Fingerprint(Frozen):
-    """What a profile's figures hold for.
+    """The conditions under which a profile's figures were measured.
 
     Attributes:
         device: The GPUs with memory, driver and power limit, or the processor.
@@ -117,7 +117,7 @@ class Profile(Frozen):
     @field_validator("changed")
     @classmethod
     def _as_in_config(cls, given: Config, info: ValidationInfo) -> Config:
-        """An export types what `changed` has, a gate launches `config`: they must not say two things."""
+        """`changed` must agree with `config`: an export writes the first, a gate launches the second."""
         config = info.data.get("config")
         if isinstance(config, Config):
             for name, value in given.root.items():
@@ -190,16 +190,16 @@ def _own_folder(path: Path) -> Path:
 
 
 def _refuse_link_out(path: Path, folder: Path) -> None:
-    """Refuse a link planted among profiles: it shows, or gates on, a file that nobody meant to share.
+    """Refuse a link that leads out of the folder: it would show a file that nobody meant to share.
 
     Raises:
         UsageError: The file lies outside of the folder once links are followed.
     """
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # links in a circle
+    except (OSError, RuntimeError):  # a loop of links
         inside = False
-    except ValueError:  # a name with a NUL in it: reading says so
+    except ValueError:  # a NUL character in the name: reading it gives the message
         return
     if not inside:
         raise UsageError(f"{path} is a link out of {folder}: name the file itself that is meant")
@@ -212,7 +212,7 @@ def _newer_schema(document: Document) -> int | None:
 
 
 def fingerprint(header: Header) -> Fingerprint:
-    """What a run's figures hold for."""
+    """The fingerprint of a run."""
     return Fingerprint(
         device=header.device,
         engine=header.engine,
@@ -246,7 +246,7 @@ def profile_of(ledger: Ledger, summary: Summary, objective: str) -> Profile:
 
 
 def profile_at(ledger: Ledger, config: Config, objective: Objective) -> Profile:
-    """A profile of any configuration that a run's search measured; its figures are the search's own, unconfirmed."""
+    """An unconfirmed profile of a configuration of the search, with the figures that the search measured."""
     default = default_config(ledger)
     phases = ("search", "grid")
     launches = {

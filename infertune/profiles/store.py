@@ -1,4 +1,4 @@
-"""The folder in which profiles are kept: what lies there, and which of it answers a question already."""
+"""The folder of saved profiles: lists them, and finds the one that an earlier tune of the same question saved."""
 
 import os
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Kept:
         return (gpu or "").lower() in devices.lower() and (model or "").lower() in models.lower()
 
 
-def read_shelf(folder: Path) -> tuple[list[Kept], list[str]]:
+def read_store(folder: Path) -> tuple[list[Kept], list[str]]:
     """Every profile under a folder by path, and a note on each file that is none.
 
     A link is followed only to a file within the folder, and never to another folder.
@@ -48,7 +48,7 @@ def read_shelf(folder: Path) -> tuple[list[Kept], list[str]]:
 def earlier_answer(
     folder: Path, found: Fingerprint, objective: str = "throughput", slo: tuple[str, ...] = ()
 ) -> str | None:
-    """What the profiles kept say about a question before it is measured; None if they say nothing.
+    """A note on the saved profile of the same question, before it is measured again; None if there is none.
 
     Args:
         folder: The folder of profiles; it need not exist.

@@ -1,4 +1,4 @@
-"""From a request to something that can be measured: everything is checked here, before anything is touched."""
+"""A job: a request with its engine, model, device, workload and space found and checked before anything is written."""
 
 import os
 import tempfile
@@ -98,14 +98,14 @@ class Job:
 
     @property
     def lock_names(self) -> tuple[str, ...]:
-        """What no other run may use meanwhile."""
+        """The devices that the run locks; none for a simulated engine."""
         return () if self.engine.simulated else self.device.lock_names
 
     def plan(self, part: Part, n_requests: int | None, round_number: int = 0, windows: int = 1) -> Plan:
-        """What to run: a part's requests, as many as given or as many as fill a window."""
+        """The requests to run: of one part of the workload, as many as given or as many as fill a window."""
         fewest = max(_FEWEST_REQUESTS, min(self.space.most_concurrent, _WARMUP_REQUESTS))
         drawn = n_requests or fewest
-        if part == "search":  # always the first of one long draw, so that the job found for the default is everyone's
+        if part == "search":  # the first n of one long draw: every configuration then runs the same requests
             drawn = max(LONG_DRAW, drawn)
         return Plan(
             warmup=self.workload.draw("warmup", min(n_requests or _WARMUP_REQUESTS, _WARMUP_REQUESTS)),
@@ -116,7 +116,7 @@ class Job:
         )
 
     def header(self, command: str, ported: Config | None = None) -> Header:
-        """The first line of this job's ledger, with the configuration brought from elsewhere, if one was."""
+        """The first line of this job's ledger; `ported` is the best configuration of a `--from` run or profile."""
         return Header.model_validate(
             {
                 "infertune_version": __version__,
@@ -146,7 +146,7 @@ class Job:
         return kept
 
     def resume(self, folder: Path) -> Ledger:
-        """The ledger of a run of this very job, to be appended to.
+        """The ledger of an earlier run of the same job, opened to append to it.
 
         Raises:
             UsageError: The folder is not a run.
@@ -166,7 +166,7 @@ class Job:
         return ledger
 
     def roofline(self) -> Roofline | None:
-        """A prediction from the sizes of model and device; None without a model whose sizes are known."""
+        """The roofline of this model on this device; None if the model's sizes are not known."""
         if self.model is None:
             return None
         demand = demand_of(self.model, self.device, self.workload, peaks_of(self.device))
@@ -339,7 +339,7 @@ def _check_logs(folder: Path) -> None:
 
 
 def _brief(value: object) -> str:
-    board = f"{', '.join(value.uuids)}: " if isinstance(value, Device) and value.uuids else ""  # one of many alike
+    board = f"{', '.join(value.uuids)}: " if isinstance(value, Device) and value.uuids else ""
     text = " ".join(f"{board}{value}".split())
     return text if len(text) <= 120 else text[:119] + "…"
 

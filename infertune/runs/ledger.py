@@ -50,7 +50,7 @@ class Ledger(Record):
                 raise _holds_a_run(folder)
             _write_line(descriptor, header.model_dump_json())
         except OSError as error:
-            remove_inside(folder, FILE_NAME)  # half a header is no run, and would be in the way of the next try
+            remove_inside(folder, FILE_NAME)  # half a header would make the next try refuse the folder
             ledger.close()
             raise UsageError(f"cannot write {folder}: {error.strerror}; choose another --out") from None
         except BaseException:
@@ -114,7 +114,7 @@ class Ledger(Record):
         self.trials.append(trial)
 
     def finish(self, ended: str, proof: str = "") -> None:
-        """Write down that the run came to its end, why the search stopped, and why proving did.
+        """Write the last line: the run ended, with the reasons why the search and the proof stopped.
 
         Raises:
             BenchmarkError: The disk refused; the ledger is as it was before.

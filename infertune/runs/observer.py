@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it. The terminal shows it; from Python it is silent unless you pass your own."""
+"""Progress of a run. The command line prints it; from Python nothing is printed unless you pass an observer."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from infertune.domain.trial import Trial
 
 
 class Observer:
-    """Watches a run; every method does nothing here, and takes no time that is measured."""
+    """Base class of observers: every method does nothing. None is called inside a measured interval."""
 
     def run_starts(self, folder: Path, default: Config, base_name: str = "default") -> None:
-        """A run begins or goes on: its folder, and the engine's default configuration."""
+        """A run starts or continues: its folder, and the default configuration."""
 
     def phase(self, name: str, steps: int | None, budget_s: float | None = None) -> None:
         """A phase begins.

@@ -27,7 +27,7 @@ Answer = Literal[
 
 
 class FailureLine(Frozen):
-    """One failed trial, for people."""
+    """One failed trial, as the report and the terminal show it."""
 
     number: int
     config: str
@@ -120,7 +120,7 @@ class Summary(Frozen):
 
     @property
     def base_name(self) -> str:
-        """What to call `default_config`: `default`, or `current` where it is what runs today."""
+        """The name of `default_config`: `current` for a run with `--current`, else `default`."""
         return "default" if self.stock_config is None else "current"
 
 
@@ -174,7 +174,7 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
 
 
 def default_config(ledger: Ledger) -> Config:
-    """What is to be beaten, and the first trial: the engine's default with what the request set, or what runs today."""
+    """The baseline and first trial: the engine's default with the settings held by `--set`, or those of `--current`."""
     return Config({knob.name: knob.default for knob in ledger.header.space.knobs})
 
 
@@ -208,7 +208,7 @@ def requests_of(trials: Iterable[Trial]) -> int | None:
 
 
 def best_searched(trials: Sequence[Trial], objective: Objective) -> Config | None:
-    """The configuration that looked best in the search; its figure flatters it."""
+    """The best configuration of the search. Its figure is biased upwards: it is a maximum over noisy measurements."""
     order = ranked(trials, objective)
     return order[0][0] if order else None
 
@@ -316,14 +316,14 @@ def _trust_of(ledger: Ledger) -> Trust:
 
 
 def _as_figure(found: Estimate, objective: Objective) -> Estimate:
-    """An estimate of how good something is, as one of the objective's figure: turned round where less is better."""
+    """An estimate of goodness as an estimate of the objective's figure: inverted if less is better."""
     if not objective.lower_is_better or found.low is None or found.high is None:
         return found
     return found.model_copy(update={"mean": 1 / found.mean, "low": 1 / found.high, "high": 1 / found.low})
 
 
 def _best_without_final(ledger: Ledger, objective: Objective) -> Config:
-    """The best so far; where a whole tune ended because the default won, what came nearest to it."""
+    """The best configuration so far; the best other than the default if a complete tune ended without a final."""
     default = default_config(ledger)
     beaten = ledger.header.command == "tune" and ledger.ending is not None
     for order in (confirmed(ledger.trials, objective), ranked(ledger.trials, objective)):
@@ -334,7 +334,7 @@ def _best_without_final(ledger: Ledger, objective: Objective) -> Config:
 
 
 def _best_known(trials: Sequence[Trial], *configs: Config) -> Sequence[str]:
-    """The confirmation, if all configurations were measured in it, else what explored."""
+    """The confirmation phase if all configurations were measured in it, else the exploring phases."""
     there = {trial.config for trial in trials if trial.phase == "confirm" and trial.measurement}
     return ("confirm",) if there.issuperset(configs) else EXPLORING
 

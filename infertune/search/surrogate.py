@@ -98,7 +98,7 @@ class Surrogate:
 
     def __init__(self, encoding: Encoding, seed: int, prior: Prior | None = None) -> None:
         self._encoding = encoding
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(seed % 2**64)  # it takes none below 0
         prior = prior or Prior()
         d = len(encoding.knobs)
         pairs = [prior.length] * d + [prior.additive, prior.joint, prior.slope, prior.noise]

@@ -34,6 +34,7 @@ class OptunaSearcher:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._space = space
         self._rng = stdlib_random.Random(seed)
+        seed %= 2**32  # what Optuna's samplers take
         sampler: BaseSampler = RandomSampler(seed=seed)
         if not random:
             startup = 10 if trials is None else min(10, max(4, trials // 4))

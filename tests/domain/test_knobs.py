@@ -125,12 +125,12 @@ def test_a_choice_that_is_not_allowed_falls_back_to_the_default() -> None:
     assert Choice("mode", ("auto", "eager"), "eager").nearest("fast") == "eager"
 
 
-def test_at_least_takes_the_next_rung_up_or_the_top() -> None:
+def test_at_least_takes_the_next_larger_value_or_the_largest() -> None:
     knob = Int("n", (4, 8, 16), 4)
     assert [knob.at_least(floor) for floor in (1, 5, 16, 99)] == [4, 8, 16, 16]
 
 
-def test_a_default_off_the_ladder_becomes_a_rung_of_it() -> None:
+def test_a_default_that_is_not_among_the_values_is_added_to_them() -> None:
     assert Int("n", (4, 16), 10).values == (4, 10, 16)
 
 

@@ -130,6 +130,8 @@ def test_a_malformed_form_is_refused_with_the_cure(spec: str, cure: str) -> None
     ("kind", "content", "cure"),
     [
         ("trace", b"", "is empty"),
+        ("trace", b"\xef\xbb", "has no column ContextTokens"),
+        ("jsonl", b"\xef\xbb\xbf", "is empty"),
         ("jsonl", b" \n\n", "is empty"),
         ("trace", b"\xff\xfe\x00bad", "not UTF-8"),
         ("trace", b"\x1f\x8b broken gzip", "damaged gzip"),

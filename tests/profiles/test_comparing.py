@@ -44,7 +44,7 @@ def test_an_engine_upgrade_makes_it_stale() -> None:
     assert check.field == "engine version" and "stale" in str(check)
 
 
-def test_another_infertune_is_no_matter() -> None:
+def test_another_version_of_infertune_makes_no_difference() -> None:
     found = {check.field: check for check in verify(here(infertune_version="0.0.9"))}
     assert not found["infertune version"].breaks and "no matter" in str(found["infertune version"])
 
@@ -73,7 +73,7 @@ def test_a_hub_model_at_another_commit_does_not_hold(tmp_path: Path, monkeypatch
     assert found["revision"].here_value is None and not found["revision"].breaks
 
 
-def test_an_engine_that_is_not_installed_is_said(tmp_path: Path) -> None:
+def test_an_engine_that_is_not_installed_is_named(tmp_path: Path) -> None:
     found = {check.field: check for check in verify(here(engine="replay"))}
     assert found["engine version"].breaks and found["engine version"].here_value == "not installed"
 

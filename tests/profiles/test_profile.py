@@ -188,8 +188,8 @@ def test_a_strangers_names_lead_to_no_other_folder(model_name: str, workload: st
             "engine": "../..",
         }
     )
-    path = profile_path(Path("/shelf"), found)
-    assert len(path.parts) == 5 and ".." not in path.parts and path.is_relative_to("/shelf")
+    path = profile_path(Path("/profiles"), found)
+    assert len(path.parts) == 5 and ".." not in path.parts and path.is_relative_to("/profiles")
     assert path.name.endswith(".yaml") and "--" in path.name
 
 

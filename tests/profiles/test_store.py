@@ -8,7 +8,7 @@ import pytest
 from infertune.domain.device import Device
 from infertune.errors import UsageError
 from infertune.profiles.profile import Profile, profile_path
-from infertune.profiles.store import earlier_answer, read_shelf
+from infertune.profiles.store import earlier_answer, read_store
 from tests.profiles.test_profile import model, profile
 
 
@@ -25,7 +25,7 @@ def of(gpu: str = "NVIDIA H100", name: str = "tiny", engine_version: str = "1") 
 def test_every_profile_is_found_and_filtered_by_gpu_and_model(tmp_path: Path) -> None:
     for gpu, name in (("NVIDIA H100", "qwen"), ("NVIDIA H100", "llama"), ("NVIDIA L4", "llama")):
         filed(tmp_path, of(gpu, name))
-    kept, notes = read_shelf(tmp_path)
+    kept, notes = read_store(tmp_path)
     assert len(kept) == 3 and notes == []
     assert [item.path for item in kept] == sorted(item.path for item in kept)
     assert len([item for item in kept if item.matches(gpu="h100", model=None)]) == 2
@@ -38,7 +38,7 @@ def test_what_is_no_profile_is_skipped_with_a_note(tmp_path: Path) -> None:
     (tmp_path / "notes.yaml").write_text("a: 1\n")
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "readme.md").write_text("not looked at")
-    kept, notes = read_shelf(tmp_path)
+    kept, notes = read_store(tmp_path)
     assert [item.path for item in kept] == [good]
     assert [note.split(":")[0] for note in notes] == ["skipped"] * 2
     assert any("no profile that this version" in note for note in notes) and any("it is a pipe" in n for n in notes)
@@ -48,29 +48,29 @@ def test_a_file_at_which_the_parser_stumbles_is_one_note(tmp_path: Path) -> None
     good = filed(tmp_path, of())
     for number, text in enumerate(('x: !!int ""', 'x: "\\UFFFFFFFF"', "x: 190" + ":59" * 4000 + ".5")):
         (tmp_path / f"{number}.yaml").write_text(text)
-    kept, notes = read_shelf(tmp_path)
+    kept, notes = read_store(tmp_path)
     assert [item.path for item in kept] == [good]
     assert len(notes) == 3 and all("line 1: " in note for note in notes)
 
 
-def test_links_lead_nowhere_outside_the_folder(tmp_path: Path) -> None:
-    shelf, outside = tmp_path / "profiles", tmp_path / "outside"
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    store, outside = tmp_path / "profiles", tmp_path / "outside"
     secret = filed(outside, of())
-    good = filed(shelf, of())
-    (shelf / "out.yaml").symlink_to(secret)
-    (shelf / "folder").symlink_to(outside, target_is_directory=True)
-    (shelf / "circle.yaml").symlink_to("circle.yaml")
-    (shelf / "passwd.yaml").symlink_to("/etc/passwd")
-    (shelf / "within.yaml").symlink_to(good)
-    kept, notes = read_shelf(shelf)
+    good = filed(store, of())
+    (store / "out.yaml").symlink_to(secret)
+    (store / "folder").symlink_to(outside, target_is_directory=True)
+    (store / "circle.yaml").symlink_to("circle.yaml")
+    (store / "passwd.yaml").symlink_to("/etc/passwd")
+    (store / "within.yaml").symlink_to(good)
+    kept, notes = read_store(store)
     assert {item.path.name for item in kept} == {good.name, "within.yaml"}
     assert len(notes) == 3 and all("link out of" in note for note in notes if "circle" not in note)
     assert not any("root:" in note for note in notes)
 
 
-def test_a_folder_that_is_not_there_is_a_cure_to_name(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="tune something first"):
-        read_shelf(tmp_path / "none")
+        read_store(tmp_path / "none")
 
 
 def test_a_tune_is_told_of_the_same_question_with_its_answer(tmp_path: Path) -> None:
@@ -94,11 +94,11 @@ def test_a_tune_is_told_of_a_profile_that_a_new_engine_made_stale(tmp_path: Path
     assert said and "something else" in said and "engine version was 0.31.0 and is now 0.32.0" in said
 
 
-def test_nothing_is_said_where_nothing_lies(tmp_path: Path) -> None:
+def test_there_is_no_note_without_an_earlier_profile(tmp_path: Path) -> None:
     assert earlier_answer(tmp_path / "none", of().fingerprint) is None
 
 
-def test_a_planted_file_does_not_stop_a_tune(tmp_path: Path) -> None:
+def test_a_file_that_is_no_profile_does_not_stop_a_tune(tmp_path: Path) -> None:
     path = profile_path(tmp_path / "p", of().fingerprint)
     path.parent.mkdir(parents=True)
     path.symlink_to(filed(tmp_path / "elsewhere", of()))

@@ -53,7 +53,8 @@ class Source:
     def is_table(self) -> bool:
         """Whether it looks like a CSV: names of at most three words, then lines of as many cells with numbers."""
         delimiter = _delimiter(self._start)
-        names, *rows = ([cell.strip() for cell in line.split(delimiter)] for _, line in islice(self.lines(), 6))
+        rows = [[cell.strip() for cell in line.split(delimiter)] for _, line in islice(self.lines(), 6)]
+        names = rows.pop(0) if rows else []
         return (
             len(names) > 1
             and all(len(name.split()) in (1, 2, 3) and not _NUMBER.fullmatch(name) for name in names)
