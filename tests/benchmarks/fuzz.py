@@ -145,6 +145,7 @@ def _in_process(arguments: tuple[str, ...], folder: Path) -> tuple[object, str, 
             mock.patch.dict(os.environ, environment),
             mock.patch.object(sys, "argv", ["infertune", *arguments]),
             mock.patch.object(tempfile, "tempdir", str(folder)),
+            mock.patch("infertune.tuning.sweep._MOST_POINTS", 64),  # a larger grid is work, and no hang
             mock.patch("infertune.runs.job.default_engine_name", lambda: "fake"),
             mock.patch("infertune.tuning.current.default_engine_name", lambda: "fake"),
             contextlib.redirect_stdout(shown),

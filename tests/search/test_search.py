@@ -97,7 +97,7 @@ def test_another_seed_asks_something_else(sampler: str) -> None:
 @every_sampler
 @pytest.mark.parametrize("seed", [-1, -(2**63), 2**32, 2**63 - 1])
 def test_every_seed_that_a_user_may_give_is_taken(sampler: str, seed: int) -> None:
-    assert len(walk(make_searcher(space(), sampler=sampler, trials=5, seed=seed), 5).configs) == 5
+    assert len(run_search(make_searcher(space(), sampler=sampler, trials=5, seed=seed), 5).configs) == 5
 
 
 @every_sampler
