@@ -24,6 +24,10 @@ class UsageError(InfertuneError):
     exit_code = EXIT_USAGE
 
 
+class DoesNotFitError(UsageError):
+    """A model whose weights and KV cache do not fit the memory of the device."""
+
+
 class MismatchError(InfertuneError):
     """A profile, or a run to resume, does not match this machine."""
 

@@ -1,7 +1,7 @@
 """The commands that measure nothing: `space`, `report`, `doctor`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from infertune.cli.options import (
     request_of,
 )
 from infertune.cli.printing import console, print_json, say
+
+if TYPE_CHECKING:
+    from infertune.runs.job import ModelRefusedError
 
 
 def space(
@@ -42,9 +45,13 @@ def space(
     """
     flags = flags_of(locals())
     from infertune.domain.request import JobRequest
-    from infertune.runs.job import prepare
+    from infertune.runs.job import ModelRefusedError, prepare
 
-    job = prepare(request_of(JobRequest, flags, None), measures=False)
+    try:
+        job = prepare(request_of(JobRequest, flags, None), measures=False)
+    except ModelRefusedError as refusal:  # its size is still known
+        _say_refused(refusal, as_json=as_json)
+        return
     if as_json:
         model_sizes = job.model and job.model.model_dump(mode="json")
         record = job.space.record().model_dump(mode="json")
@@ -60,6 +67,30 @@ def space(
     terminal.print(space_table(job.space))
     for line in (*(f"rule: {rule}" for rule in job.space.record().rules), *(f"note: {note}" for note in job.notes)):
         say(terminal, line, style="dim")
+
+
+def _say_refused(refusal: "ModelRefusedError", *, as_json: bool) -> None:
+    """Print the size of a model that has no knobs here.
+
+    Raises:
+        ModelRefusedError: For another reason than this machine's memory.
+    """
+    from infertune.errors import DoesNotFitError
+
+    fits = not isinstance(refusal.__cause__, DoesNotFitError)
+    if as_json:
+        sizes = refusal.model.model_dump(mode="json")
+        nothing: dict[str, list[str]] = {"knobs": [], "rules": [], "notes": [str(refusal)]}
+        print_json({"schema_version": 1, "engine": refusal.engine, "model": sizes, **nothing})
+    else:
+        from infertune.cli.terminal_models import size_lines
+
+        for line in size_lines(refusal.model):
+            say(console(), line)
+        if not fits:
+            say(console(), f"note: {refusal}", style="dim")
+    if fits:
+        raise refusal
 
 
 def report(

@@ -213,6 +213,15 @@ class Current:
     notes: tuple[str, ...] = ()
 
 
+class ModelRefusedError(UsageError):
+    """An engine refuses a model, or an argument for it; what is known of the model stands beside the reason."""
+
+    def __init__(self, reason: str, model: Model, engine: str) -> None:
+        super().__init__(reason)
+        self.model = model
+        self.engine = engine
+
+
 def prepare(
     request: JobRequest,
     current: Current | None = None,
@@ -280,7 +289,12 @@ def prepare(
         typed=request.typed_names,
         source=source or "--current",
     )
-    found = understood(engine, asked, model, device, workload)
+    try:
+        found = understood(engine, asked, model, device, workload)
+    except UsageError as refusal:
+        if model is None:
+            raise
+        raise ModelRefusedError(str(refusal), model, engine.name) from refusal
     space = restrict(found.space, found.held.root, found.searched)
     whole = found.space
     stock = None

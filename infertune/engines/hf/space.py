@@ -7,7 +7,7 @@ from infertune.domain.knobs import Choice, Condition, Constraint, FixedBatches, 
 from infertune.domain.models import Model
 from infertune.domain.workload import Request, Workload
 from infertune.engines.effects import dtype_effect
-from infertune.errors import UsageError
+from infertune.errors import DoesNotFitError
 from infertune.units import format_bytes
 
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -26,7 +26,7 @@ def pipeline_space(model: Model, device: Device, workload: Workload, *, flash_at
         flash_attention: Whether flash-attn is installed.
 
     Raises:
-        UsageError: Not even one request fits the memory.
+        DoesNotFitError: Not even one request fits the memory.
     """
     memory = _MemoryNeed(model, device, workload)
     memory.check_smallest()
@@ -134,7 +134,7 @@ class _MemoryNeed:
         """Refuse a model of which not even one request fits."""
         dtype = self._model.dtype
         if not self.fits(dtype, batch_size=1):
-            raise UsageError(
+            raise DoesNotFitError(
                 f"{self._model.name} needs {format_bytes(self.of_weights(dtype))} for its weights and "
                 f"{format_bytes(self.of_request(dtype))} for one request's KV cache, but "
                 f"{self._device.name} has {format_bytes(self._device.memory_bytes)}; take a smaller model"

@@ -8,7 +8,7 @@ from infertune.domain.device import Device
 from infertune.domain.knobs import Constraint, Knob, Scalar, doubling
 from infertune.domain.models import Model
 from infertune.engines.vllm.table import LIVE, PARALLEL
-from infertune.errors import UsageError
+from infertune.errors import DoesNotFitError
 from infertune.units import format_bytes
 
 _WEIGHTS_SHARE = 0.95  # of a GPU's memory, at most; the rest is for the KV cache and activations
@@ -38,13 +38,13 @@ def check_fits(model: Model, device: Device, quantization: Scalar = None) -> Non
         quantization: How they are quantized while they are loaded, if they are.
 
     Raises:
-        UsageError: They do not.
+        DoesNotFitError: They do not.
     """
     memory = MemoryNeed(model, device)
     largest = memory.parallel_sizes[-1]
     if not memory.weights_fit(largest, quantization):
         each = f" on each of {largest} GPUs" if largest > 1 else ""
-        raise UsageError(
+        raise DoesNotFitError(
             f"the weights of {model.spec} take {format_bytes((model.weight_bytes or 0) // largest)}{each}, and "
             f"{device.name} has {format_bytes(device.memory_bytes)} of memory: choose a smaller or a quantized model"
         )
