@@ -80,7 +80,7 @@ TRUST = {
         half_width=0.02,
         gain_share=0.2,
         hopeless=0.03,
-        rounds=3,
+        rounds=2,
     ),
     "strict": Trust(
         "strict",

@@ -19,6 +19,7 @@ _PRIOR = Prior(launch=(math.log(0.03), 1.0))  # launches of one configuration li
 _DRAWS = 2000  # a probability of 2% is known to ±0.3%
 _MOST_DRAWN = 20  # configurations, best first, of which joint draws are made; judgement
 _SLIGHT_CHANCE = 0.02  # of being the best, below which a configuration is no rival; judgement
+_SLIGHT_CHANCE_LATER = 0.1  # the same once rivals were launched beside each other; judgement
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def standing(
         among: The configurations that may lead, besides the base; None for all.
         predictor: The prior mean; it is fitted to these results.
     """
-    results = list(results)
+    results, rounds = list(results), list(rounds)
     found = [(r.config, r.score, r.launch) for r in most_informative(results) if r.score is not None]
     if not found:
         return None
@@ -88,7 +89,8 @@ def standing(
     lead = int(expected.argmax())
     chances = np.bincount(draws.argmax(axis=1), minlength=len(drawn)) / len(draws)
     likeliest = sorted(range(len(drawn)), key=lambda i: (-chances[i], -expected[i]))
-    rivals = [drawn[i] for i in likeliest if drawn[i] != base and (chances[i] >= _SLIGHT_CHANCE or i == lead)]
+    slight = _SLIGHT_CHANCE_LATER if rounds else _SLIGHT_CHANCE
+    rivals = [drawn[i] for i in likeliest if drawn[i] != base and (chances[i] >= slight or i == lead)]
     return Standing(
         order=tuple(order),
         leader=drawn[lead],

@@ -42,6 +42,9 @@ class ProofPhase:
             if stand is None or stand.leader == trials.base:
                 self._why_no_winner = "nothing is expected to be better than what is to be beaten"
                 return None
+            if number and asked is None and stand.gain < math.log1p(INDIFFERENCE):
+                self._why_no_winner = f"no finalist is expected to gain {INDIFFERENCE:.0%}"
+                return None
             rivals = self._kept(stand)
             if len(rivals) == 1 or number == most or (asked is None and self._settled(stand)):
                 return stand.leader
