@@ -118,3 +118,34 @@ def paired_ratio(new: Sequence[float], base: Sequence[float], level: float = 0.9
     if any(not (0 < rate < math.inf) for rate in (*new, *base)):
         raise ValueError("a ratio needs positive, finite rates")
     return log_t_interval([a / b for a, b in zip(new, base, strict=True)], level)
+
+
+def cluster_t_interval(
+    sums: Sequence[float], counts: Sequence[int], level: float = 0.95
+) -> tuple[float, float | None, float | None]:
+    """The mean over all items of several clusters, with a t interval over the clusters.
+
+    Items of one cluster are not independent, so the variance is that of the clusters' deviations from the common mean
+    (ratio estimator; Cochran, Sampling Techniques, 1977, chapter 2.11).
+
+    Args:
+        sums: Sum over the items of each cluster.
+        counts: How many items it has.
+        level: Two-sided confidence level.
+
+    Returns:
+        Mean, lower and upper end; None for both ends with a single cluster.
+
+    Raises:
+        ValueError: There is no item.
+    """
+    total, n = sum(counts), len(sums)
+    if not total:
+        raise ValueError("a mean needs at least one item")
+    mean = math.fsum(sums) / total
+    if n == 1:
+        return mean, None, None
+    deviations = [value - count * mean for value, count in zip(sums, counts, strict=True)]
+    variance = math.fsum(d * d for d in deviations) * n / (n - 1) / total**2
+    margin = float(stdtrit(n - 1, (1 + level) / 2)) * math.sqrt(variance)
+    return mean, mean - margin, mean + margin

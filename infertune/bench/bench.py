@@ -4,12 +4,16 @@ Launching is expensive: a loaded engine measures every configuration that differ
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from infertune.bench.channel import (
+    AnswerCommand,
+    AnsweredReply,
+    Command,
     FailureReply,
     LoadCommand,
     LoadedReply,
@@ -17,22 +21,48 @@ from infertune.bench.channel import (
     MeasuredReply,
     Plan,
     Reply,
+    ScoreCommand,
+    ScoredReply,
 )
 from infertune.bench.interrupts import held_back
 from infertune.bench.isolation import Deadlines, EngineProcess, failure_of
 from infertune.bench.measure import Session
+from infertune.bench.scoring import NotNumbersError, OtherVocabularyError
 from infertune.domain.device import Device, engine_environment, memory_used_bytes
 from infertune.domain.knobs import Config, SearchSpace
-from infertune.domain.measurement import Crashed, Infeasible, Outcome, TimedOut
+from infertune.domain.measurement import Crashed, Infeasible, Outcome, TimedOut, describe
 from infertune.domain.models import Model
+from infertune.domain.quality import Answered, NotScored
 from infertune.domain.trial import Attempt
+from infertune.domain.workload import Request
 from infertune.energy import CarbonOptions, EnergyMeter
 from infertune.energy.sources import open_meter
-from infertune.engines.base import Engine, EngineOptions, Failure, Setup, first_line
+from infertune.engines.base import Engine, EngineOptions, Failure, NotOfferedError, Setup, first_line
 
+MOST_PROMPT_TOKENS, MOST_ANSWER_TOKENS = 512, 64  # of what is scored (judgement)
+_KINDS = {
+    NotOfferedError.__name__: "not offered",
+    NotNumbersError.__name__: "not numbers",
+    OtherVocabularyError.__name__: "other vocabulary",
+}
 _LINES_TO_CLASSIFY = 300
 _MEMORY_BACK_WITHIN_S = 30.0
 _MEMORY_SLACK_BYTES = 256 * 1024**2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of letting a configuration answer or score.
+
+    Attributes:
+        found: The reply, or why there is none.
+        launch_s: Seconds of a launch that was made for it.
+        score_s: Seconds of answering or scoring.
+    """
+
+    found: AnsweredReply | ScoredReply | NotScored
+    launch_s: float
+    score_s: float
 
 
 class EngineHandle(Protocol):
@@ -46,6 +76,9 @@ class EngineHandle(Protocol):
 
     def measure(self, command: MeasureCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
         """Measure a configuration on it."""
+
+    def ask(self, command: AnswerCommand | ScoreCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
+        """Let it answer or score."""
 
     def close(self) -> None:
         """Close it and leave nothing behind."""
@@ -73,6 +106,10 @@ class InlineEngine:
         """Measure on it."""
         return self._handled(command)
 
+    def ask(self, command: AnswerCommand | ScoreCommand, deadlines: Deadlines) -> Reply:
+        """Answer or score with it."""
+        return self._handled(command)
+
     def close(self) -> None:
         """Close it."""
         self._session.close()
@@ -84,7 +121,7 @@ class InlineEngine:
         """A simulated engine has no log."""
         return ""
 
-    def _handled(self, command: LoadCommand | MeasureCommand) -> Reply:
+    def _handled(self, command: Command) -> Reply:
         reply = self._session.handle(command)
         if isinstance(reply, FailureReply):
             self.elapsed_s = reply.failure.elapsed_s
@@ -158,6 +195,33 @@ class Bench:
             )
         return attempt
 
+    def answer(self, config: Config, requests: Sequence[Request]) -> Asked:
+        """Greedy answers of a configuration, with their prompts, to be scored.
+
+        Args:
+            config: All knobs.
+            requests: What to answer.
+        """
+        command = AnswerCommand(
+            live=self._live(config),
+            requests=tuple(requests),
+            most_prompt_tokens=MOST_PROMPT_TOKENS,
+            most_answer_tokens=MOST_ANSWER_TOKENS,
+        )
+        return self._ask(config, command)
+
+    def score(self, config: Config, sequences: Sequence[Answered], vocabulary: str, batch: int | None = None) -> Asked:
+        """How likely a configuration finds sequences.
+
+        Args:
+            config: All knobs.
+            sequences: Prompts with the reference's answers.
+            vocabulary: Of the reference.
+            batch: How many are submitted together; None submits all.
+        """
+        command = ScoreCommand(live=self._live(config), sequences=tuple(sequences), batch=batch, vocabulary=vocabulary)
+        return self._ask(config, command)
+
     @property
     def launched(self) -> Config | None:
         """The configuration that the loaded engine was launched with, None if none is loaded."""
@@ -193,6 +257,27 @@ class Bench:
             if self._meter:
                 self._meter.close()
 
+    def _ask(self, config: Config, command: AnswerCommand | ScoreCommand) -> Asked:
+        """Answer or score on the loaded engine if it runs this very configuration, else on a fresh launch."""
+        launch_s = 0.0
+        if not (self.launched == config or self.takes(config)):
+            failed, launch_s = self._launch(config, fresh=True)
+            if failed is not None:
+                return Asked(NotScored(kind="failed", detail=first_line(describe(failed))), launch_s, 0.0)
+        assert self._handle
+        reply = self._handle.ask(command, self.deadlines)
+        found = reply if isinstance(reply, AnsweredReply | ScoredReply) else self._not_scored(reply)
+        return Asked(found, launch_s, self._handle.elapsed_s)
+
+    def _not_scored(self, reply: Reply | TimedOut | Crashed) -> NotScored:
+        if isinstance(reply, FailureReply) and (kind := _KINDS.get(reply.failure.error_type)):
+            return NotScored.model_validate({"kind": kind, "detail": first_line(reply.failure.message)})
+        return NotScored(kind="failed", detail=first_line(describe(self._outcome(reply))))
+
+    def _live(self, config: Config) -> Config:
+        """The live settings of a configuration."""
+        return config.subset(frozenset(self._space.names) - self._space.launch_names)
+
     def _measure_once(self, config: Config, plan: Plan, fresh: bool) -> Attempt:
         launch_s = 0.0
         launched_here = fresh or not self.takes(config)
@@ -201,8 +286,7 @@ class Bench:
             if failed is not None:
                 return Attempt(failed, launch_s, 0.0, self.next_launch - 1, live=False)
         assert self._handle and self._launched
-        live = config.subset(frozenset(self._space.names) - self._space.launch_names)
-        reply = self._handle.measure(MeasureCommand(live=live, plan=plan), self.deadlines)
+        reply = self._handle.measure(MeasureCommand(live=self._live(config), plan=plan), self.deadlines)
         outcome = self._outcome(reply)
         return Attempt(outcome, launch_s, self._handle.elapsed_s, self.next_launch - 1, live=not launched_here)
 

@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, Measurement, Stage
+from infertune.domain.quality import TOP, Answered, Scores
 from infertune.domain.workload import Request
 from infertune.energy import Reading
 from infertune.engines.base import EngineOptions, Failure, Setup
@@ -48,6 +49,42 @@ class MeasureCommand(Frozen):
     kind: Literal["measure"] = "measure"
     live: Config
     plan: Plan
+
+
+class AnswerCommand(Frozen):
+    """Apply live knobs and answer requests greedily; answered by `AnsweredReply` or `FailureReply`.
+
+    Attributes:
+        live: All live knobs.
+        requests: What to answer.
+        most_prompt_tokens: Longer prompts are cut.
+        most_answer_tokens: Longest answer.
+    """
+
+    kind: Literal["answer"] = "answer"
+    live: Config
+    requests: tuple[Request, ...]
+    most_prompt_tokens: int = Field(ge=1)
+    most_answer_tokens: int = Field(ge=1)
+
+
+class ScoreCommand(Frozen):
+    """Apply live knobs and score sequences; answered by `ScoredReply` or `FailureReply`.
+
+    Attributes:
+        live: All live knobs.
+        sequences: What to score, in the order of submission.
+        batch: How many are submitted together; None submits all.
+        top: How many of the likeliest tokens a position.
+        vocabulary: Of whoever answered: another one's scores would be of other tokens.
+    """
+
+    kind: Literal["score"] = "score"
+    live: Config
+    sequences: tuple[Answered, ...]
+    batch: int | None = None
+    top: int = TOP
+    vocabulary: str
 
 
 class CloseCommand(Frozen):
@@ -95,6 +132,23 @@ class MeasuredReply(Frozen):
     elapsed_s: float
 
 
+class AnsweredReply(Frozen):
+    """The requests are answered; `vocabulary` tells one tokenizer and vocabulary from another."""
+
+    kind: Literal["answered"] = "answered"
+    answered: tuple[Answered, ...]
+    vocabulary: str
+    elapsed_s: float
+
+
+class ScoredReply(Frozen):
+    """The sequences are scored, one entry each, in their order."""
+
+    kind: Literal["scored"] = "scored"
+    scores: tuple[Scores, ...]
+    elapsed_s: float
+
+
 class FailureReply(Frozen):
     """The command could not be carried out."""
 
@@ -102,16 +156,21 @@ class FailureReply(Frozen):
     failure: Failure
 
 
-Reply = LoadedReply | MeasuredReply | FailureReply
+Command = LoadCommand | MeasureCommand | AnswerCommand | ScoreCommand
+Reply = LoadedReply | MeasuredReply | AnsweredReply | ScoredReply | FailureReply
 Message = Annotated[
     LoadCommand
     | MeasureCommand
+    | AnswerCommand
+    | ScoreCommand
     | CloseCommand
     | StageEvent
     | MeterEvent
     | MeterDone
     | LoadedReply
     | MeasuredReply
+    | AnsweredReply
+    | ScoredReply
     | FailureReply,
     Field(discriminator="kind"),
 ]

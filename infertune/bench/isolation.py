@@ -19,8 +19,11 @@ from typing import Literal
 import psutil
 
 from infertune.bench.channel import (
+    AnswerCommand,
+    AnsweredReply,
     Channel,
     CloseCommand,
+    Command,
     FailureReply,
     LoadCommand,
     LoadedReply,
@@ -29,6 +32,8 @@ from infertune.bench.channel import (
     MeterDone,
     MeterEvent,
     Reply,
+    ScoreCommand,
+    ScoredReply,
     StageEvent,
 )
 from infertune.bench.interrupts import held_back
@@ -51,10 +56,11 @@ class Deadlines(Frozen):
     load_s: float = 1200.0
     warmup_s: float = 600.0
     run_s: float = 600.0
+    score_s: float = 600.0
 
     def of(self, stage: Stage) -> float:
         """The deadline of one stage."""
-        return {"load": self.load_s, "warmup": self.warmup_s, "run": self.run_s}[stage]
+        return {"load": self.load_s, "warmup": self.warmup_s, "run": self.run_s, "score": self.score_s}[stage]
 
 
 class EngineProcess:
@@ -114,6 +120,10 @@ class EngineProcess:
         """Measure a configuration; on anything but a reply the process group is gone when this returns."""
         return self._ask(command, "warmup", deadlines)
 
+    def ask(self, command: AnswerCommand | ScoreCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
+        """Let it answer or score; on anything but a reply the process group is gone when this returns."""
+        return self._ask(command, "score", deadlines)
+
     def close(self) -> None:
         """Let the engine close itself, then make sure that nothing of its group is left."""
         if not self.alive:
@@ -152,9 +162,7 @@ class EngineProcess:
             return "\n".join(file.read(_TAIL_BYTES).decode(errors="replace").splitlines()[-lines:])
         return ""
 
-    def _ask(
-        self, command: LoadCommand | MeasureCommand, stage: Stage, deadlines: Deadlines
-    ) -> Reply | TimedOut | Crashed:
+    def _ask(self, command: Command, stage: Stage, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
         started = stage_started = time.perf_counter()
         self._readings = []
         try:
@@ -177,7 +185,7 @@ class EngineProcess:
                     self._read_meter(message.edge)
                     self._channel.send(MeterDone())
                     continue
-                assert isinstance(message, LoadedReply | MeasuredReply | FailureReply)
+                assert isinstance(message, LoadedReply | MeasuredReply | AnsweredReply | ScoredReply | FailureReply)
                 if isinstance(message, MeasuredReply):
                     message = self._with_readings(message)
                 if isinstance(message, FailureReply) and not message.failure.survivable:

@@ -12,6 +12,9 @@ from collections.abc import Callable, Sequence
 import psutil
 
 from infertune.bench.channel import (
+    AnswerCommand,
+    AnsweredReply,
+    Command,
     FailureReply,
     LoadCommand,
     LoadedReply,
@@ -19,7 +22,10 @@ from infertune.bench.channel import (
     MeasuredReply,
     Plan,
     Reply,
+    ScoreCommand,
+    ScoredReply,
 )
+from infertune.bench.scoring import answered, scored, vocabulary_of
 from infertune.domain.measurement import Measurement, OtherLoad, Stage, Window
 from infertune.domain.workload import Request, plain_chat, token_ids
 from infertune.energy import EnergyMeter, NoMeter
@@ -82,7 +88,7 @@ class Session:
         self._others: LoadOfOthers | None = None
         self._load_s = 0.0
 
-    def handle(self, command: LoadCommand | MeasureCommand) -> Reply:
+    def handle(self, command: Command) -> Reply:
         """Carry out a command; an error comes back as a `FailureReply`."""
         clock = self._clock(command)
         started = clock()
@@ -90,6 +96,8 @@ class Session:
             if isinstance(command, LoadCommand):
                 self._load(command)
                 return LoadedReply(elapsed_s=self._load_s)
+            if isinstance(command, AnswerCommand | ScoreCommand):
+                return self._answer_or_score(command, started)
             measurement = self._measure(command)
             return MeasuredReply(measurement=measurement, elapsed_s=clock() - started)
         except Exception as error:  # an engine may raise anything; the parent classifies it
@@ -106,7 +114,7 @@ class Session:
                 )
             )
 
-    def _clock(self, command: LoadCommand | MeasureCommand) -> Callable[[], float]:
+    def _clock(self, command: Command) -> Callable[[], float]:
         """The loaded engine's clock. A simulated engine that fails to load takes 0 s: equal seeds, equal runs."""
         if self._engine:
             return self._engine.clock
@@ -161,6 +169,19 @@ class Session:
             peak_memory_bytes=engine.peak_memory_bytes(),
             facts=facts.model_copy(update={"notes": (*facts.notes, *notes)}),
         )
+
+    def _answer_or_score(self, command: AnswerCommand | ScoreCommand, started: float) -> Reply:
+        assert self._engine, "answering and scoring come after load"
+        self._enter("score")
+        engine = self._engine
+        engine.apply(command.live)
+        engine.reset()
+        if isinstance(command, ScoreCommand):
+            found = scored(engine, command)
+            return ScoredReply(scores=found, elapsed_s=engine.clock() - started)
+        prompts, _ = as_prompts(engine, command.requests, engine.facts().context_tokens)
+        answers = answered(engine, command, prompts)
+        return AnsweredReply(answered=answers, vocabulary=vocabulary_of(engine), elapsed_s=engine.clock() - started)
 
     def _run_windows(self, engine: LoadedEngine, prompts: Sequence[Prompt], plan: Plan) -> list[Window]:
         assert self._others

@@ -32,13 +32,13 @@ def main() -> None:
     os.set_inheritable(channel_fd, False)
     _guard(life_fd, channel_fd)
     # Imported after the fork: see _guard.
-    from infertune.bench.channel import Channel, LoadCommand, MeasureCommand, ParentsMeter, StageEvent
+    from infertune.bench.channel import Channel, Command, LoadCommand, ParentsMeter, StageEvent
     from infertune.bench.measure import Session
 
     channel = Channel(socket.socket(fileno=channel_fd))
     session = Session(lambda stage: channel.send(StageEvent(stage=stage)), ParentsMeter(channel))
     with contextlib.suppress(EOFError, BrokenPipeError):
-        while isinstance(command := channel.receive(), LoadCommand | MeasureCommand):
+        while isinstance(command := channel.receive(), Command):
             channel.send(session.handle(command))
             if isinstance(command, LoadCommand):
                 gc.freeze()  # so that collecting before a window does not walk the engine's own objects

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from infertune.units import parse_time
 
-Stage = Literal["load", "warmup", "run"]
+Stage = Literal["load", "warmup", "run", "score"]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 31 years, so that a date plus several of them is a valid date
 Amount = Annotated[float, Field(ge=0, le=1e15)]  # of energy, power or carbon
 Tokens = Annotated[int, Field(ge=0, le=10**15)]

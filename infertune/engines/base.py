@@ -141,6 +141,23 @@ class Completion:
     ttft_s: float | None = None
 
 
+@dataclass(frozen=True)
+class TokenScores:
+    """How an engine scores one sequence: an entry for every token but its first.
+
+    Attributes:
+        logprobs: ln of the probability of the token that is there, given those before it.
+        top: The likeliest tokens with ln of their probabilities, the likeliest first.
+    """
+
+    logprobs: list[float]
+    top: list[dict[int, float]]
+
+
+class NotOfferedError(Exception):
+    """The engine cannot do what is asked of it; the message says what."""
+
+
 class LoadedEngine(ABC):
     """An engine with a model loaded; lives in a worker only.
 
@@ -181,6 +198,33 @@ class LoadedEngine(ABC):
     def vocab_size(self) -> int:
         """Token ids are below it."""
 
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Token ids as text, for people; empty if the engine cannot say."""
+        return ""
+
+    def answer(self, prompts: Sequence[Prompt]) -> Sequence[list[int]]:
+        """The greedy answer to each prompt: at most as many tokens as it asks for, fewer where the model ends earlier.
+
+        Raises:
+            NotOfferedError: The engine gives no token ids.
+        """
+        raise NotOfferedError("this engine gives no answers")
+
+    def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
+        """Log probabilities of every token of each sequence but its first, given those before it.
+
+        The sequences are submitted together and are scored as prompts under the settings in force, nothing of them
+        taken from a prefix cache.
+
+        Args:
+            sequences: Token ids, two or more each.
+            top: How many of the likeliest tokens to give a position.
+
+        Raises:
+            NotOfferedError: The engine gives no log probabilities.
+        """
+        raise NotOfferedError("this engine gives no log probabilities")
+
     def meter(self) -> EnergyMeter | None:
         """A simulated engine's own energy meter; None takes the device's."""
         return None
@@ -207,6 +251,7 @@ class Engine(Protocol):
         name: As in `--engine NAME`.
         needs_model: Whether MODEL must be given or chosen.
         simulated: Runs inside the parent on a simulated clock; takes no device.
+        scores: Whether its `LoadedEngine` answers and scores, so that what a setting does to answers can be checked.
         forms: What `profile export --as` takes for this engine; empty if there is nothing to write but the profile.
     """
 
@@ -214,6 +259,7 @@ class Engine(Protocol):
     needs_model: ClassVar[bool]
     forms: ClassVar[tuple[str, ...]]
     simulated: bool
+    scores: ClassVar[bool]
 
     def available(self) -> Availability:
         """The installed version, or what to install, without importing the library."""

@@ -5,6 +5,7 @@ live settings are measured.
 """
 
 import json
+import math
 import os
 import random
 import subprocess
@@ -17,12 +18,25 @@ import psutil
 import pytest
 
 from infertune.bench.bench import InlineEngine
-from infertune.bench.channel import LoadCommand, LoadedReply, MeasureCommand, MeasuredReply, Plan
+from infertune.bench.channel import (
+    AnswerCommand,
+    AnsweredReply,
+    FailureReply,
+    LoadCommand,
+    LoadedReply,
+    MeasureCommand,
+    MeasuredReply,
+    Plan,
+    Reply,
+    ScoreCommand,
+    ScoredReply,
+)
 from infertune.bench.isolation import Deadlines, EngineProcess
 from infertune.domain import device as devices
 from infertune.domain.knobs import Config, Knob, Scalar, SearchSpace
 from infertune.domain.measurement import Measurement, Stage
 from infertune.domain.models import resolve_model
+from infertune.domain.quality import compare
 from infertune.domain.workload import Message, Request, parse_workload
 from infertune.engines import export_served, get_engine
 from infertune.engines.base import Engine, EngineOptions, Failure, Served, Setup
@@ -98,6 +112,8 @@ class Launch:
         settings: The live settings measured on it, one after another.
         measurements: What came of each.
         chat: What came of conversations, under the last of the settings.
+        answered: The reply to requests to answer.
+        scored: What came of scoring the answers: all together, and one at a time from the last on.
         started: The processes of its group when it was closed; none if it is simulated.
         left: Those that were alive afterwards.
     """
@@ -105,6 +121,8 @@ class Launch:
     settings: list[Config]
     measurements: list[Measurement]
     chat: Measurement
+    answered: Reply
+    scored: list[Reply]
     started: list[psutil.Process]
     left: list[psutil.Process]
 
@@ -148,14 +166,37 @@ def launch(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         talk = Plan(warmup=CHAT[:2], requests=CHAT[2:])
         chat = handle.measure(MeasureCommand(live=settings[-1], plan=talk), Deadlines())
         assert isinstance(chat, MeasuredReply), (chat, handle.log_tail())
+        answered, scored = answers_and_scores(handle, settings[-1])
         started = members(group) if group else []
     finally:
         handle.close()
     # A killed process is gone a moment after the kill.
     _, left = psutil.wait_procs([*started, *(members(group) if group else [])], timeout=5)
     yield Launch(
-        settings, measurements, chat.measurement, started, [process for process in left if not is_dead(process)]
+        settings,
+        measurements,
+        chat.measurement,
+        answered,
+        scored,
+        started,
+        [process for process in left if not is_dead(process)],
     )
+
+
+def answers_and_scores(handle: InlineEngine | EngineProcess, live: Config) -> tuple[Reply, list[Reply]]:
+    """What a loaded engine answers to four requests, and how it scores its own answers in two ways."""
+    requests = (*WORKLOAD.draw("quality", 2), *CHAT[:2])
+    answered = handle.ask(
+        AnswerCommand(live=live, requests=requests, most_prompt_tokens=32, most_answer_tokens=6), Deadlines()
+    )
+    if not isinstance(answered, AnsweredReply):
+        assert isinstance(answered, FailureReply), answered
+        return answered, []
+    forwards = ScoreCommand(live=live, sequences=answered.answered, vocabulary=answered.vocabulary, top=5)
+    backwards = forwards.model_copy(update={"sequences": answered.answered[::-1], "batch": 1})
+    replies = [handle.ask(command, Deadlines()) for command in (forwards, backwards)]
+    assert all(isinstance(reply, ScoredReply) for reply in replies), (replies, handle.log_tail())
+    return answered, [reply for reply in replies if isinstance(reply, ScoredReply)]
 
 
 def live_settings(space: SearchSpace, config: Config) -> list[Config]:
@@ -328,3 +369,60 @@ def test_every_knob_says_what_it_does_to_answers(subject: Subject) -> None:
     assert all(knob.effect in ("exact", "numeric", "lossy") for knob in record.knobs)
     if subject.engine.name != "replay":  # a table does not say
         assert any(knob.effect == "exact" or knob.effect == "numeric" for knob in record.knobs)
+
+
+def test_answers_come_with_token_ids_or_are_typed_as_not_offered(subject: Subject, launch: Launch) -> None:
+    if not subject.engine.scores:
+        assert isinstance(launch.answered, FailureReply)
+        assert launch.answered.failure.error_type == "NotOfferedError"
+        return
+    assert isinstance(launch.answered, AnsweredReply)
+    drawn, _, *talks = launch.answered.answered
+    assert (drawn.prompt_tokens, drawn.first, drawn.prompt) == (16, 16, ""), "drawn token ids are not scored themselves"
+    for answered in launch.answered.answered:
+        assert answered.prompt_tokens <= 32 and 1 <= len(answered.token_ids) - answered.prompt_tokens <= 6
+    assert all(talk.first == 1 and talk.prompt for talk in talks)
+
+
+def test_scores_are_logarithms_of_probabilities_at_every_position(subject: Subject, launch: Launch) -> None:
+    if not subject.engine.scores:
+        return
+    assert isinstance(launch.answered, AnsweredReply)
+    forwards = launch.scored[0]
+    assert isinstance(forwards, ScoredReply)
+    for answered, scores in zip(launch.answered.answered, forwards.scores, strict=True):
+        assert len(scores.logprobs) == len(answered.token_ids) - answered.first
+        for token, logprob, ids, values in zip(
+            answered.token_ids[answered.first :], scores.logprobs, scores.top_ids, scores.top_logprobs, strict=True
+        ):
+            assert list(values) == sorted(values, reverse=True) and 1 <= len(ids) <= 5
+            assert sum(map(math.exp, values)) <= 1.001
+            if token in ids:
+                assert values[ids.index(token)] == logprob
+            else:
+                assert logprob <= values[-1] + 1e-5
+
+
+def test_scores_do_not_depend_on_order_and_batch_by_much(subject: Subject, launch: Launch) -> None:
+    if not subject.engine.scores:
+        return
+    forwards, backwards = launch.scored
+    assert isinstance(forwards, ScoredReply) and isinstance(backwards, ScoredReply)
+    figures = compare(forwards.scores, backwards.scores[::-1])
+    assert figures.kl_nats.mean < 0.01 and figures.agreement.mean > 0.9
+
+
+def test_its_own_greedy_answer_is_what_it_finds_likeliest(subject: Subject, launch: Launch) -> None:
+    """Where it were not, token ids and scores would be shifted against each other."""
+    if not subject.engine.scores:
+        return
+    assert isinstance(launch.answered, AnsweredReply) and isinstance(launch.scored[0], ScoredReply)
+    answered, scores = launch.answered.answered, launch.scored[0].scores
+    likeliest = [
+        ids[0] == token
+        for one, of in zip(answered, scores, strict=True)
+        for token, ids in list(zip(one.token_ids[one.first :], of.top_ids, strict=True))[
+            one.prompt_tokens - one.first :
+        ]
+    ]
+    assert sum(likeliest) >= 0.8 * len(likeliest)

@@ -9,7 +9,7 @@ import pytest
 from infertune.domain.workload import Part, Workload, parse_workload, token_ids
 from infertune.errors import UsageError
 
-PARTS: tuple[Part, ...] = ("warmup", "search", "confirm", "final")
+PARTS: tuple[Part, ...] = ("warmup", "search", "confirm", "final", "quality")
 NOON = "2023-11-16 12:00:00"
 DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the data files are not on this machine")
@@ -194,7 +194,7 @@ def test_the_parts_of_a_trace_share_no_row_and_no_token_ids(tmp_path: Path) -> N
     assert all(len(requests) == 300 for requests in drawn.values()), "lengths are drawn again where rows run out"
     rows = [{r.prompt_tokens for r in requests} for requests in drawn.values()]
     assert len(set.union(*rows)) == sum(map(len, rows)) == 100
-    assert len({r.seed for requests in drawn.values() for r in requests}) == 1200
+    assert len({r.seed for requests in drawn.values() for r in requests}) == 1500
     assert workload.most("search") is None
 
 
@@ -204,7 +204,7 @@ def test_texts_are_never_repeated_to_fill_a_job(tmp_path: Path) -> None:
 
 def test_the_parts_of_a_formula_have_other_prompts() -> None:
     workload = parse_workload("synthetic:in=8-64,out=4")
-    assert len({r.seed for part in PARTS for r in workload.draw(part, 50)}) == 200
+    assert len({r.seed for part in PARTS for r in workload.draw(part, 50)}) == 250
 
 
 def test_rounds_differ_and_each_is_the_same_again(tmp_path: Path) -> None:

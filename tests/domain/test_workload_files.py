@@ -10,7 +10,7 @@ from infertune.domain.workload import Message, Part, Request, Workload, parse_wo
 from infertune.domain.workload.readers import json_text
 from infertune.errors import UsageError
 
-PARTS: tuple[Part, ...] = ("warmup", "search", "confirm", "final")
+PARTS: tuple[Part, ...] = ("warmup", "search", "confirm", "final", "quality")
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens"
 BURST = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type"
 

@@ -1,4 +1,4 @@
-"""A workload, cut into parts that share nothing: warm-up, search, confirmation and the final comparison.
+"""A workload, cut into parts that share nothing: warm-up, search, confirmation, the final comparison and quality.
 
 The search part is the same job for every configuration; confirmation rounds are fresh draws.
 """
@@ -18,8 +18,8 @@ from infertune.domain.workload.lengths import Lengths
 from infertune.domain.workload.requests import Request
 from infertune.units import slugify
 
-Part = Literal["warmup", "search", "confirm", "final"]
-_PART_ENDS: dict[Part, float] = {"warmup": 0.1, "search": 0.5, "confirm": 0.8, "final": 1.0}
+Part = Literal["warmup", "search", "confirm", "final", "quality"]
+_PART_ENDS: dict[Part, float] = {"warmup": 0.1, "search": 0.5, "confirm": 0.7, "final": 0.85, "quality": 1.0}
 FEWEST_CONVERSATIONS = 10  # with fewer, the tenth that is the warm-up part is less than one
 LONG_DRAW = 2048  # requests of the search's one draw, of which a job takes the first
 MOST_REQUESTS = 1_000_000

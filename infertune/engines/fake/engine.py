@@ -3,18 +3,13 @@
 `--engine fake` has a plateau, a cliff, an out-of-memory region, interacting knobs, launch cost and noise, on a
 simulated clock: a whole tune takes seconds. `fake:flat` is a landscape on which nothing beats the default, `fake:slope`
 gains 3% at one knob and nothing elsewhere, and `fake:ragged` drops at every second batch size, as Hugging Face
-pipelines do. `fake:NAME,noise=3%,launch=75s` sets the noise of a launch and what one costs. `fake:faults` is another
-matter: a real child process with a real clock and a helper process of its own, that fails in the way that its knob
-`fault` names.
+pipelines do. `fake:NAME,noise=3%,launch=75s` sets the noise of a launch and what one costs, and `loss=2%` adds a lossy
+knob (see `scoring.py`). `fake:faults` is another matter (see `faulty.py`): a real child process with a real clock and a
+helper process of its own, that fails in the way that its knob `fault` names.
 """
 
 import math
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -34,22 +29,18 @@ from infertune.engines.base import (
     Prompt,
     Served,
     Setup,
+    TokenScores,
 )
+from infertune.engines.fake.faulty import FAULTS, FakeOutOfMemoryError, LoadedFaulty
+from infertune.engines.fake.scoring import SPEED, byte_text, greedy_answers, token_scores, true_loss
 from infertune.errors import UsageError
 from infertune.units import parse_duration_s, parse_share
 
 _LAUNCH_S = 30.0
 _NOISE = 0.013  # of one window on a launch of its own: most of it is the launch's
 _LAUNCH_SHARE, _WINDOW_SHARE = 12 / 13, 5 / 13  # of that noise; their squares sum to 1
-_FAULTS = (
-    "no fault", "oom at load", "oom in run", "rejected", "exception", "segfault", "exit", "hang at load",
-    "hang at warmup", "hang in run", "short answer", "nan",
-)  # fmt: skip
+_PREFILL = 20.0  # tokens read in the time of one that is written; judgement
 _NO_CO2 = "simulated; CO₂ unknown: the energy is simulated"
-
-
-class FakeOutOfMemoryError(Exception):
-    """What this engine raises where a real one runs out of memory."""
 
 
 def _plateau(c: Mapping[str, float]) -> float:
@@ -87,11 +78,13 @@ class Variant:
         landscape: A name in `LANDSCAPES`, or `faults`.
         noise: Relative standard deviation of a window's rate on a launch of its own.
         launch_s: Seconds of a launch.
+        loss: By which share 8 bits raise the perplexity; None for no such knob.
     """
 
     landscape: str = "plateau"
     noise: float = _NOISE
     launch_s: float = _LAUNCH_S
+    loss: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Variant":
@@ -113,8 +106,10 @@ class Variant:
                         variant = replace(variant, noise=parse_share(value))
                     case "launch":
                         variant = replace(variant, launch_s=parse_duration_s(value))
+                    case "loss":
+                        variant = replace(variant, loss=parse_share(value))
                     case _:
-                        raise ValueError("is neither noise=SHARE nor launch=DURATION")
+                        raise ValueError("is neither noise=SHARE nor launch=DURATION nor loss=SHARE")
             except ValueError as error:
                 raise UsageError(f"--engine fake:{text}: {setting!r}: {error}") from None
         return variant
@@ -147,6 +142,7 @@ class FakeEngine:
     name: ClassVar[str] = "fake"
     needs_model: ClassVar[bool] = False
     forms: ClassVar[tuple[str, ...]] = ()
+    scores: ClassVar[bool] = True
 
     def __init__(self, options: EngineOptions) -> None:
         self._variant = Variant.parse(options.variant)
@@ -163,8 +159,9 @@ class FakeEngine:
                 "speed", doubling(1, 8), 1, scope="live", effect="exact", why="the work takes 1/speed of the time"
             )
             size = Int("size", (1, 2), 1, effect="exact", why="nothing but a launch")
-            faults = Choice("fault", _FAULTS, "no fault", effect="exact", why="how to fail")
+            faults = Choice("fault", FAULTS, "no fault", effect="exact", why="how to fail")
             return SearchSpace((faults, speeds, size))
+        bits = Choice("bits", (16, 8, 4), 16, effect="lossy", why="fewer are faster and answer worse")
         return SearchSpace(
             knobs=(
                 Int("max_num_seqs", doubling(4, 512), 64, scope="live", is_concurrency=True, effect="exact", most=4096,
@@ -176,6 +173,7 @@ class FakeEngine:
                 Int("block_size", (16, 32, 64), 16, unit="tokens", effect="exact", why="hardly matters"),
                 Float("memory_share", (0.7, 0.8, 0.9, 0.95), 0.8, effect="exact",
                       why="room for the cache, until it does not load"),
+                *((bits,) if self._variant.loss is not None else ()),
             ),
             constraints=(_TOKENS_FOR_EVERY_SEQUENCE,),
         )  # fmt: skip
@@ -204,14 +202,16 @@ class FakeEngine:
 
     def optimum(self, space: SearchSpace) -> tuple[Config, float]:
         """The best configuration of the landscape and its rate without noise, found by looking at all of them."""
-        shape = LANDSCAPES[self._variant.landscape]
-        fitting = filter(self.fits, space.grid())
-        best = max(fitting, key=lambda config: shape.rate(_numbers(config)))
-        return best, shape.rate(_numbers(best))
+        best = max(filter(self.fits, space.grid()), key=self.true_rate)
+        return best, self.true_rate(best)
 
     def true_rate(self, config: Config) -> float:
         """Output tokens per second of a configuration without noise."""
-        return LANDSCAPES[self._variant.landscape].rate(_numbers(config))
+        return _rate(LANDSCAPES[self._variant.landscape], config)
+
+    def true_loss(self, config: Config) -> float:
+        """By which share a configuration raises the perplexity."""
+        return true_loss(_numbers(config), self._variant.loss or 0.0)
 
 
 class LoadedFake(LoadedEngine):
@@ -220,6 +220,8 @@ class LoadedFake(LoadedEngine):
     def __init__(self, variant: Variant, setup: Setup) -> None:
         self._landscape = LANDSCAPES[variant.landscape]
         self._noise = variant.noise
+        self._loss = variant.loss or 0.0
+        self._launch_seed = setup.launch_seed
         self._config = setup.config
         self._rng = random.Random(f"{setup.launch_seed}/{setup.config.key}")
         self._launch_factor = math.exp(self._rng.gauss(0, _LAUNCH_SHARE * variant.noise))
@@ -235,12 +237,26 @@ class LoadedFake(LoadedEngine):
 
     def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
         """Advance the clock by what the job would take."""
-        rate = self._landscape.rate(_numbers(self._config)) * self._launch_factor
+        rate = _rate(self._landscape, self._config) * self._launch_factor
         rate *= math.exp(self._rng.gauss(0, _WINDOW_SHARE * self._noise))
         duration_s = sum(prompt.output_tokens for prompt in prompts) / rate
         self._now_s += duration_s
         self._meter.gpu_j = power_w(_numbers(self._config)) * duration_s
         return [Completion(prompt.output_tokens, latency_s=duration_s) for prompt in prompts]
+
+    def answer(self, prompts: Sequence[Prompt]) -> Sequence[list[int]]:
+        """Tokens drawn from the prompt; it takes the time of the job."""
+        self.generate(prompts)
+        return greedy_answers(prompts, self.vocab_size())
+
+    def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
+        """Probabilities of a model that is not there, with a known loss."""
+        self._now_s += sum(map(len, sequences)) / (_PREFILL * _rate(self._landscape, self._config))
+        return token_scores(sequences, _numbers(self._config), self._loss, self._launch_seed)
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """A byte a token, as in `tokenize`."""
+        return byte_text(token_ids)
 
     def meter(self) -> EnergyMeter:
         """Its power is of a closed form too."""
@@ -272,6 +288,12 @@ class LoadedFake(LoadedEngine):
             raise FakeOutOfMemoryError(f"out of memory: {share:.0%} of the device would be needed")
 
 
+def _rate(landscape: Landscape, config: Config) -> float:
+    """Output tokens per second without noise."""
+    numbers = _numbers(config)
+    return landscape.rate(numbers) * SPEED[int(numbers.get("bits", 16))]
+
+
 def power_w(c: Mapping[str, float]) -> float:
     """Power in watts: more with more slots, and so much more with a compiled model that an eager one is greener."""
     return 120 + 400 * c["max_num_seqs"] / (c["max_num_seqs"] + 100) + (150 if c["compiled"] else 0)
@@ -295,75 +317,6 @@ class _SimulatedMeter:
 
     def close(self) -> None:
         """Nothing to close."""
-
-
-class LoadedFaulty(LoadedEngine):
-    """A real process that works by waiting, and fails as it is told to."""
-
-    def __init__(self, setup: Setup) -> None:
-        self._fault = str(setup.config["fault"])
-        self._speed = 1.0
-        self._measuring = False
-        # Stands for the processes that engines start for themselves: it must be gone when the worker is.
-        self._helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        self._fail_if("load", setup)
-
-    def apply(self, live: Config) -> None:
-        """Take over live settings."""
-        self._speed = _numbers(live)["speed"]
-        self._measuring = False
-
-    def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
-        """Wait as long as the work would take, or fail."""
-        started = self.clock()
-        self._fail_if("run" if self._measuring else "warmup", None)
-        time.sleep(0.1 / self._speed)
-        latency_s = math.nan if self._fault == "nan" else self.clock() - started
-        missing = 1 if self._fault == "short answer" else 0
-        return [Completion(prompt.output_tokens - missing, latency_s=latency_s) for prompt in prompts]
-
-    def reset(self) -> None:
-        """A window starts: what comes now is measured."""
-        self._measuring = True
-
-    def slots(self) -> int:
-        """All at once."""
-        return 8
-
-    def facts(self) -> EngineFacts:
-        """Nothing real ran."""
-        return EngineFacts(versions={"fake": "1"})
-
-    def tokenize(self, text: str) -> list[int]:
-        """One token a byte."""
-        return list(text.encode())
-
-    def vocab_size(self) -> int:
-        """A small vocabulary."""
-        return 1000
-
-    def close(self) -> None:
-        """End the helper."""
-        self._helper.kill()
-        self._helper.wait()
-
-    def _fail_if(self, stage: str, setup: Setup | None) -> None:
-        match self._fault, stage:
-            case ("oom at load", "load") | ("oom in run", "run"):
-                raise FakeOutOfMemoryError("out of memory: 120% of the device would be needed")
-            case ("rejected", "load"):
-                raise ValueError("this engine does not take that setting")
-            case ("exception", "run"):
-                raise RuntimeError("an internal error")
-            case ("segfault", "run"):
-                os.kill(os.getpid(), signal.SIGSEGV)
-            case ("exit", "run"):
-                print("the engine says goodbye", file=sys.stderr, flush=True)
-                os._exit(3)
-            case ("hang at load", "load") | ("hang at warmup", "warmup") | ("hang in run", "run"):
-                time.sleep(3600)
-            case _:
-                return
 
 
 _TOKENS_FOR_EVERY_SEQUENCE = Constraint(

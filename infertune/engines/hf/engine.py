@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, Scalar, SearchSpace
@@ -29,6 +29,7 @@ from infertune.engines.base import (
     Prompt,
     Served,
     Setup,
+    TokenScores,
     first_line,
 )
 from infertune.engines.chat_template import chat_token_ids
@@ -40,9 +41,14 @@ from infertune.errors import UsageError
 
 _PACKAGES = ("transformers", "torch", "accelerate", "flash_attn")
 _STATIC_CACHE_STEP_TOKENS = 128
+_SCORED_TOGETHER = 16  # requests; their order and padding are no matter here (judgement)
+_LOGITS_TOGETHER = 2**27  # of one forward pass: 256 MiB in 16 bits (judgement)
 _OOM_TYPES = ("OutOfMemoryError", "MemoryError")
 _OOM_TEXTS = ("CUDA out of memory", "CUDA error: out of memory", "DefaultCPUAllocator: can't allocate memory")
 _REJECTION_TYPES = ("ValueError", "ImportError", "ModuleNotFoundError", "NotImplementedError")
+
+
+T = TypeVar("T")
 
 
 class HfEngine:
@@ -51,6 +57,7 @@ class HfEngine:
     name: ClassVar[str] = "hf"
     needs_model: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = hf_export.FORMS
+    scores: ClassVar[bool] = True
     simulated: bool = False
 
     def __init__(self, options: EngineOptions) -> None:
@@ -143,6 +150,7 @@ class LoadedHf(LoadedEngine):
         # With no end token every output has exactly the length asked for, at no cost (`min_new_tokens` took 4 to 11%
         # more time on builtin:tiny). Cleared in the model's settings, and in the copy that pipelines had before
         # transformers 5.24: generate() fills what is None in the one from the other.
+        self._end_tokens = getattr(self._pipe.model.generation_config, "eos_token_id", None)
         for owner in (self._pipe.model, self._pipe):
             if (settings := getattr(owner, "generation_config", None)) is not None:
                 settings.eos_token_id = None
@@ -185,6 +193,53 @@ class LoadedHf(LoadedEngine):
                 output_tokens = min(record["generated_tokens"], prompts[index].output_tokens)
                 completions[index] = Completion(output_tokens, latency_s)
         return [completions[index] for index in range(len(prompts))]
+
+    def answer(self, prompts: Sequence[Prompt]) -> Sequence[list[int]]:
+        """Greedy answers that end where the model does, in batches of neighbours."""
+        import torch
+
+        ends = self._end_tokens if isinstance(self._end_tokens, list) else [self._end_tokens]
+        ends = [token for token in ends if token is not None]
+        found: list[list[int]] = []
+        for batch in _grouped(prompts, lambda prompt: len(prompt.token_ids), _SCORED_TOGETHER):
+            ids, mask = self._padded([prompt.token_ids for prompt in batch], left=True)
+            with torch.inference_mode():
+                outputs = self._pipe.model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    max_new_tokens=max(prompt.output_tokens for prompt in batch),
+                    do_sample=False,
+                    eos_token_id=ends or None,
+                    pad_token_id=self._pipe.tokenizer.pad_token_id,
+                )
+            for prompt, row in zip(batch, outputs.tolist(), strict=True):
+                answer = row[ids.shape[1] :][: prompt.output_tokens]
+                stop = next((at + 1 for at, token in enumerate(answer) if token in ends), len(answer))
+                found.append(answer[:stop])
+        return found
+
+    def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
+        """Log probabilities by forward passes of batches, under the attention and batch size in force."""
+        import torch
+
+        vocab, found = self.vocab_size(), []
+        together = min(self.slots(), _SCORED_TOGETHER)
+        for batch in _grouped(sequences, len, together, most=_LOGITS_TOGETHER // vocab):
+            ids, mask = self._padded(batch, left=False)
+            with torch.inference_mode():
+                logits = self._pipe.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                for row, sequence in enumerate(batch):
+                    n = len(sequence)
+                    logprobs = torch.log_softmax(logits[row, : n - 1].float(), dim=-1)
+                    actual = logprobs.gather(1, ids[row, 1:n, None])[:, 0].tolist()
+                    values, tokens = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
+                    tops = zip(tokens.tolist(), values.tolist(), strict=True)
+                    found.append(TokenScores(actual, [dict(zip(*pair, strict=True)) for pair in tops]))
+        return found
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Token ids as text by the model's own tokenizer."""
+        return str(self._pipe.tokenizer.decode(list(token_ids)))
 
     def slots(self) -> int:
         """The batch size."""
@@ -251,6 +306,20 @@ class LoadedHf(LoadedEngine):
         """Drop the model."""
         del self._pipe
 
+    def _padded(self, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[Any, Any]:
+        """Token ids and mask of a batch, padded on one side."""
+        import torch
+
+        longest, pad = max(map(len, rows)), self._pipe.tokenizer.pad_token_id
+        ids, mask = [], []
+        for row in rows:
+            gap, real = [pad] * (longest - len(row)), [1] * len(row)
+            none = [0] * len(gap)
+            ids.append([*gap, *row] if left else [*row, *gap])
+            mask.append([*none, *real] if left else [*real, *none])
+        place = self._pipe.model.device
+        return torch.tensor(ids, device=place), torch.tensor(mask, device=place)
+
     def _set_attention(self, wanted: str) -> None:
         """Set the attention implementation; the default means what transformers chose for this model at load.
 
@@ -283,6 +352,19 @@ class LoadedHf(LoadedEngine):
         if self._live.root.get("disable_compile"):
             settings["disable_compile"] = True
         return settings
+
+
+def _grouped(items: Sequence[T], length: Callable[[T], int], size: int, most: int | None = None) -> list[list[T]]:
+    """Neighbours in groups of a size, of fewer where the padded group would have more than `most` tokens."""
+    groups: list[list[T]] = []
+    for item in items:
+        group = [*groups[-1], item] if groups else [item]
+        full = not groups or len(group) > size
+        if full or (most is not None and max(map(length, group)) * len(group) > most):
+            groups.append([item])
+        else:
+            groups[-1] = group
+    return groups
 
 
 def _padded_tokens(batch: Sequence[Prompt]) -> int:

@@ -50,6 +50,7 @@ class ReplayEngine:
     name: ClassVar[str] = "replay"
     needs_model: ClassVar[bool] = False
     forms: ClassVar[tuple[str, ...]] = ()
+    scores: ClassVar[bool] = False
     simulated = True
 
     def __init__(self, options: EngineOptions) -> None:

@@ -34,6 +34,7 @@ from infertune.engines.base import (
     Prompt,
     Served,
     Setup,
+    TokenScores,
     first_line,
 )
 from infertune.engines.chat_template import chat_token_ids
@@ -45,6 +46,7 @@ from infertune.engines.vllm.errors import infeasible
 from infertune.engines.vllm.memory import MemoryNeed, check_fits, cpu_cache_gib
 from infertune.engines.vllm.parser import typed
 from infertune.engines.vllm.probe import QUIET, ask_installed, question_of, vllm_version
+from infertune.engines.vllm.scoring import greedy_answers, token_scores
 from infertune.engines.vllm.space import (
     CPU_CACHE,
     check_platform,
@@ -72,6 +74,7 @@ class VllmEngine:
     name: ClassVar[str] = "vllm"
     needs_model: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = vllm_export.FORMS
+    scores: ClassVar[bool] = True
     simulated = False
 
     def __init__(self, options: EngineOptions) -> None:
@@ -237,6 +240,18 @@ class LoadedVllm(LoadedEngine):
         started = time.monotonic()  # the clock of the engine core's stamps, in whichever process it is
         outputs = self._llm.generate(requests, sampling, use_tqdm=False)
         return [_completion(output, started) for output in outputs]
+
+    def answer(self, prompts: Sequence[Prompt]) -> Sequence[list[int]]:
+        """Greedy answers, each at most as long as asked for."""
+        return greedy_answers(self._llm, prompts)
+
+    def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
+        """vLLM's `prompt_logprobs`; a request that asks for them reads nothing from the prefix cache."""
+        return token_scores(self._llm, sequences, top)
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Token ids as text by the model's own tokenizer."""
+        return str(self._llm.get_tokenizer().decode(list(token_ids)))
 
     def slots(self) -> int:
         """The limit on running sequences in force."""
