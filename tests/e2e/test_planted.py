@@ -157,7 +157,7 @@ def test_an_export_writes_to_a_pipe_and_leaves_it_a_pipe(shell: Shell, form: tup
     os.close(reader)
 
 
-@pytest.mark.parametrize("place", [".", "folder", "folder/", "p.yaml/below", ""])
+@pytest.mark.parametrize("place", [".", "folder", "folder/", "p.yaml/below"])
 def test_an_export_to_what_is_no_file_is_one_line(shell: Shell, place: str) -> None:
     a_profile().save(Path("p.yaml"))
     Path("folder").mkdir()
