@@ -222,6 +222,10 @@ class Bench:
         command = ScoreCommand(live=self._live(config), sequences=tuple(sequences), batch=batch, vocabulary=vocabulary)
         return self._ask(config, command)
 
+    def widen(self, space: SearchSpace) -> None:
+        """Take a space with longer ladders: launches then leave room for their ends."""
+        self._space = space
+
     @property
     def launched(self) -> Config | None:
         """The configuration that the loaded engine was launched with, None if none is loaded."""

@@ -47,6 +47,12 @@ def gate(
     baseline_set: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change a setting of the base; repeatable.")
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Allow a setting of the profile that can load code; repeatable."
+        ),
+    ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="What to gate on; output_tokens_per_s unless given; repeatable.")
     ] = None,

@@ -109,13 +109,17 @@ def profile_export(
         str | None,
         typer.Option("--as", metavar="FORM", help="vllm-args, vllm-yaml, python, compose, kubernetes; else a profile."),
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Allow a setting of it that can load code; repeatable."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The file to write; else standard output.")] = None,
 ) -> None:
     """Write a profile or its settings for an engine."""
     from infertune.tuning.afterwards import export_profile, profile_from, write_export
 
     profile = profile_from(source, point)
-    text = export_profile(profile, form)
+    text = export_profile(profile, form, set_ or ())
     if out is None:
         print(text, end="")
         return

@@ -13,6 +13,7 @@ from infertune.cli.signals import next_ctrl_c_interrupts
 from infertune.domain.knobs import Config, SearchSpace, format_scalar
 from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
+from infertune.engines import command_changes
 from infertune.profiles.profile import changed_settings
 from infertune.report.answer import Contender, contenders, contenders_of
 from infertune.report.findings import Findings
@@ -146,6 +147,12 @@ def print_study(console: Console, study: Study) -> None:
     _print_answer(
         console, study.summary, contenders(study.summary), answer_sentence(study.summary), study.profile.changed
     )
+    header = study.ledger.header
+    if header.running is not None:
+        best, current = study.summary.best_config, study.summary.default_config
+        changes = command_changes(header.engine, header.running, current, best, header.held)
+        say(console, f"in your command: {', '.join(changes) if changes else 'change nothing'}")
+        say(console, f"the whole of it: infertune profile export {study.profile_file} --as vllm-args")
     say(console, f"the search ended because {study.ledger.ending or 'the run was interrupted'}")
     if study.summary.proof:
         say(console, f"proving ended because {study.summary.proof}")

@@ -2,8 +2,15 @@
 
 import shlex
 from collections.abc import Sequence
+from typing import Any
+
+from pydantic import field_validator
 
 from infertune.domain.measurement import Frozen
+
+
+def _parts(word: str | tuple[str, str]) -> tuple[str, ...]:
+    return (word,) if isinstance(word, str) else word
 
 
 class Command(Frozen):
@@ -28,6 +35,15 @@ class Command(Frozen):
     server: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
+
+    @field_validator("program", "settings", "server", "environment", "model")
+    @classmethod
+    def _printable(cls, given: Any) -> Any:
+        """It may stand in a stranger's profile: no word of it may steer a terminal."""
+        words = [given or ""] if isinstance(given, str | None) else [part for word in given for part in _parts(word)]
+        if not all(word.isprintable() for word in words):
+            raise ValueError("has control characters")
+        return given
 
     @property
     def text(self) -> str:

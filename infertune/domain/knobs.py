@@ -259,6 +259,18 @@ class SpaceRecord(BaseModel):
     rules: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def with_values_of(self, config: Config) -> "SpaceRecord":
+        """The same space with what a configuration adds to ladders that may be gone beyond."""
+        longer = {
+            knob.name: knob.with_values([config[knob.name]])
+            for knob in self.knobs
+            if knob.most is not None and knob.name in config and config[knob.name] not in knob.values
+            if knob.takes(config[knob.name])
+        }
+        if not longer:
+            return self
+        return self.model_copy(update={"knobs": tuple(longer.get(knob.name, knob) for knob in self.knobs)})
+
 
 @dataclass(frozen=True)
 class SearchSpace:

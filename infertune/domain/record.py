@@ -83,7 +83,7 @@ class Record:
 
     Attributes:
         folder: The run's folder.
-        header: The first line.
+        header: The first line; its ladders are as long as the trials went.
         trials: Every trial, in order.
         warnings: What was found amiss when it was read.
         ending: Why the search stopped; None while the run has not come to its end.
@@ -101,6 +101,18 @@ class Record:
         self.ending: str | None = None
         self.proof_ending = ""
         self.torn_bytes = 0
+        for trial in self.trials:
+            self._widen(trial)
+
+    def take(self, trial: Trial) -> None:
+        """Add a trial, whose search may have gone beyond a ladder of the header's space."""
+        self.trials.append(trial)
+        self._widen(trial)
+
+    def _widen(self, trial: Trial) -> None:
+        space = self.header.space.with_values_of(trial.config)
+        if space is not self.header.space:
+            self.header = self.header.model_copy(update={"space": space})
 
 
 def read_record(folder: Path) -> Record:
@@ -141,7 +153,7 @@ def read_record(folder: Path) -> Record:
             else:
                 trial = Trial.model_validate_json(line)
                 checks.check(trial)
-                record.trials.append(trial)
+                record.take(trial)
         except (ValidationError, SenseError) as error:
             raise UsageError(f"{path}, line {number} is damaged: {_fault(error)}") from None
     return record

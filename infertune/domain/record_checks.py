@@ -103,7 +103,7 @@ class HeaderChecks:
         for name, value in defaults.root.items():
             if name not in self._knobs:
                 raise SenseError(f"engine_defaults: the space has no knob {_shown(name)}")
-            if self._knobs[name].ordinal and not is_number(value):
+            if value is not None and self._knobs[name].ordinal and not is_number(value):  # None: the engine chooses
                 raise SenseError(f"engine_defaults.{_shown(name)}: {_shown(format_scalar(value))} is no number")
 
     def _check_in_space(self, field: str, config: Config) -> None:

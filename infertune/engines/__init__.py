@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from infertune.domain.command import Command
+from infertune.domain.knobs import Config
 from infertune.engines.base import Engine, EngineOptions, Served
 from infertune.errors import UsageError
 
@@ -100,6 +101,20 @@ def read_command(name: str, text: str, *, file: str = "", service: str = "") -> 
     if read is None:
         raise UsageError(f"--current: engine {name} is not started by a command; give a saved profile")
     return read(text, file=file, service=service)
+
+
+def command_changes(name: str, command: Command, current: Config, tuned: Config, held: Config) -> tuple[str, ...]:
+    """What to change in the command that runs today for a configuration; empty where the engine cannot say.
+
+    Args:
+        name: The engine's.
+        command: The command.
+        current: Every knob's value under it.
+        tuned: Every knob's value to use.
+        held: Arguments that are held for the whole run.
+    """
+    change: Callable[..., tuple[str, ...]] | None = getattr(_factory(name), "command_changes", None)
+    return change(command, current, tuned, held) if change else ()
 
 
 def default_engine_name() -> str:

@@ -6,7 +6,7 @@ answers an `Understood`; for every other one, what is asked for must be among it
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from infertune.domain.command import Command
@@ -27,7 +27,8 @@ class Asked:
     Attributes:
         held: Name → the value that it has for the whole run.
         searched: Name → the values to search over.
-        known: Name → a value that the space has to have besides: of a profile, or of what runs today.
+        known: Name → values that the space should have besides: of a profile, or of what runs today. What the engine
+            does not know is left out.
         command: The command that runs today, whose settings become `Understood.current`.
         typed: Names that the user typed himself: only those may have values that load code or reach out.
         source: Where `known` comes from, for people.
@@ -35,7 +36,7 @@ class Asked:
 
     held: Mapping[str, Scalar] = field(default_factory=dict)
     searched: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
-    known: Mapping[str, Scalar] = field(default_factory=dict)
+    known: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
     command: Command | None = None
     typed: frozenset[str] = frozenset()
     source: str = "the profile"
@@ -45,7 +46,7 @@ class Asked:
 
     def values(self) -> dict[str, tuple[Scalar, ...]]:
         """Every name with the values that the space must have."""
-        found: dict[str, tuple[Scalar, ...]] = {name: (value,) for name, value in self.known.items()}
+        found: dict[str, tuple[Scalar, ...]] = dict(self.known)
         for name, values in (*self.searched.items(), *((name, (value,)) for name, value in self.held.items())):
             found[name] = (*found.get(name, ()), *values)
         return found
@@ -58,14 +59,16 @@ class Understood:
     Attributes:
         space: The engine's whole space, with every value that was asked for.
         held: Arguments that are held.
+        for_all: Those of them that are no knob to be tuned: the engine's default is meant with them too.
         searched: Arguments that are searched, with their values.
-        known: The values that were to be known.
+        known: The values that were to be known, the first of each.
         current: What the command of today sets; None without one.
         notes: What the user should know of it, in sentences.
     """
 
     space: SearchSpace
     held: Config = Config({})
+    for_all: Config = Config({})
     searched: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
     known: Config = Config({})
     current: Config | None = None
@@ -106,6 +109,9 @@ def within_knobs(space: SearchSpace, asked: Asked) -> Understood:
         UsageError: There is no such knob, or it does not take a value.
     """
     names = {name: canonical(name) for name in asked.values()}
+    taken = {n: tuple(v for v in values if _has(space, names[n], v)) for n, values in asked.known.items()}
+    known = {name: values for name, values in taken.items() if values}
+    asked = replace(asked, known=known)
     for name, values in asked.values().items():
         if names[name] not in space:
             raise unknown_argument(name, space.names, "knob")
@@ -117,8 +123,12 @@ def within_knobs(space: SearchSpace, asked: Asked) -> Understood:
         space=space,
         held=Config({names[name]: value for name, value in asked.held.items()}),
         searched={names[name]: values for name, values in asked.searched.items()},
-        known=Config({names[name]: value for name, value in asked.known.items()}),
+        known=Config({names[name]: values[0] for name, values in asked.known.items()}),
     )
+
+
+def _has(space: SearchSpace, name: str, value: Scalar) -> bool:
+    return name in space and space[name].takes(value)
 
 
 def canonical(name: str) -> str:

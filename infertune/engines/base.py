@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.measurement import EngineFacts, Frozen, Infeasible, Stage
@@ -88,6 +89,10 @@ class Served(Frozen):
         config: Every knob's value.
         changed: Those that differ from the engine's defaults.
         answer: What the tune said of it, for people.
+        held: The arguments that were held for the whole run.
+        current: Every knob's value as it ran before the tune; None where nobody said.
+        running: The command that ran before the tune, without its secrets; None where nobody said.
+        allowed: Names of arguments that the user allows although they can load code or reach out.
     """
 
     model: Model
@@ -96,6 +101,10 @@ class Served(Frozen):
     config: Config
     changed: Config
     answer: str = "unconfirmed"
+    held: Config = Config({})
+    current: Config | None = None
+    running: Command | None = None
+    allowed: frozenset[str] = frozenset()
 
 
 class Failure(Frozen):

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,15 +78,24 @@ def _of_builtin(spec: str) -> Source:
     return Source(trained, "hub", None, (f"Tuned as {spec} on dummy weights; this loads {trained}{others}.",))
 
 
-def known_settings(settings: Config, knobs: Collection[str]) -> dict[str, Scalar]:
+def known_settings(
+    settings: Config, knobs: Collection[str], harmless: Callable[[str, Scalar], bool] = lambda name, value: False
+) -> dict[str, Scalar]:
     """Settings that may be written out: knobs of this engine with plain values, without those left to the engine.
 
     A profile is no way to pass an engine any other argument, such as one that runs a model's own code.
+
+    Args:
+        settings: What a profile sets.
+        knobs: Names of the engine's knobs.
+        harmless: Whether another argument may be written out too, with its value.
 
     Raises:
         UsageError: A name is no knob of the engine, or a text is not a plain word.
     """
     for name, value in settings.root.items():
+        if harmless(name, value):
+            continue
         if name not in knobs:
             raise UsageError(f"the profile sets {name!r}, which is no knob of its engine: it is not exported")
         if isinstance(value, str) and not _PLAIN_WORD.fullmatch(value):

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from infertune.domain.device import survey_to_measure
 from infertune.domain.figures import FIGURES
-from infertune.domain.knobs import Config, SearchSpace, format_scalar
+from infertune.domain.knobs import Config, Scalar, SearchSpace, format_scalar
 from infertune.domain.request import GateRequest
 from infertune.domain.workload import workload_file
+from infertune.engines.asking import canonical
 from infertune.engines.base import first_line
 from infertune.errors import MismatchError, UsageError
-from infertune.profiles.fingerprint import check_device, check_fingerprint, fingerprint_of
+from infertune.profiles.fingerprint import HELD, check_device, check_fingerprint, fingerprint_of
 from infertune.profiles.profile import Profile, changed_settings, load_profile
-from infertune.runs.job import Job, prepare, restrict
+from infertune.runs.asked import Fixed, restrict
+from infertune.runs.job import Job, prepare
 
 DEFAULT = "default"
 RATE = "output_tokens_per_s"
@@ -76,7 +78,8 @@ def compared(request: GateRequest) -> Comparison:
     profile = load_profile(request.profile)
     _check_repeated(request, profile)
     check_device(profile.fingerprint.device, survey_to_measure(request.device).device, str(request.profile))
-    job = _job_of(request, profile)
+    fixed = _fixed(request, profile)
+    job = _job_of(request, profile, fixed)
     versions = frozenset({"engine version"}) if request.baseline_python else frozenset()
     check_fingerprint(profile.fingerprint, fingerprint_of(job), str(request.profile), versions)
     config, notes = _applied(job, profile.config, profile.changed, str(request.profile))
@@ -84,7 +87,7 @@ def compared(request: GateRequest) -> Comparison:
     unlike = "measured as config has it, but changed does not name it: exports leave it out"
     notes += [f"{name}: {unlike}" for name in unnamed]
     candidate = Arm("profile", job, config)
-    base, more_notes = _base(request, profile, candidate)
+    base, more_notes = _base(request, profile, candidate, fixed)
     job = replace(job, space=_spanning(job, base.config, candidate.config))
     candidate = replace(candidate, job=job)
     if request.calibrate or request.mode == "stored":
@@ -128,6 +131,7 @@ def _check_flags(request: GateRequest) -> None:
 def _check_repeated(request: GateRequest, profile: Profile) -> None:
     """Refuse a setting that is not the profile's: `--set` may only repeat one, to allow it."""
     for name, value in request.set.items():
+        name = canonical(name)
         known = profile.config.root.get(name)
         if name not in profile.config or (value, type(value)) != (known, type(known)):
             raise UsageError(
@@ -136,7 +140,16 @@ def _check_repeated(request: GateRequest, profile: Profile) -> None:
             )
 
 
-def _job_of(request: GateRequest, profile: Profile) -> Job:
+def _fixed(request: GateRequest, profile: Profile) -> Fixed:
+    """The settings of the profile, with the further values that the base has."""
+    more: dict[str, tuple[Scalar, ...]] = {name: (value,) for name, value in request.baseline_set.items()}
+    if request.against not in (None, DEFAULT):
+        for name, value in load_profile(Path(str(request.against))).changed.root.items():
+            more[name] = (*more.get(name, ()), value) if value not in more.get(name, ()) else more[name]
+    return Fixed(profile.fingerprint.held, profile.changed, more, str(request.profile))
+
+
+def _job_of(request: GateRequest, profile: Profile, fixed: Fixed) -> Job:
     """The job that a profile was made with, on what is here today."""
     found = profile.fingerprint
     spec = request.engine or found.engine
@@ -158,17 +171,17 @@ def _job_of(request: GateRequest, profile: Profile) -> Job:
         "requests": request.requests or (None if request.window else found.workload.n_requests),
         "seed": found.workload.seed,
     }
-    return _prepared(request, changes)
+    return _prepared(request, changes, fixed)
 
 
-def _prepared(request: GateRequest, changes: dict[str, object]) -> Job:
+def _prepared(request: GateRequest, changes: dict[str, object], fixed: Fixed) -> Job:
     """The job of one arm: the request's seed varies the launches, the profile's seed draws the workload."""
-    job = prepare(request.model_copy(update=changes))
+    job = prepare(request.model_copy(update=changes), fixed=fixed)
     request = request.model_copy(update={**changes, "seed": request.seed})
     return replace(job, request=request, window_s=request.window or _WINDOWS_S[job.device.kind])
 
 
-def _base(request: GateRequest, profile: Profile, candidate: Arm) -> tuple[Arm, list[str]]:
+def _base(request: GateRequest, profile: Profile, candidate: Arm, fixed: Fixed) -> tuple[Arm, list[str]]:
     """What the profile's configuration is compared with."""
     job, labels = candidate.job, []
     if request.baseline_python or request.baseline_model:
@@ -182,6 +195,7 @@ def _base(request: GateRequest, profile: Profile, candidate: Arm) -> tuple[Arm, 
                 "weights": "dummy" if model and model.weights == "dummy" else None,
                 "engine_python": request.baseline_python or request.engine_python,
             },
+            fixed,
         )
         if request.baseline_python:
             labels.append(f"{job.engine.name} {job.availability.version}")
@@ -201,11 +215,11 @@ def _base_config(request: GateRequest, profile: Profile, job: Job, labels: list[
     against = request.against or (None if labels else DEFAULT)
     if against == DEFAULT:
         labels.append(DEFAULT)
-        return job.engine_defaults, []
+        return job.engine_defaults.updated(job.for_all.root), []
     if against is None:
         return _applied(job, profile.config, profile.changed, str(request.profile))
     other = load_profile(Path(against))
-    free = {"engine version"} if request.baseline_python else set()
+    free = {HELD, *({"engine version"} if request.baseline_python else set())}
     free |= {"model", "weights", "dtype", "revision"} if request.baseline_model else set()
     check_fingerprint(other.fingerprint, fingerprint_of(job), against, free)
     labels.append(against)

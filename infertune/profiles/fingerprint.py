@@ -16,6 +16,7 @@ from infertune.runs.job import Job
 from infertune.units import format_bytes
 from infertune.version import __version__
 
+HELD = "held arguments"
 _SAME_MEMORY = 0.02  # relative: drivers and kernels reserve different amounts (judgement)
 _SAME_POWER_W = 1.0
 
@@ -46,6 +47,7 @@ def fingerprint_of(job: Job) -> Fingerprint:
         model=job.model,
         workload=job.workload.record(),
         infertune_version=__version__,
+        held=job.held,
     )
 
 
@@ -66,6 +68,7 @@ def differences(then: Fingerprint, now: Fingerprint, compared: Set[str] = frozen
         *_differing("engine version", then.engine_version, now.engine_version),
         *_model_differences(then.model, now.model),
         *_workload_differences(then.workload, now.workload),
+        *_differing(HELD, str(then.held) or "none", str(now.held) or "none"),
     ]
     return [difference for difference in found if difference.field not in compared]
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from infertune.documents import Document, plain_yaml, read_document
+from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.figures import Economy, economy
 from infertune.domain.knobs import Config, check_scalars, format_scalar
@@ -38,6 +39,7 @@ class Fingerprint(Frozen):
         model: The model with the hash of its config.json, weights real or dummy, dtype.
         workload: The requests, by hash.
         infertune_version: What measured it.
+        held: The arguments that were held for the whole run.
     """
 
     device: Device
@@ -46,6 +48,7 @@ class Fingerprint(Frozen):
     model: Model | None
     workload: WorkloadRecord
     infertune_version: str
+    held: Config = Config({})
 
 
 class Profile(Frozen):
@@ -65,6 +68,8 @@ class Profile(Frozen):
         gain: Ratio to the default with its 95% interval, low and high; None while unconfirmed.
         economy: What the configuration costs in energy, carbon and money.
         default_economy: The same of the default.
+        current: Every knob's value as it ran before the tune, for a tune of what runs today.
+        running: The command that ran before the tune, without its secrets.
         run: The folder of the run that it came from.
         created_at: ISO 8601 time in UTC.
     """
@@ -82,6 +87,8 @@ class Profile(Frozen):
     gain: tuple[Ratio, Ratio, Ratio] | None
     economy: Economy
     default_economy: Economy
+    current: Config | None = None
+    running: Command | None = None
     run: str
     created_at: IsoTime
 
@@ -220,6 +227,7 @@ def fingerprint(header: Header) -> Fingerprint:
         model=header.model,
         workload=header.workload,
         infertune_version=header.infertune_version,
+        held=header.held,
     )
 
 
@@ -240,6 +248,8 @@ def profile_of(ledger: Ledger, summary: Summary, objective: str) -> Profile:
         gain=None if gain is None or gain.low is None or gain.high is None else (gain.mean, gain.low, gain.high),
         economy=summary.default_economy if recommends_default else summary.candidate_economy,
         default_economy=summary.default_economy,
+        current=summary.default_config if ledger.header.stock is not None else None,
+        running=ledger.header.running,
         run=ledger.folder.name,
         created_at=ledger.header.created_at,
     )
@@ -266,6 +276,8 @@ def profile_at(ledger: Ledger, config: Config, objective: Objective) -> Profile:
         gain=None,
         economy=economy(launches[config], objective.prices),
         default_economy=economy(launches[default], objective.prices),
+        current=default if ledger.header.stock is not None else None,
+        running=ledger.header.running,
         run=ledger.folder.name,
         created_at=ledger.header.created_at,
     )

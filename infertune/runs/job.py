@@ -13,7 +13,7 @@ from infertune.bench.channel import Plan
 from infertune.bench.isolation import Deadlines
 from infertune.domain.command import Command
 from infertune.domain.device import Device, survey, survey_to_measure
-from infertune.domain.knobs import Config, Scalar, SearchSpace, format_scalar
+from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.models import Model, resolve_model
 from infertune.domain.record import Header
 from infertune.domain.request import JobRequest, R, assignments, make_request
@@ -21,10 +21,11 @@ from infertune.domain.workload import LONG_DRAW, Part, Workload, parse_workload
 from infertune.energy import CarbonOptions
 from infertune.energy.sources import check_country
 from infertune.engines import default_engine_name, get_engine
-from infertune.engines.asking import Asked, Understood, check_taken, understood, unknown_argument
+from infertune.engines.asking import understood
 from infertune.engines.base import Availability, Engine, EngineOptions
 from infertune.engines.sizes.ask import TransformersSizes
 from infertune.errors import MismatchError, UsageError
+from infertune.runs.asked import Current, Fixed, asked_of, resting_at_current, restrict
 from infertune.runs.ledger import Ledger, now
 from infertune.search.roofline import Roofline, demand_of, peaks_of
 from infertune.units import slugify
@@ -54,6 +55,7 @@ class Job:
         space: Its knobs, restricted as the user wished; what it holds is then the space's default.
         engine_defaults: What the engine does when it is told nothing.
         held: The arguments that are held, as the engine spells them.
+        for_all: Those of them that are no knob to be tuned: the engine's default is meant with them too.
         stock: The engine's default with what is held, where `space` rests at what runs today; else None.
         running: The command that runs today, if one was given.
         window_s: Length of one window in seconds.
@@ -72,6 +74,7 @@ class Job:
     window_s: float
     notes: tuple[str, ...]
     held: Config = Config({})
+    for_all: Config = Config({})
     stock: Config | None = None
     running: Command | None = None
 
@@ -155,6 +158,8 @@ class Job:
         _check_logs(folder)
         ledger = Ledger.open(folder, mend=True)
         then, today = ledger.header, self.header(ledger.header.command)
+        for trial in ledger.trials:  # whose search may have gone beyond a ladder
+            today = today.model_copy(update={"space": today.space.with_values_of(trial.config)})
         for what in ("device", "engine", "engine_version", "model", "workload", "space", "engine_defaults"):
             before, after = getattr(then, what), getattr(today, what)
             if before != after and not _same_model(before, after):
@@ -198,21 +203,6 @@ class Job:
         return folder
 
 
-@dataclass(frozen=True)
-class Current:
-    """What runs today: the settings of a profile, or a command.
-
-    Attributes:
-        settings: Of a profile: what it changes.
-        command: The command, None for a profile.
-        notes: What the user should know of it, in sentences.
-    """
-
-    settings: Config = Config({})
-    command: Command | None = None
-    notes: tuple[str, ...] = ()
-
-
 class ModelRefusedError(UsageError):
     """An engine refuses a model, or an argument for it; what is known of the model stands beside the reason."""
 
@@ -223,20 +213,14 @@ class ModelRefusedError(UsageError):
 
 
 def prepare(
-    request: JobRequest,
-    current: Current | None = None,
-    known: Config = Config({}),  # noqa: B008 - frozen
-    source: str = "",
-    *,
-    measures: bool = True,
+    request: JobRequest, current: Current | None = None, fixed: Fixed | None = None, *, measures: bool = True
 ) -> Job:
     """Check a request and find everything that it names.
 
     Args:
         request: What is asked.
         current: What runs today, where the space shall rest at it.
-        known: Further settings that the space has to have, of a profile.
-        source: Where they come from, for people.
+        fixed: Settings of a profile: the space has them and is not restricted to them.
         measures: Something will be measured: then GPUs that cannot be used are an error, else a note.
 
     Raises:
@@ -281,25 +265,18 @@ def prepare(
     notes += workload.notes
     if request.requests is not None and (most := workload.most("search")) is not None and most < request.requests:
         notes.append(f"the workload has {most} requests for the search, fewer than the {request.requests} asked for")
-    asked = Asked(
-        held=request.set,
-        searched=request.knob,
-        known=current.settings.root if current else known.root,
-        command=current.command if current else None,
-        typed=request.typed_names,
-        source=source or "--current",
-    )
+    asked = asked_of(request, current, fixed)
     try:
         found = understood(engine, asked, model, device, workload)
     except UsageError as refusal:
         if model is None:
             raise
         raise ModelRefusedError(str(refusal), model, engine.name) from refusal
-    space = restrict(found.space, found.held.root, found.searched)
+    space = found.space if fixed else restrict(found.space, found.held.root, found.searched)
     whole = found.space
     stock = None
     if current is not None:
-        space, stock, more = _resting_at_current(space, found)
+        space, stock, more = resting_at_current(space, found)
         notes.extend((*current.notes, *more))
     return Job(
         request=request,
@@ -312,6 +289,7 @@ def prepare(
         space=space,
         engine_defaults=whole.default,
         held=found.held,
+        for_all=found.for_all,
         stock=stock,
         running=current.command if current else None,
         window_s=request.window or _DEFAULT_WINDOWS_S[device.kind],
@@ -322,29 +300,6 @@ def prepare(
 def _same_model(before: object, after: object) -> bool:
     """Two descriptions of one model: its figures may be known better by now, from downloaded files for instance."""
     return isinstance(before, Model) and isinstance(after, Model) and before.identity == after.identity
-
-
-def _resting_at_current(space: SearchSpace, found: Understood) -> tuple[SearchSpace, Config, tuple[str, ...]]:
-    """A space that rests at what runs today, the engine's default in it, and what was changed on the way.
-
-    Raises:
-        UsageError: What runs today breaks a rule of the space.
-    """
-    stock = space.repair(space.default)
-    current = found.current or found.known
-    notes = []
-    for name, value in current.root.items():
-        if name not in space or space[name].default == value:
-            continue
-        if name in found.held:
-            notes.append(f"{name}={found.held[name]} is held; what runs today has {name}={value}")
-            continue
-        space = space.with_knob(space[name].with_default(value))
-    if broken := space.violations(space.default):
-        raise UsageError(f"--current: these settings cannot be together: {'; '.join(broken)}")
-    if space.repair(space.default) != space.default:
-        raise UsageError(f"--current: {space.default} is no setting of {', '.join(space.names)}")
-    return space, stock, tuple(notes)
 
 
 def _check_logs(folder: Path) -> None:
@@ -379,21 +334,3 @@ def continued(kind: type[R], header: Header, folder: Path, flags: Mapping[str, A
         names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
     return make_request(kind, {**given, "out": folder}, earlier=header.request)
-
-
-def restrict(space: SearchSpace, held: Mapping[str, Scalar], ranges: Mapping[str, tuple[Scalar, ...]]) -> SearchSpace:
-    """A space with some knobs held at one value and some restricted to a few.
-
-    Raises:
-        UsageError: A knob is unknown, a value is not of its kind or out of its range, or stands twice.
-    """
-    for name, values in [*ranges.items(), *((name, (value,)) for name, value in held.items())]:
-        if name not in space:
-            raise unknown_argument(name, space.names, "knob")
-        knob = space[name]
-        if len(set(map(format_scalar, values))) != len(values):
-            raise UsageError(f"{name}: a value is given twice")
-        for value in values:
-            check_taken(knob, value)
-        space = space.with_knob(knob.restricted(values))
-    return space

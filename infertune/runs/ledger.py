@@ -111,7 +111,7 @@ class Ledger(Record):
             BenchmarkError: The disk refused; the ledger is as it was before.
         """
         self._write(trial)
-        self.trials.append(trial)
+        self.take(trial)
 
     def finish(self, ended: str, proof: str = "") -> None:
         """Write the last line: the run ended, with the reasons why the search and the proof stopped.

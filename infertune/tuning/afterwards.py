@@ -1,14 +1,17 @@
 """What needs a run's ledger only and measures nothing: its report, comparisons, exports, profiles of other points."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from infertune.domain.knobs import format_scalar
 from infertune.domain.measurement import describe
 from infertune.domain.objective import Objective, objective_of
 from infertune.domain.record_checks import recorded_request
+from infertune.domain.request import assignments
 from infertune.domain.trial import EXPLORING
 from infertune.engines import export_served
+from infertune.engines.asking import canonical
 from infertune.engines.base import Served
 from infertune.errors import UsageError
 from infertune.landscape import PLACES, pareto_front, point_on
@@ -120,8 +123,13 @@ def profile_from(source: Path, place: str | None = None) -> Profile:
     return profile_at(ledger, point_on(pareto_front(ledger.trials, objective), chosen).config, objective)
 
 
-def export_profile(profile: Profile, form: str | None = None) -> str:
+def export_profile(profile: Profile, form: str | None = None, allowed: Collection[str] = ()) -> str:
     """A profile as text: YAML, or one of its engine's own forms.
+
+    Args:
+        profile: What to write.
+        form: One of its engine's own forms; None for the profile itself.
+        allowed: Settings `NAME=VALUE` of it that can load code or reach out, and that the user wants all the same.
 
     Raises:
         UsageError: Its engine has no such form, or the profile cannot be written so.
@@ -138,6 +146,10 @@ def export_profile(profile: Profile, form: str | None = None) -> str:
             config=profile.config,
             changed=profile.changed,
             answer=profile.verdict(),
+            held=found.held,
+            current=profile.current,
+            running=profile.running,
+            allowed=frozenset(_allowed(profile, allowed)),
         )
     return export_served(found.engine, served, form)
 
@@ -158,6 +170,21 @@ def write_export(path: Path, text: str, what: str, source: Path) -> Path:
     if source.is_dir() and place.is_relative_to(folder):
         return write_inside(folder, str(place.relative_to(folder)), text, what)
     return write_named(path, text, what)
+
+
+def _allowed(profile: Profile, given: Collection[str]) -> Iterator[str]:
+    """Names that the user allows: only a setting that he repeats with its value is one that he has seen."""
+    try:
+        settings = assignments(list(given))
+    except ValueError as error:
+        raise UsageError(f"--set: {error}") from None
+    own = profile.fingerprint.held.updated(profile.changed.root)
+    server = profile.running.server if profile.running else ()
+    for name, value in settings.items():
+        flag = f"--{canonical(name).replace('_', '-')}"
+        if own.root.get(canonical(name), "nothing") != value and f"{flag}={format_scalar(value)}" not in server:
+            raise UsageError(f"--set {name}={format_scalar(value)}: the profile has no such setting")
+        yield canonical(name)
 
 
 def _objective(ledger: Ledger) -> Objective:

@@ -8,7 +8,7 @@ from infertune.domain.request import TuneRequest
 from infertune.engines import default_engine_name, read_command
 from infertune.errors import UsageError
 from infertune.profiles.profile import load_profile
-from infertune.runs.job import Current
+from infertune.runs.asked import Current
 
 _MOST_BYTES = 1_000_000
 

@@ -103,7 +103,7 @@ class ProofPhase:
         searched = [trials.result(trial) for trial in trials.of("search")]
         among = None if rivals is None else set(rivals)
         return standing(
-            trials.job.space,
+            trials.space,
             [result for result in searched if result.config not in out],
             by_round.values(),
             base=trials.base,

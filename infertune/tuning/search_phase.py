@@ -1,8 +1,10 @@
 """The search of a tune: measure configurations, the base first, until the budget ends."""
 
 import math
+from collections.abc import Callable
 
 from infertune.bench.channel import Plan
+from infertune.domain.knobs import SearchSpace
 from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
 from infertune.errors import BenchmarkError, UsageError
@@ -24,15 +26,19 @@ class SearchPhase:
         self._request = trials.request
         self._plan: Plan | None = None
 
-    def run(self, searcher: Searcher) -> str:
+    def run(self, searcher_of: Callable[[SearchSpace], Searcher]) -> str:
         """Ask, measure and tell until the search ends; why it ended, in words.
+
+        Args:
+            searcher_of: Makes a strategy for a space; called again where a ladder is lengthened.
 
         Raises:
             BenchmarkError: The base cannot be measured.
             UsageError: This machine cannot measure what is tuned for.
         """
         trials, most = self._trials, self._request.most_trials
-        searcher.recall([trials.result(trial) for trial in trials.of("search")])
+        trials.widen()
+        searcher = self._recalling(searcher_of)
         trials.observer.phase("search", most, self._budget.search_s())
         while True:
             done = trials.of("search")
@@ -50,6 +56,14 @@ class SearchPhase:
             trial = trials.measure("search", config, self._next_plan(), fresh=False)
             searcher.tell(trials.result(trial))
             self._check_first(trial)
+            if trials.widen():
+                searcher = self._recalling(searcher_of)
+
+    def _recalling(self, searcher_of: Callable[[SearchSpace], Searcher]) -> Searcher:
+        """A strategy for the space as it is now, told of everything so far."""
+        searcher = searcher_of(self._trials.space)
+        searcher.recall([self._trials.result(trial) for trial in self._trials.of("search")])
+        return searcher
 
     def _next_plan(self) -> Plan:
         """The same job for every configuration; a second window only for those that may still win."""

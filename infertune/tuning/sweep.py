@@ -83,7 +83,7 @@ def bench_request(request: BenchRequest, observer: Observer | None = None) -> Be
     """
     observer = observer or Observer()
     job = prepare(request)
-    config = job.space.repair(job.space.default.updated(request.set))
+    config = job.space.repair(job.space.default)
     if broken := job.space.violations(config):
         raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
     with (

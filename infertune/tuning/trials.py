@@ -13,6 +13,7 @@ from infertune.runs.observer import Observer
 from infertune.runs.summary import default_config, figures, ranked, requests_of
 from infertune.search import Result
 from infertune.stats import geometric_mean
+from infertune.tuning.growing import grown
 
 _SLOWEST_SHARE = 5  # times what the base takes: slower configurations are ended; judgement
 _SHORTEST_WARMUP_DEADLINE_S, _SHORTEST_RUN_DEADLINE_S = 60.0, 30.0  # judgement
@@ -29,6 +30,7 @@ class Trials:
         objective: What is tuned for.
         observer: Is told of every trial.
         base: What is to be beaten: the engine's default, or what runs today.
+        space: The job's, with ladders as long as the search has made them.
         n_requests: Requests of a job; None until the first measurement where the request does not say.
     """
 
@@ -42,6 +44,7 @@ class Trials:
         self.objective = objective
         self.observer = observer
         self.base = default_config(ledger)
+        self.space = job.space
         self.n_requests = requests_of(ledger.trials) or request.requests
         self._noted = set(job.notes)
         for trial in ledger.trials:
@@ -78,6 +81,18 @@ class Trials:
         )
         self._set_deadlines(trial)
         return trial
+
+    def widen(self) -> bool:
+        """Lengthen the ladders at whose end the best of the search lies; whether one was lengthened."""
+        wider = grown(self.job.space, self.of("search"), self.objective)
+        if wider == self.space or self.request.sampler == "grid":
+            return False
+        for knob in wider.knobs:
+            if len(knob.values) > len(self.space[knob.name].values):
+                self.observer.note(f"the best lies at the end of {knob.name}: it may be {knob.values[-1]} too")
+        self.space = wider
+        self.bench.widen(wider)
+        return True
 
     def of(self, *phases: Phase) -> list[Trial]:
         """The trials of some phases, in order."""

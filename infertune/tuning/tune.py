@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,15 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
     origins = [read_origin(path, job, objective) for path in request.from_]
     predictor = _predictor(job, origins)
-    searcher = make_searcher(
-        job.space,
+    searcher_of = partial(
+        make_searcher,
         sampler=request.sampler,
         trials=request.most_trials,
         seed=request.seed,
         seeds=[*([job.stock] if job.stock else []), *(origin.config for origin in origins)],
         predictor=predictor,
     )
+    searcher_of(job.space)  # refuses a sampler that there is not before anything starts
     _check_can_save(request.profiles)
     header = job.header("tune", ported=origins[0].config if origins else None)
     with (
@@ -106,7 +108,7 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
                 if ledger.ending is None:
                     trials = Trials(request, job, ledger, bench, objective, observer)
                     budget = Budget(request, ledger)
-                    ended = SearchPhase(trials, budget).run(searcher)
+                    ended = SearchPhase(trials, budget).run(searcher_of)
                     proof = ProofPhase(trials, budget, predictor)
                     winner = proof.confirm()
                     ledger.finish(ended, proof.compare(winner))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
@@ -20,6 +20,7 @@ from infertune.domain.knobs import Config, Scalar, SearchSpace
 from infertune.domain.measurement import EngineFacts, Infeasible
 from infertune.domain.models import Model
 from infertune.domain.workload import Message, Workload
+from infertune.engines.asking import Asked, Understood
 from infertune.engines.base import (
     Availability,
     Completion,
@@ -34,7 +35,8 @@ from infertune.engines.base import (
 )
 from infertune.engines.chat_template import chat_token_ids
 from infertune.engines.hf import export as hf_export
-from infertune.engines.hf.space import batches_of, pipeline_space, whole
+from infertune.engines.hf.arguments import MODEL_ARGUMENTS, understand
+from infertune.engines.hf.space import CURATED, batches_of, pipeline_space, whole
 from infertune.engines.installed import installed_versions
 from infertune.engines.sizes.child import context_of
 from infertune.errors import UsageError
@@ -87,6 +89,14 @@ class HfEngine:
             )
         return pipeline_space(model, device, workload, flash_attention="flash_attn" in self._versions)
 
+    def understand(self, asked: Asked, model: Model | None, device: Device, workload: Workload) -> Understood:
+        """The space with any scalar argument of the model or of `generate()` in it.
+
+        Raises:
+            UsageError: There is no such argument, a value is refused, or only the user himself may set it.
+        """
+        return understand(asked, self.space(model, device, workload), self._python)
+
     def classify(self, failure: Failure) -> Infeasible | None:
         """Out of memory on a GPU or a CPU; settings that transformers refuses; None for everything else."""
         detail = first_line(f"{failure.error_type}: {failure.message}")
@@ -106,7 +116,8 @@ class HfEngine:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         if setup.model.weights == "dummy":
             os.environ["HF_HUB_OFFLINE"] = "1"  # all that a dummy model needs lies in its folder
-        return LoadedHf(setup.model, setup.device, str(setup.config["dtype"]))
+        extra = {name: value for name, value in setup.changed.root.items() if name not in CURATED}
+        return LoadedHf(setup.model, setup.device, str(setup.config["dtype"]), extra)
 
     @cached_property
     def _versions(self) -> dict[str, str]:
@@ -120,7 +131,7 @@ class HfEngine:
 class LoadedHf(LoadedEngine):
     """A pipeline with its model, in a worker."""
 
-    def __init__(self, model: Model, device: Device, dtype: str) -> None:
+    def __init__(self, model: Model, device: Device, dtype: str, extra: Mapping[str, Scalar]) -> None:
         import torch
         import transformers
 
@@ -129,7 +140,10 @@ class LoadedHf(LoadedEngine):
         torch.manual_seed(0)
         self._on_gpu = device.kind == "gpu"
         place = torch.device("cuda:0" if self._on_gpu else "cpu")
-        source = {"revision": model.revision, "trust_remote_code": False}
+        loading = {name: value for name, value in extra.items() if name in MODEL_ARGUMENTS}
+        self._generating = {name: value for name, value in extra.items() if name not in MODEL_ARGUMENTS}
+        code = bool(loading.pop("trust_remote_code", False))
+        source = {"revision": model.revision, "trust_remote_code": code}
         tokenizer = transformers.AutoTokenizer.from_pretrained(model.path, **source)
         if tokenizer.pad_token_id is None:  # a pipeline cannot batch without one; padding is masked, so any will do
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
@@ -139,7 +153,7 @@ class LoadedHf(LoadedEngine):
             with place:
                 network = causal_lm.from_config(config, dtype=torch_dtype)
         else:
-            network = causal_lm.from_pretrained(model.path, dtype=torch_dtype, **source)
+            network = causal_lm.from_pretrained(model.path, dtype=torch_dtype, **source, **loading)
         self._pipe = transformers.pipeline(
             "text-generation",
             model=network.eval(),
@@ -185,8 +199,7 @@ class LoadedHf(LoadedEngine):
                 [prompts[index].token_ids for index in batch],
                 batch_size=len(batch),
                 max_new_tokens=max(prompts[index].output_tokens for index in batch),
-                do_sample=False,
-                **settings,
+                **{"do_sample": False, **settings, **self._generating},
             )
             latency_s = time.perf_counter() - started  # the answers are on the host: the GPU is done
             for index, [record] in zip(batch, records, strict=True):

@@ -2,9 +2,11 @@
 
 import re
 
-from infertune.domain.knobs import Config, Scalar
+from infertune.domain.knobs import Scalar
 from infertune.engines.base import Served
 from infertune.engines.exporting import Source, comment, known_settings, source_of
+from infertune.engines.hf.arguments import MODEL_ARGUMENTS, is_plain
+from infertune.engines.hf.space import CURATED
 from infertune.errors import UsageError
 
 FORMS = ("python",)
@@ -75,7 +77,7 @@ def export(served: Served, form: str) -> str:
         UsageError: The profile names no model, or a setting that is no knob of a pipeline.
     """
     assert form in FORMS, form
-    settings = _settings(served.config)
+    settings, extra = _settings(served)
     source = source_of(served.model)
     load: dict[str, Scalar] = {"dtype": settings.get("dtype", served.model.dtype)}
     _check("dtype", load["dtype"])
@@ -84,6 +86,8 @@ def export(served: Served, form: str) -> str:
     generate = {
         name: settings[name] for name in ("cache_implementation", "disable_compile") if _matters(name, settings)
     }
+    load |= {name: value for name, value in extra.items() if name in MODEL_ARGUMENTS}
+    generate |= {name: value for name, value in extra.items() if name not in MODEL_ARGUMENTS}
     threads = f"    torch.set_num_threads({settings['threads']!r})\n" if "threads" in served.changed else ""
     return _SCRIPT.format(
         remarks=comment(served, source),
@@ -105,16 +109,22 @@ def _constants(source: Source, load: dict[str, Scalar], device: str) -> str:
     return f"{model}\nSOURCE = {revision!r}\nLOAD = {load!r}\nDEVICE = {device!r}"
 
 
-def _settings(config: Config) -> dict[str, Scalar]:
-    """The settings of a pipeline, each of them of its kind.
+def _settings(served: Served) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
+    """The settings of a pipeline, each of them of its kind, and further arguments that can do no harm.
 
     Raises:
-        UsageError: One is no knob, or no value of one.
+        UsageError: One is no knob, no value of one, or can load code.
     """
-    settings = known_settings(config, (*_ALLOWED, *_NUMBERS, *_SWITCHES, "dtype"))
+
+    def harmless(name: str, value: Scalar) -> bool:
+        return name in served.changed and name not in CURATED and (name in served.allowed or is_plain(name, value))
+
+    settings = known_settings(served.config, CURATED, harmless)
     for name, value in settings.items():
-        _check(name, value)
-    return settings
+        if name in CURATED:
+            _check(name, value)
+    own = {name: value for name, value in settings.items() if name in CURATED}
+    return own, {name: value for name, value in settings.items() if name not in CURATED}
 
 
 def _check(name: str, value: Scalar) -> None:

@@ -10,6 +10,9 @@ from infertune.engines.effects import dtype_effect
 from infertune.errors import DoesNotFitError
 from infertune.units import format_bytes
 
+CURATED = (
+    "batch_size", "request_order", "attn_implementation", "cache_implementation", "disable_compile", "threads", "dtype",
+)  # fmt: skip
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _USABLE_MEMORY = 0.9  # the rest is for activations, logits and the allocator's gaps
 _SAMPLED_REQUESTS = 1000

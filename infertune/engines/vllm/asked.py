@@ -60,8 +60,8 @@ def understand(
         UsageError: A value is out of bounds, or only the user himself may set it.
     """
     parsed = {argument.asked: argument for argument in arguments}
-    for name, values in asked.values().items():
-        parsed.setdefault(name, Argument(asked=name, name=canonical(name), values=values))
+    if not parsed:  # every value stands on a knob's ladder
+        parsed = {n: Argument(asked=n, name=canonical(n), values=values) for n, values in asked.values().items()}
     typed = {canonical(name) for name in asked.typed} | {parsed[n].name for n in asked.typed if n in parsed}
     _check_names([argument.name for argument in parsed.values()])
     settings = [(argument.name, value) for argument in parsed.values() for value in argument.values]
@@ -77,9 +77,9 @@ def understand(
         space = _extended(space, argument)
     held = {parsed[name].name: parsed[name].values[-1] for name in asked.held}
     searched = {parsed[name].name: _values(parsed[name], values) for name, values in asked.searched.items()}
-    known = {parsed[name].name: parsed[name].values[0] for name in asked.known}
+    known = {parsed[name].name: parsed[name].values[0] for name in asked.known if name in parsed}
     if command is None:
-        return Understood(space, Config(held), searched, Config(known))
+        return Understood(space, Config(held), _for_all(held), searched, Config(known))
     chosen = {name: value for name, value in current.root.items() if name in space and name in TUNED}
     for name, value in command.items():
         if name in space and name in chosen:
@@ -91,7 +91,11 @@ def understand(
             space = _extended(space, Argument(asked=name, name=name, values=(value,)))
         elif name in searched:
             chosen[name] = value
-    return Understood(space, Config(held), searched, Config(known), Config(chosen))
+    return Understood(space, Config(held), _for_all(held), searched, Config(known), Config(chosen))
+
+
+def _for_all(held: Mapping[str, Scalar]) -> Config:
+    return Config({name: value for name, value in held.items() if name not in TUNED})
 
 
 def _values(argument: Argument, asked: tuple[Scalar, ...]) -> tuple[Scalar, ...]:

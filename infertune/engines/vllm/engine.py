@@ -46,6 +46,7 @@ from infertune.engines.vllm.errors import infeasible
 from infertune.engines.vllm.memory import MemoryNeed, check_fits, cpu_cache_gib
 from infertune.engines.vllm.parser import typed
 from infertune.engines.vllm.probe import QUIET, ask_installed, question_of, vllm_version
+from infertune.engines.vllm.rewriting import rewritten
 from infertune.engines.vllm.scoring import greedy_answers, token_scores
 from infertune.engines.vllm.space import (
     CPU_CACHE,
@@ -116,7 +117,8 @@ class VllmEngine:
         question = question_of(model)
         if needs_parser(asked, device.kind):
             command = asked.command.settings if asked.command else None
-            question = question_of(model, asked.values(), tuple(asked.held), command)
+            lenient = tuple(name for name in asked.known if name not in (*asked.held, *asked.searched))
+            question = question_of(model, asked.values(), lenient, tuple(asked.held), command)
         probe = ask_installed(question, model, device, version, self._python)
         check_platform(probe, device)
         check_fits(model, device, _quantization(asked, probe.command))
@@ -129,6 +131,11 @@ class VllmEngine:
     def read_command(text: str, *, file: str = "", service: str = "") -> Command:
         """The parts of a `vllm serve` command, or of the one in a file."""
         return read_command(text, file=file, service=service)
+
+    @staticmethod
+    def command_changes(command: Command, current: Config, tuned: Config, held: Config) -> tuple[str, ...]:
+        """What to change in a command of today, one phrase each."""
+        return rewritten(command, current, tuned, held.root).changes
 
     def classify(self, failure: Failure) -> Infeasible | None:
         """vLLM's ways to say out of memory (at any stage), and to refuse a setting (while loading)."""

@@ -4,8 +4,10 @@ Only plain data goes into what is written: command lines through `shlex`, YAML t
 `repr`; and only knobs that infertune tunes (see `exporting.known_settings`).
 """
 
+import json
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 
 from infertune.documents import plain_yaml
@@ -14,11 +16,14 @@ from infertune.domain.models import resolve_model
 from infertune.engines.base import Served
 from infertune.engines.exporting import Source, comment, known_settings, source_of
 from infertune.engines.vllm.memory import cpu_cache_gib
+from infertune.engines.vllm.opening import opens
+from infertune.engines.vllm.rewriting import checked, flag_of, rewritten
 from infertune.engines.vllm.space import CPU_CACHE, spelled_out
 from infertune.engines.vllm.table import KNOBS
 from infertune.errors import UsageError
 from infertune.units import slugify
 
+_NAME = re.compile(r"[a-z][a-z0-9_]*(\.\w+)*", re.ASCII)
 FORMS = ("vllm-args", "vllm-yaml", "python", "compose", "kubernetes")
 _PORT = 8000
 _MOUNT = "/model"
@@ -61,6 +66,13 @@ def export(served: Served, form: str) -> str:
     if environment and form == "vllm-yaml":  # which has no place for it; docker/run-profile.sh reads this line
         source = replace(source, remarks=(*source.remarks, *(f"export {n}={v}" for n, v in environment.items())))
     match form:
+        case "vllm-args" if served.running is not None and served.current is not None:
+            running = checked(served.running, served.allowed)
+            _plain(served)  # refuses what may not be written out
+            text = rewritten(running, served.current, served.config, served.held.root).text
+            if running.secrets:
+                remark = f"Left out because they hold secrets; add them again: {', '.join(running.secrets)}"
+                source = replace(source, remarks=(*source.remarks, remark))
         case "vllm-args":
             words = ["vllm", "serve", _model_here(source), *_server_flags(served, source)]
             text = " ".join([*(f"{name}={value}" for name, value in environment.items()), shlex.join(words)])
@@ -91,7 +103,29 @@ def _model_here(source: Source) -> str:
 
 def _server_settings(served: Served, source: Source) -> dict[str, Scalar]:
     """Settings of `vllm serve`, whose own defaults of the scheduler's limits are not those that were measured."""
-    return {**_loading(source), **known_settings(spelled_out(served.config, served.changed, limits=True), KNOBS)}
+    return {**_loading(source), **_plain(served)}
+
+
+def _plain(served: Served, *, limits: bool = True) -> dict[str, Scalar]:
+    """The settings to type, of which each is a knob, can do no harm, or is allowed by the user.
+
+    Raises:
+        UsageError: One is none of these.
+    """
+
+    def harmless(name: str, value: Scalar) -> bool:
+        if name in served.allowed or name.partition(".")[0] in served.allowed:
+            return True
+        if _NAME.fullmatch(name) is None:
+            return False
+        if opens(name, value):
+            raise UsageError(
+                f"the profile sets {name!r}, which can load code or reach files and the network: it is not exported; "
+                f"if you want that, say so yourself with --set {name}=…"
+            )
+        return name not in KNOBS or name == "speculative_config" or "." in name
+
+    return known_settings(spelled_out(served.config, served.changed, limits=limits), KNOBS, harmless)
 
 
 def _loading(source: Source) -> dict[str, Scalar]:
@@ -104,26 +138,41 @@ def _server_flags(served: Served, source: Source) -> list[str]:
     """Each setting in one word, so that no value can be taken for a flag."""
     flags = []
     for name, value in _server_settings(served, source).items():
-        dashed = name.replace("_", "-")
-        if isinstance(value, bool):
-            flags.append(f"--{dashed}" if value else f"--no-{dashed}")
-        else:
-            flags.append(f"--{dashed}={value}")
+        flags.append(flag_of(name, value) or "")
     return flags
 
 
-def _server_file(served: Served, source: Source) -> dict[str, Scalar]:
+def _nested(settings: Mapping[str, Scalar]) -> dict[str, object]:
+    """Settings as data: parts of nested ones in their table, JSON text as what it says."""
+    found: dict[str, object] = {}
+    for name, value in settings.items():
+        head, dot, rest = name.partition(".")
+        content: object = value
+        if isinstance(value, str) and value[:1] in ("[", "{"):
+            content = json.loads(value)
+        if not dot:
+            found[head] = content
+            continue
+        table = found.setdefault(head, {})
+        if isinstance(table, dict):
+            *within, last = rest.split(".")
+            for key in within:
+                table = table.setdefault(key, {})
+            table[last] = content
+    return found
+
+
+def _server_file(served: Served, source: Source) -> dict[str, object]:
     """Keys of `vllm serve --config`; a switch is turned off by its own key, as older versions ignore `false`."""
-    settings: dict[str, Scalar] = {}
-    for name, value in _server_settings(served, source).items():
+    settings: dict[str, object] = {}
+    for name, value in _nested(_server_settings(served, source)).items():
         dashed = name.replace("_", "-")
         settings[f"no-{dashed}" if value is False else dashed] = True if value is False else value
     return settings
 
 
 def _script(served: Served, source: Source) -> str:
-    spelled = spelled_out(served.config, served.changed, limits=bool(served.changed.root))
-    arguments = {**_loading(source), **known_settings(spelled, KNOBS)}
+    arguments = _nested({**_loading(source), **_plain(served, limits=bool(served.changed.root))})
     load = f"\nMODEL = {source.name!r}"
     if source.dummy:
         load = f"\nfrom infertune.domain.models import resolve_model\n\nMODEL = resolve_model({source.name!r}).path"

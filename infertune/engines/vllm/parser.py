@@ -51,15 +51,24 @@ class Argument(Frozen):
     default: Scalar = None
 
 
-def arguments_of(asked: Mapping[str, Iterable[Scalar]]) -> list[Argument]:
+def arguments_of(asked: Mapping[str, Iterable[Scalar]], lenient: Sequence[str] = ()) -> list[Argument]:
     """Every argument that was asked for, with each of its values parsed.
+
+    Args:
+        asked: Name → values.
+        lenient: Names that are left out where there is no such argument.
 
     Raises:
         RefusedError: There is no such argument, or it does not take a value.
     """
     found = []
     for given, values in asked.items():
-        action, rest = _action(given)
+        try:
+            action, rest = _action(given)
+        except RefusedError:
+            if given in lenient:
+                continue
+            raise
         name = _ALIASES.get(action.dest + rest, action.dest + rest)
         parsed = tuple(_parsed(action, rest, value) for value in values)
         default = _plain(action.default) if not rest else None

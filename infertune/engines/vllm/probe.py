@@ -42,6 +42,7 @@ class Question(Frozen):
         load_format: `dummy` for random weights, else vLLM's own choice.
         revision: Of a hub id.
         asked: Arguments as the user spells them, with all their values.
+        lenient: Those of them that may be missing in this version: they are then left out.
         held: Those of them that are held: the defaults are asked for under them, unless they are knobs.
         command: Words of the engine's arguments of the command that runs today; None without one.
     """
@@ -50,6 +51,7 @@ class Question(Frozen):
     load_format: str = "auto"
     revision: str | None = None
     asked: dict[str, tuple[Scalar, ...]] = {}
+    lenient: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     command: tuple[str, ...] | None = None
 
@@ -63,6 +65,7 @@ class Refusal(Frozen):
 def question_of(
     model: Model,
     asked: dict[str, tuple[Scalar, ...]] | None = None,
+    lenient: tuple[str, ...] = (),
     held: tuple[str, ...] = (),
     command: tuple[str, ...] | None = None,
 ) -> Question:
@@ -72,6 +75,7 @@ def question_of(
         load_format="dummy" if model.weights == "dummy" else "auto",
         revision=model.revision if model.weights == "real" else None,
         asked=asked or {},
+        lenient=lenient,
         held=held,
         command=command,
     )
@@ -155,7 +159,7 @@ def _answer(question: Question) -> Probe:
     from vllm.usage.usage_lib import UsageContext
 
     base = {"model": question.model, "load_format": question.load_format, "revision": question.revision}
-    arguments = arguments_of(question.asked)
+    arguments = arguments_of(question.asked, question.lenient)
     command = {name: values[0] for name, values in given_in(question.command or ()).items()}
     named = {argument.asked: argument for argument in arguments}
     held = {named[name].name: named[name].values[0] for name in question.held}
