@@ -14,26 +14,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, RootModel, model_validator
 
-Scalar = bool | int | float | str | None
+from infertune.domain.scalars import Scalar as Scalar
+from infertune.domain.scalars import check_scalars as check_scalars
+from infertune.domain.scalars import format_scalar as format_scalar
+from infertune.domain.scalars import is_number as is_number
+from infertune.domain.scalars import parse_scalar as parse_scalar
+
 Scope = Literal["launch", "live"]
 Effect = Literal["exact", "numeric", "lossy"]
-_SHOWN_CHARACTERS = 60  # of a stranger's name in a message
-
-
-def check_scalars(settings: Mapping[str, Scalar]) -> None:
-    """Refuse numbers with which nothing can be computed, and texts that no command line takes.
-
-    Raises:
-        ValueError: A number is not finite or has more than 64 bits, or a text has a NUL.
-    """
-    for name, value in settings.items():
-        shown = repr(name if len(name) <= _SHOWN_CHARACTERS else f"{name[: _SHOWN_CHARACTERS - 1]}…")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{shown} is no finite number")
-        if isinstance(value, int | float) and not -(2**63) <= value < 2**63:
-            raise ValueError(f"{shown} is a number of more than 64 bits")
-        if "\0" in name or (isinstance(value, str) and "\0" in value):
-            raise ValueError(f"{shown} holds a NUL character")
 
 
 class Config(RootModel[dict[str, Scalar]]):
@@ -155,6 +143,13 @@ class Knob(BaseModel):
             return False
         return self.numbers[0] <= value <= max(self.numbers[-1], self.most or self.numbers[-1])
 
+    def may_grow_to(self, value: Scalar) -> bool:
+        """Whether a search that goes on beyond the ladder's end may come to a value: a doubling of the last one."""
+        if self.most is None or not is_number(value) or not self.ordinal or not isinstance(value, int | float):
+            return False
+        times = value / self.numbers[-1] if self.numbers[-1] > 0 else 0
+        return times > 1 and math.log2(times).is_integer() and value <= self.most
+
     def with_values(self, values: Iterable[Scalar]) -> "Knob":
         """The same knob with further values, at their place on a ladder."""
         own = dict.fromkeys((*self.values, *(value for value in values if not self._equal(value))))
@@ -264,8 +259,7 @@ class SpaceRecord(BaseModel):
         longer = {
             knob.name: knob.with_values([config[knob.name]])
             for knob in self.knobs
-            if knob.most is not None and knob.name in config and config[knob.name] not in knob.values
-            if knob.takes(config[knob.name])
+            if knob.name in config and knob.may_grow_to(config[knob.name])
         }
         if not longer:
             return self
@@ -388,34 +382,6 @@ class SearchSpace:
         """What is written to the ledger's header."""
         rules = tuple(constraint.reason for constraint in self.constraints)
         return SpaceRecord(knobs=self.knobs, rules=rules, notes=self.notes)
-
-
-def parse_scalar(text: str) -> Scalar:
-    """`true`, `none`, `8`, `0.9` or a word, as typed on a command line or found in a CSV cell."""
-    lowered = text.strip().lower()
-    if lowered in ("true", "false"):
-        return lowered == "true"
-    if lowered in ("none", "null"):
-        return None
-    for number in (int, float):
-        try:
-            return number(lowered)
-        except ValueError:
-            continue
-    return text.strip()
-
-
-def format_scalar(value: Scalar) -> str:
-    """A value as `parse_scalar` reads it back."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    short = f"{value:g}" if isinstance(value, float) else str(value)
-    return short if not isinstance(value, float) or float(short) == value else repr(value)
-
-
-def is_number(value: Scalar, *, whole: bool = False) -> bool:
-    """Whether a value is a number, or a whole one; True and False are none."""
-    return isinstance(value, int if whole else int | float) and not isinstance(value, bool)
 
 
 def _log_like(value: float) -> float:

@@ -127,8 +127,9 @@ def _check_plain(field: str, config: Config) -> None:
 
 
 def _allows(knob: Knob, value: Scalar) -> bool:
-    """Whether a value is one of a knob's: 16.0 is 16, True is not 1."""
-    return any(value == own and isinstance(value, bool) == isinstance(own, bool) for own in knob.values)
+    """Whether a value is one of a knob's, or one that its ladder may grow to: 16.0 is 16, True is not 1."""
+    listed = any(value == own and isinstance(value, bool) == isinstance(own, bool) for own in knob.values)
+    return listed or knob.may_grow_to(value)
 
 
 def _shown(text: str) -> str:
