@@ -153,6 +153,8 @@ def print_study(console: Console, study: Study) -> None:
         changes = command_changes(header.engine, header.running, current, best, header.held)
         say(console, f"in your command: {', '.join(changes) if changes else 'change nothing'}")
         say(console, f"the whole of it: infertune profile export {study.profile_file} --as vllm-args")
+    for line in study.edges:
+        say(console, line)
     say(console, f"the search ended because {study.ledger.ending or 'the run was interrupted'}")
     if study.summary.proof:
         say(console, f"proving ended because {study.summary.proof}")

@@ -1,5 +1,6 @@
 """Statistics of a run's landscape: noise, cliffs, plateau, peaks, effects of knobs, the Pareto front with energy."""
 
+from infertune.landscape.edges import at_end, why_no_further
 from infertune.landscape.effects import Effect, Effects, Interaction, knob_effects
 from infertune.landscape.front import PLACES, Place, Point, pareto_front, point_on
 from infertune.landscape.shape import survey
@@ -7,5 +8,5 @@ from infertune.landscape.terrain import Noise, Peak, Plateau, Span, Spot, Step, 
 
 __all__ = [
     "PLACES", "Effect", "Effects", "Interaction", "Noise", "Peak", "Place", "Plateau", "Point", "Span",
-    "Spot", "Step", "Terrain", "knob_effects", "pareto_front", "point_on", "survey",
+    "Spot", "Step", "Terrain", "at_end", "knob_effects", "pareto_front", "point_on", "survey", "why_no_further",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from infertune.report.words import (
     caveat_sentences,
     cliff_sentence,
     cliffs,
+    edge_sentences,
     ending_sentence,
     headline,
     importance_sentences,
@@ -100,7 +101,7 @@ def _landscape(found: Findings, shown: dict[str, str]) -> list[str]:
     return [
         "## The landscape",
         "",
-        sentence(cliff_sentence(found)),
+        sentence(" ".join((cliff_sentence(found), *edge_sentences(found)))),
         "",
         *_shown(shown, "landscape"),
         *(f"- {sentence(step_sentence(step))}" for step in cliffs(found)),

@@ -4,14 +4,12 @@ Curated ladders are a start. What a ladder grows by is a function of the trials 
 same space again.
 """
 
-import math
 from collections.abc import Sequence
 
 from infertune.domain.knobs import Config, Knob, SearchSpace
 from infertune.domain.objective import Objective
 from infertune.domain.trial import Trial
-
-CLEAR_GAIN = math.log(1.01)  # of the end over everything before it: less is noise, and no reason to go on
+from infertune.landscape import at_end
 
 
 def grown(space: SearchSpace, trials: Sequence[Trial], objective: Objective) -> SearchSpace:
@@ -33,14 +31,6 @@ def grown(space: SearchSpace, trials: Sequence[Trial], objective: Objective) -> 
             if at_end(knob, best, scores) and (wider := _doubled(space, knob, best, trial.measurement.n_requests)):
                 space = wider
     return space
-
-
-def at_end(knob: Knob, best: Config, scores: dict[Config, float]) -> bool:
-    """Whether the best lies at the end of a ladder, clearly above everything further down."""
-    if not knob.ordinal or len(knob.values) < 2 or best.root.get(knob.name) != knob.values[-1]:
-        return False
-    below = [score for config, score in scores.items() if config.root.get(knob.name) != knob.values[-1]]
-    return bool(below) and scores[best] - max(below) >= CLEAR_GAIN
 
 
 def _doubled(space: SearchSpace, knob: Knob, best: Config, n_requests: int) -> SearchSpace | None:

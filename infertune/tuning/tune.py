@@ -17,6 +17,7 @@ from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.profiles.profile import Profile, fingerprint, profile_of, profile_path
 from infertune.profiles.store import earlier_answer
 from infertune.report import check_place, find, to_dataframe, write_found
+from infertune.report.words import edge_sentences
 from infertune.runs.job import Job, continued, prepare
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
@@ -43,6 +44,7 @@ class Study:
         summary: The answer.
         profile: The configuration that it recommends, with its fingerprint.
         profile_file: Where the profile was saved.
+        edges: Where the best lies at the end of a ladder and why the search went no further, a sentence each.
         report_file: The report's page; `report.md` and `landscape.csv` lie beside it.
     """
 
@@ -51,6 +53,7 @@ class Study:
     profile: Profile
     profile_file: Path
     report_file: Path
+    edges: tuple[str, ...] = ()
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row a trial: the columns of `landscape.csv`."""
@@ -186,7 +189,7 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
             f"{error}; the {len(ledger.trials)} trials are safe: make room or a way, then write profile and report "
             f"with --resume {ledger.folder}"
         ) from None
-    return Study(ledger, summary, profile, profile_file, report_file)
+    return Study(ledger, summary, profile, profile_file, report_file, tuple(edge_sentences(found)))
 
 
 def _interrupted(ledger: Ledger, request: TuneRequest, observer: Observer) -> InterruptedRunError:

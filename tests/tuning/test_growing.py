@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from infertune.domain.knobs import Int, SearchSpace, doubling
+from infertune.domain.knobs import Int, Knob, SearchSpace, doubling
 from infertune.domain.objective import get_objective
 from infertune.domain.trial import Trial
+from infertune.landscape import why_no_further
+from infertune.report import find
+from infertune.report.words import edge_sentences
 from infertune.tuning.growing import grown
 from infertune.tuning.tune import resumed_request, tune, tune_request
 from tests.builders import config, ledger_of, measured, tokens_for_every_sequence, trial
@@ -85,3 +88,26 @@ def test_a_tune_goes_beyond_a_ladder_and_a_resumed_one_has_the_same_space(
     (cut / "trials.jsonl").write_text("".join(lines[: 1 + tried.index(1024) + 1]))
     again = tune_request(resumed_request(cut, {}), resume=cut)
     assert again.summary.best_config["max_num_seqs"] == 1024
+
+
+@pytest.mark.parametrize(
+    ("ladder", "n_requests", "chosen", "words"),
+    [
+        (SPACE["slots"], 8, False, "a job has 8 requests"),
+        (SPACE["slots"], 8, True, "give larger values"),
+        (SPACE["slots"].model_copy(update={"most": 15}), 1000, False, "the engine takes 15 at most"),
+        (SPACE["budget"], 1000, False, "this machine or the engine allows no more"),
+        (SPACE["slots"], 1000, False, "a rule between the knobs forbids more, or the search ended"),
+    ],
+)
+def test_why_a_search_looked_no_further_is_said(ladder: Knob, n_requests: int, chosen: bool, words: str) -> None:
+    assert words in why_no_further(ladder, n_requests, chosen=chosen)
+
+
+def test_the_report_says_that_the_best_lies_at_the_end_of_a_ladder() -> None:
+    rows = [("search", 0, config(slots=value, budget=64), 100.0 * value) for value in (1, 4, 8)]
+    found = find(ledger_of(*rows, of=SPACE), THROUGHPUT)  # type: ignore[arg-type]
+    [sentence] = edge_sentences(found)
+    assert sentence.startswith("The best lies at the end of slots, at 8: ")
+    rows.append(("search", 0, config(slots=2, budget=64), 900.0))
+    assert edge_sentences(find(ledger_of(*rows, of=SPACE), THROUGHPUT)) == []  # type: ignore[arg-type]

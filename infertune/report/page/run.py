@@ -18,6 +18,7 @@ from infertune.report.words import (
     caveat_sentences,
     cliff_sentence,
     cliffs,
+    edge_sentences,
     ending_sentence,
     headline,
     importance_sentences,
@@ -67,7 +68,7 @@ def to_html(found: Findings) -> str:
             for span in (plateau.spans if plateau else ())
         ],
         peaks=peak_sentence(found),
-        cliff=cliff_sentence(found),
+        cliff=" ".join((cliff_sentence(found), *edge_sentences(found))),
         steps=[step_sentence(step) for step in cliffs(found)],
         importance=importance_sentences(found),
         effects=found.effects,

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 
 from infertune.domain.knobs import format_scalar
-from infertune.landscape import Step
+from infertune.landscape import Step, at_end, why_no_further
 from infertune.report.findings import Findings
 from infertune.report.words.answer import settings_text
 from infertune.report.words.counting import begins_to, counted, possessive, verb_be
@@ -111,6 +111,23 @@ def cliffs(found: Findings) -> list[Step]:
 
     order = sorted(steps, key=lambda s: (-size(s), -(s.starts_failing + s.stops_failing), s.knob, str(s.low)))
     return order[:_MOST_STEPS]
+
+
+def edge_sentences(found: Findings) -> list[str]:
+    """Where the best lies at the end of a ladder, and why the search went no further; none for a landscape."""
+    if not found.searched:
+        return []
+    scores = {spot.config: spot.score for spot in found.terrain.measured}
+    best, header = found.summary.candidate_config, found.ledger.header
+    chosen = header.request.get("knob")
+    names = set(chosen) if isinstance(chosen, dict) else set()
+    n_requests = found.first.n_requests if found.first else None
+    return [
+        f"The best lies at the end of {knob.name}, at {format_scalar(knob.values[-1])}: "
+        f"{why_no_further(knob, n_requests, chosen=knob.name in names)}."
+        for knob in header.space.knobs
+        if at_end(knob, best, scores)
+    ]
 
 
 def cliff_sentence(found: Findings) -> str:
