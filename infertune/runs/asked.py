@@ -57,7 +57,7 @@ def asked_of(request: JobRequest, current: Current | None, fixed: Fixed | None) 
         known={name: (value,) for name, value in current.settings.root.items()} if current else {},
         command=current.command if current else None,
         typed=request.typed_names,
-        source="--current" if current else "the configuration file",
+        source="--current" if current else "the configuration file or run",
     )
 
 
