@@ -175,7 +175,7 @@ def read_unpacked(path: Path, what: str, most_bytes: int) -> bytes:
     Args:
         path: The file; a link is followed.
         what: What it should be, for the message: "workload".
-        most_bytes: A file that is larger, packed or unpacked, is refused; no more than this is ever in memory.
+        most_bytes: A file that is larger, packed or unpacked, is refused before it takes this much memory.
 
     Raises:
         UsageError: It cannot be read, is no regular file, is damaged, or is too large.
@@ -183,9 +183,13 @@ def read_unpacked(path: Path, what: str, most_bytes: int) -> bytes:
     content = read_bytes(path, what, most_bytes)
     if not content.startswith(_GZIP_MARK):
         return content
+    unpacked = None
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
-            unpacked = _read_up_to(packed, most_bytes)
+            # Count first and keep nothing: what is too large takes no memory.
+            if _length_up_to(packed, most_bytes) <= most_bytes:
+                packed.seek(0)
+                unpacked = _read_up_to(packed, most_bytes)
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{what} {path} is damaged gzip: {error}") from None
     if unpacked is None:
@@ -280,6 +284,14 @@ def _read_up_to(file: IO[bytes] | gzip.GzipFile, most_bytes: int) -> bytes | Non
         if len(content) > most_bytes:
             return None
     return bytes(content)
+
+
+def _length_up_to(file: IO[bytes] | gzip.GzipFile, most_bytes: int) -> int:
+    """How many bytes a file has; counting ends soon after the bound."""
+    length = 0
+    while length <= most_bytes and (chunk := file.read(_CHUNK_BYTES)):
+        length += len(chunk)
+    return length
 
 
 def _check_regular(found: os.stat_result, path: Path, what: str) -> None:

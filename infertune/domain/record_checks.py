@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from infertune.domain.knobs import Config, Knob, Scalar, SpaceRecord, check_scalars, format_scalar, is_number
+from infertune.domain.knobs import Config, Scalar, SpaceRecord, check_scalars, format_scalar, is_number
 from infertune.domain.objective import objective_of
 from infertune.domain.request import JobRequest, TuneRequest, make_request
 from infertune.domain.trial import Phase, Trial
@@ -64,6 +64,7 @@ class HeaderChecks:
     ) -> None:
         self._command = command
         self._knobs = {knob.name: knob for knob in space.knobs}
+        self._allowed = {knob.name: frozenset(map(_told_apart, knob.values)) for knob in space.knobs}
         self._last_number = -1
         if len(self._knobs) < len(space.knobs):
             raise SenseError("space.knobs: two have the same name")
@@ -114,7 +115,7 @@ class HeaderChecks:
             missing = next(name for name in self._knobs if name not in config.root)
             raise SenseError(f"{field}: the knob {_shown(missing)} is missing")
         for name, value in config.root.items():
-            if not _allows(self._knobs[name], value):
+            if _told_apart(value) not in self._allowed[name] and not self._knobs[name].may_grow_to(value):
                 shown = _shown(format_scalar(value))
                 raise SenseError(f"{field}.{_shown(name)}: {shown} is not a value of this knob in the header's space")
 
@@ -126,10 +127,9 @@ def _check_plain(field: str, config: Config) -> None:
         raise SenseError(f"{field}: {error}") from None
 
 
-def _allows(knob: Knob, value: Scalar) -> bool:
-    """Whether a value is one of a knob's, or one that its ladder may grow to: 16.0 is 16, True is not 1."""
-    listed = any(value == own and isinstance(value, bool) == isinstance(own, bool) for own in knob.values)
-    return listed or knob.may_grow_to(value)
+def _told_apart(value: Scalar) -> tuple[bool, Scalar]:
+    """A value as a key: 16.0 is 16, True is not 1."""
+    return isinstance(value, bool), value
 
 
 def _shown(text: str) -> str:
