@@ -58,6 +58,13 @@ ConfigFile = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
 Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Continue a run from its folder.")]
 
+MaxQualityLoss = Annotated[
+    str | None, typer.Option(help="Most increase of perplexity over the noise floor; 1% unless given.", metavar="SHARE")
+]
+MinAgreement = Annotated[
+    str | None, typer.Option(help="Least share of positions whose likeliest token is the default's.", metavar="SHARE")
+]
+
 R = TypeVar("R", bound="JobRequest")
 
 

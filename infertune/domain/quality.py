@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import BaseModel, Field, field_validator
 
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen
 from infertune.stats import cluster_t_interval
+from infertune.units import parse_share
 
 TOP = 20  # tokens a position; what vLLM gives unless it is launched for more
 LOOKS = (16, 32, 64, 128)  # prompts after which there is a verdict; the last is the most that are scored (judgement)
@@ -121,6 +122,31 @@ class Limits(Frozen):
 
     max_loss: float = Field(default=0.01, ge=0)
     min_agreement: float | None = Field(default=None, ge=0, le=1)
+
+
+class LimitOptions(BaseModel):
+    """The flags of every command that checks answers.
+
+    Attributes:
+        max_quality_loss: Most increase of perplexity over the noise floor, a share; 0 allows nothing over it.
+        min_agreement: Least share of positions whose likeliest token is the reference's; None sets no limit.
+    """
+
+    max_quality_loss: float = Field(default=0.01, ge=0)
+    min_agreement: float | None = Field(default=None, ge=0, le=1)
+
+    @field_validator("max_quality_loss", "min_agreement", mode="before")
+    @classmethod
+    def _shares(cls, given: object) -> object:
+        """`1%` or 0.01; 0 and 100% too."""
+        ends = {"0": 0.0, "0%": 0.0, "0.0": 0.0, "1": 1.0, "100%": 1.0, "1.0": 1.0}
+        text = str(given).strip()
+        return given if given is None else ends[text] if text in ends else parse_share(text)
+
+    @property
+    def limits(self) -> Limits:
+        """What a configuration may do to answers."""
+        return Limits(max_loss=self.max_quality_loss, min_agreement=self.min_agreement)
 
 
 class Check(Frozen):

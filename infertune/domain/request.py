@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from infertune.documents import check_path, read_document
 from infertune.domain.device import DeviceChoice
 from infertune.domain.knobs import Scalar, check_scalars, parse_scalar
+from infertune.domain.quality import LimitOptions
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.errors import UsageError
 from infertune.sequential import TrustName
@@ -148,7 +149,7 @@ class JobRequest(BaseModel):
         return parse_duration_s(given) if isinstance(given, str) else given
 
 
-class TuneRequest(JobRequest):
+class TuneRequest(LimitOptions, JobRequest):
     """The options of `infertune tune`.
 
     Attributes:
@@ -157,6 +158,7 @@ class TuneRequest(JobRequest):
         objective: What is tuned for.
         slo: Limits that a configuration must keep, each like `j_per_output_token<0.05`.
         from_: Profiles or runs' folders to start from, of other GPUs, models or versions; the key is `from`.
+        allow_lossy: Search lossy values even where answers cannot be checked.
         sampler: The search strategy.
         trials: Most trials of the search; None where only time is limited.
         budget: Most seconds for everything; None where only trials are limited.
@@ -167,6 +169,7 @@ class TuneRequest(JobRequest):
         final_launches: Least and most launches of each side in the final comparison; None as `trust` says.
     """
 
+    allow_lossy: bool = False
     current: str | None = None
     objective: str = "throughput"
     slo: tuple[str, ...] = ()
@@ -198,7 +201,7 @@ class TuneRequest(JobRequest):
         return given
 
 
-class GateRequest(JobRequest):
+class GateRequest(LimitOptions, JobRequest):
     """The options of `infertune gate`; model, workload and settings come from the profile.
 
     Attributes:

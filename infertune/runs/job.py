@@ -15,6 +15,7 @@ from infertune.domain.command import Command
 from infertune.domain.device import Device, survey, survey_to_measure
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.models import Model, resolve_model
+from infertune.domain.quality import LOOKS, Limits
 from infertune.domain.record import Header
 from infertune.domain.request import JobRequest, R, assignments, make_request
 from infertune.domain.workload import LONG_DRAW, Part, Workload, parse_workload
@@ -26,6 +27,7 @@ from infertune.engines.base import Availability, Engine, EngineOptions
 from infertune.engines.sizes.ask import TransformersSizes
 from infertune.errors import MismatchError, UsageError
 from infertune.runs.asked import Current, Fixed, asked_of, resting_at_current, restrict
+from infertune.runs.guard import Guard
 from infertune.runs.ledger import Ledger, now
 from infertune.search.roofline import Roofline, demand_of, peaks_of
 from infertune.units import slugify
@@ -117,6 +119,18 @@ class Job:
             window_s=self.window_s if n_requests is None else None,
             fewest=fewest,
         )
+
+    @property
+    def unchecked(self) -> str:
+        """Why answers cannot be checked here, in words; empty if they can."""
+        if not getattr(self.engine, "scores", False):  # an engine of a third party may not say
+            return f"the engine {self.engine.name} gives no log probabilities"
+        dummy = self.model is not None and self.model.weights == "dummy"
+        return "dummy weights answer nothing" if dummy else ""
+
+    def guard(self, bench: Bench, reference: Config, limits: Limits) -> Guard:
+        """A guard over this job's prompts of the part `quality`."""
+        return Guard(bench, reference, self.workload.draw("quality", LOOKS[-1]), limits)
 
     def header(self, command: str, ported: Config | None = None) -> Header:
         """The first line of this job's ledger; `ported` is the best configuration of a `--from` run or profile."""
