@@ -96,7 +96,8 @@ class Guard:
                 break
             assert isinstance(asked.found, ScoredReply)
             scores += asked.found.scores
-            decision = decide(self._reference, self._again, scores, self._limits)
+            n = len(scores)
+            decision = decide(self._reference[:n], self._again[:n], scores, self._limits)
             verdict, why = decision.verdict, decision.why
             if verdict != "open":
                 break
