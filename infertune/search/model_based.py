@@ -1,7 +1,7 @@
 """The strategy of `--sampler auto`: the next trial has the largest expected improvement per second.
 
 A predictor of ln(objective), if there is one (a roofline, or another run's measurements), is the prior mean; a Gaussian
-process models its residuals. A candidate's expected improvement is weighted by the square of its feasibility
+process models its residuals. A candidate's expected improvement is weighted by its feasibility
 probability and divided by its cost in seconds: a job on the loaded engine, a job and a launch elsewhere.
 """
 
@@ -20,8 +20,6 @@ from infertune.search.posterior import MAX_MODELLED, RECALL_MOVES, Posterior, Pr
 from infertune.search.surrogate import Array, Encoding, Prior, Rows
 
 # All judgement, checked as a whole by `python -m tests.benchmarks.search`.
-_LEAST_FEASIBILITY = 0.6  # candidates with a lower feasibility probability are tried only if there is no other
-_FEASIBILITY_POWER = 2  # of the feasibility probability: a failure costs a launch and yields little information
 _WORTHWHILE = math.log(1.01)  # a gain of 1% of the objective
 _STOP_PROBABILITY = 0.05  # the search may end if no candidate gains 1% with a higher probability
 _FEWEST_TRIALS = 8  # results before the search may end
@@ -82,8 +80,7 @@ class ModelSearcher:
         feasible = self._feasible(rows)
         improvement = self._improvement(candidates, rows, best, feasible) if best else np.ones(len(rows))
         cost = self._seconds(candidates, best, launched) ** self._parts.costs
-        value = improvement * feasible**_FEASIBILITY_POWER / cost
-        value[(feasible < _LEAST_FEASIBILITY) & (feasible < feasible.max())] = -1.0
+        value = improvement * feasible / cost
         return candidates[int(np.argmax(value))]
 
     def tell(self, result: Result) -> None:

@@ -34,10 +34,11 @@ def test_the_corner_starts_with_a_failure_probability_of_half_until_it_ran() -> 
     assert probability(rows, [([10, 4], True)], of=LADDERS, doubt_corner=True).tolist() == [1.0] * 4
 
 
-def test_with_a_doubtful_corner_a_first_failure_there_reaches_further() -> None:
-    tried = [([0, 0], True), ([10, 4], False)]
-    (plain,), (doubtful,) = (probability([[9, 4]], tried, of=LADDERS, doubt_corner=doubt) for doubt in (False, True))
-    assert doubtful < plain
+def test_two_failures_at_the_top_of_one_ladder_leave_the_other_ladder_open() -> None:
+    """A limit that lies in one knob: what is low in it runs however high the other is."""
+    tried = [([0, 0], True), ([10, 1], False), ([9, 3], False), ([3, 1], True)]
+    low_in_it, high_in_it = probability([[1, 4], [10, 0]], tried, of=LADDERS)
+    assert high_in_it < 0.3 < 0.7 < low_in_it
 
 
 def test_a_space_without_ordinal_knobs_has_no_doubtful_corner() -> None:
