@@ -27,7 +27,7 @@ H100 = Device(
     kind="gpu", name="NVIDIA H100 80GB HBM3", uuids=("GPU-1",), memory_bytes=81559 * 1024**2, cores=16, driver="580"
 )
 # What vLLM 0.26.0 would choose for a dense bfloat16 model on an H100, read from its source: get_batch_defaults of
-# EngineArgs, CacheConfig, and __post_init__ of VllmConfig.
+# EngineArgs, CacheConfig, AttentionConfig, and __post_init__ of VllmConfig.
 DEFAULTS: dict[str, Scalar] = {
     "max_num_seqs": 1024,
     "max_num_batched_tokens": 16384,
@@ -40,6 +40,11 @@ DEFAULTS: dict[str, Scalar] = {
     "async_scheduling": True,
     "long_prefill_token_threshold": 0,
     "performance_mode": "balanced",
+    "attention_backend": None,
+    "optimization_level": 2,
+    "compilation_config.cudagraph_mode": "FULL_AND_PIECEWISE",
+    "max_cudagraph_capture_size": 512,
+    "quantization": None,
     "tensor_parallel_size": 1,
 }
 
@@ -73,7 +78,8 @@ def space_of(engine: str, model: Model, workload: Workload) -> SearchSpace:
         return pipeline_space(model, H100, workload, flash_attention=False)
     check_fits(model, H100)
     assert model.context_tokens
-    probe = Probe(version="0.26.0", fields=tuple(DEFAULTS), defaults=DEFAULTS, max_model_len=model.context_tokens)
+    fields = tuple(name.partition(".")[0] for name in DEFAULTS)
+    probe = Probe(version="0.26.0", fields=fields, defaults=DEFAULTS, max_model_len=model.context_tokens)
     return space_from_probe(probe, model, H100)
 
 
@@ -109,25 +115,46 @@ def test_a_stage_asks_only_for_what_there_is_on_a_gpu(arguments: list[str], trac
     if isinstance(request, TuneRequest):
         assert space.default == whole.default, "the default that is compared with is the engine's own"
         assert space.size > (request.trials or 0), "there is something to search"
+        varied = [name for name in space.launch_names if len(space[name].values) > 1]
+        assert not varied, "the search pays for one launch"
 
 
-def test_both_engines_tune_and_map_both_models_and_live_values_are_compared() -> None:
+def test_both_engines_tune_pipelines_are_mapped_and_live_values_are_compared() -> None:
     done = {(line[0], line[1], line[line.index("--engine") + 1]) for line in MEASURING}
-    for engine in ("hf", "vllm"):
-        for model in ("builtin:qwen2.5-0.5b", "builtin:llama-3.1-8b"):
-            assert ("tune", model, engine) in done
-    assert {("landscape", "builtin:llama-3.1-8b", "vllm"), ("landscape", "builtin:llama-3.1-8b", "hf")} <= done
+    assert {("tune", "builtin:qwen2.5-0.5b", engine) for engine in ("hf", "vllm")} <= done
+    assert {("tune", "builtin:llama-3.1-8b", "vllm"), ("landscape", "builtin:qwen2.5-0.5b", "hf")} <= done
     [live] = commands("tests.benchmarks.live_against_fresh")
     space = space_of(live[0], resolve_model(live[1]), parse_workload(live[live.index("--workload") + 1]))
-    knob = {live[live.index("--knob") + 1].partition("=")[0]: ()}
-    assert not knob.keys() & space.launch_names
+    name, _, values = live[live.index("--knob") + 1].partition("=")
+    assert name not in space.launch_names
+    assert str(space.default[name]) in values.split(","), "one is not lowered: the effect of the process mode"
+
+
+def test_a_rehearsal_runs_the_same_stages_with_the_smallest_model() -> None:
+    lines = printed("--rehearse", "--dry-run").stdout.splitlines()
+    assert [line[2:] for line in lines if line.startswith("#")] == stages()
+    assert {word for line in lines for word in shlex.split(line) if word.startswith("builtin:")} == {"builtin:tiny"}
+
+
+def test_every_stage_can_begin_within_a_call_of_eight_minutes_and_most_of_one_lease_fits_two() -> None:
+    expected, least = {}, {}
+    for line in printed("--list").stdout.splitlines():
+        name, seconds, fewest, _ = (cell.strip() for cell in line.split("|"))
+        expected[name], least[name] = int(seconds), int(fewest)
+    assert all(least[name] < expected[name] < 480 for name in expected)
+    first = ("device", "meters", "hf-grid", "hf-oom", "vllm-qwen-tune")
+    assert list(expected)[: len(first)] == list(first)
+    assert sum(expected[name] for name in first) <= 480
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["nonsense"], "there is no stage nonsense; there are: smoke "),
-        ([], "name stages; there are: smoke "),
+        (["nonsense"], "there is no stage nonsense; there are: device "),
+        (["--skip", "nonsense"], "there is no stage nonsense; there are: device "),
+        (["--skip"], "there is no stage ; there are: device "),
+        (["--within", "8m"], "--within takes whole seconds"),
+        (["--within"], "--within takes whole seconds"),
         (["--nonsense"], "there is no option --nonsense"),
     ],
 )
