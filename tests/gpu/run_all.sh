@@ -33,14 +33,14 @@ slack=3  # a stage may take half as long again as expected
 # name | seconds expected | least seconds to begin | what it shows
 STAGES='
 device          |  45 |  15 | the device by UUID, memory of other processes; NVML counter against integrated power
-meters          |  40 |  20 | throughput with the energy meters on against off
+meters          |  55 |  25 | throughput with the energy meters on against off
 hf-grid         |  60 |  30 | pipelines: landscape of batch size x attention for Qwen2.5-0.5B
 hf-oom          |  40 |  25 | pipelines: a CUDA out of memory is survived without a relaunch
 vllm-qwen-tune  | 220 | 120 | vLLM: Qwen2.5-0.5B tuned on the trace, with energy and proof; launch times
 vllm-llama-tune | 270 | 150 | vLLM: the same for Llama-3.1-8B
 hf-tune         | 110 |  70 | pipelines: a tune of 8 trials with energy and proof
 vllm-live-fresh | 140 |  80 | vLLM: three lowered live values against a fresh launch at each
-quality         |  60 |  30 | noise floor of the quality guard: a trained model against itself
+quality         |  60 |  30 | the quality guard on a trained model: its noise floor, and the loss of an fp8 KV cache
 '
 
 # What the rehearsal replaces. Jobs are short: a window of 1 to 5 s on a GPU. A job is sized by the slowest
@@ -49,7 +49,7 @@ sizes() {
   if [ -n "$rehearse" ]; then
     WORK=${WORK:-/tmp/infertune-rehearsal}
     slack=20  # processors are slower, and busier
-    SMALL=builtin:tiny LARGE=builtin:tiny VLLM_REQUESTS=16 LARGE_REQUESTS=8 METER_REQUESTS=16
+    SMALL=builtin:tiny LARGE=builtin:tiny VLLM_REQUESTS=16 LARGE_REQUESTS=8 METER_PAIRS=2 WAIT=(--wait)
     HF_WORK=synthetic:in=16-32,out=8 HF_REQUESTS=16 HF_BATCHES=1,4,16 HF_GRID=4,16 HF_HELD=()
     VLLM_HELD=(--set enforce_eager=true --set enable_prefix_caching=true --set enable_chunked_prefill=true
       --set dtype=bfloat16)
@@ -58,7 +58,7 @@ sizes() {
     return
   fi
   WORK=${WORK:-/tmp/infertune-gpu}
-  SMALL=builtin:qwen2.5-0.5b LARGE=builtin:llama-3.1-8b VLLM_REQUESTS=192 LARGE_REQUESTS=96 METER_REQUESTS=32
+  SMALL=builtin:qwen2.5-0.5b LARGE=builtin:llama-3.1-8b VLLM_REQUESTS=192 LARGE_REQUESTS=96 METER_PAIRS=6 WAIT=()
   HF_WORK=synthetic:in=64-256,out=16 HF_REQUESTS=16 HF_BATCHES=1,2,4,8,16 HF_GRID=8,32,64
   HF_HELD=(--set dtype=bfloat16 --set cache_implementation=dynamic --set disable_compile=false)
   # Every launch knob at vLLM's default: another value costs a launch of half a minute. attention_backend=none is
@@ -87,12 +87,14 @@ stage_device() {
     return "$code"
 }
 
-stage_meters() { one "$PYTHON" -m tests.benchmarks.meter hf --pairs 6 --requests "$METER_REQUESTS"; }
+stage_meters() {
+  one "$PYTHON" -m tests.benchmarks.meter hf --pairs "$METER_PAIRS" --requests 16 --workload synthetic:in=64-128,out=32
+}
 
 stage_hf-grid() {
   run landscape hf-qwen2.5-0.5b-landscape "$SMALL" --engine hf --workload "$HF_WORK" --requests 64 \
     --knob "batch_size=$HF_GRID" --knob attn_implementation=sdpa,eager --set request_order=by_length \
-    "${HF_HELD[@]}" "${THREADS[@]}" --repeats 2
+    "${HF_HELD[@]}" "${THREADS[@]}" "${WAIT[@]}" --repeats 2
 }
 
 stage_hf-oom() {
@@ -101,12 +103,12 @@ stage_hf-oom() {
 
 stage_hf-tune() {
   run tune hf-qwen2.5-0.5b "$SMALL" --engine hf --workload "$HF_WORK" --requests "$HF_REQUESTS" \
-    --knob "batch_size=$HF_BATCHES" "${HF_HELD[@]}" "${THREADS[@]}" --trials 8 --budget 60s "${PROOF[@]}"
+    --knob "batch_size=$HF_BATCHES" "${HF_HELD[@]}" "${THREADS[@]}" --trials 8 --budget 60s "${PROOF[@]}" "${WAIT[@]}"
 }
 
 stage_vllm-qwen-tune() {
   run tune vllm-qwen2.5-0.5b "$SMALL" --engine vllm --workload "$TRACE_WORK" --requests "$VLLM_REQUESTS" \
-    "${VLLM_HELD[@]}" --trials 8 --budget 2m "${PROOF[@]}"
+    "${VLLM_HELD[@]}" --trials 8 --budget 2m "${PROOF[@]}" "${WAIT[@]}"
   local code=$?
   [ "$code" -eq 5 ] || return "$code"
   say "== the engine failed: without compiling and CUDA graphs? That tells faulty kernels from a fault in compiling."
@@ -117,7 +119,7 @@ stage_vllm-qwen-tune() {
 
 stage_vllm-llama-tune() {
   run tune vllm-llama-3.1-8b "$LARGE" --engine vllm --workload "$TRACE_WORK" --requests "$LARGE_REQUESTS" \
-    "${VLLM_HELD[@]}" --trials 8 --budget 150s "${PROOF[@]}"
+    "${VLLM_HELD[@]}" --trials 8 --budget 150s "${PROOF[@]}" "${WAIT[@]}"
 }
 
 stage_vllm-live-fresh() {
@@ -136,7 +138,10 @@ stage_quality() {
     say "== skipped: no trained model in WEIGHTS=$WEIGHTS"
     return 0
   fi
-  one infertune check "$WEIGHTS" --engine hf
+  # Exit status 1 and 3 are answers too: the change loses quality, or that was not decided.
+  one infertune check "$WEIGHTS" --engine vllm --set kv_cache_dtype=fp8 --out "reports/$(prefix)-vllm-check"
+  local code=$?
+  case $code in 1 | 3) return 0 ;; *) return "$code" ;; esac
 }
 
 # The space of a model with what the tunes hold, into a log; where this vLLM refuses that, the log says which argument.

@@ -18,7 +18,7 @@ from infertune.domain.workload import Workload, parse_workload
 from infertune.engines.hf.space import pipeline_space
 from infertune.engines.vllm.memory import check_fits
 from infertune.engines.vllm.space import Probe, space_from_probe
-from infertune.runs.job import restrict
+from infertune.runs.asked import restrict
 from infertune.tuning.sweep import BenchRequest, LandscapeRequest
 
 SCRIPT = Path(__file__).with_name("run_all.sh")
