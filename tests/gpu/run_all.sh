@@ -129,11 +129,6 @@ stage_vllm-live-fresh() {
 }
 
 stage_quality() {
-  local asked=("$PYTHON" -m infertune check --help)
-  if [ -z "$dry_run" ] && ! (cd "$WORK" && "${asked[@]}" >"$WORK/check-help.txt" 2>&1); then
-    say "== skipped: this infertune has no command check"
-    return 0
-  fi
   if [ -z "$dry_run" ] && [ ! -f "$WEIGHTS/config.json" ]; then
     say "== skipped: no trained model in WEIGHTS=$WEIGHTS"
     return 0
