@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.engines.sizes.shrunk import NAMES, shrunk
 
-_JOB = "--weights dummy --workload synthetic:in=8-24,out=8 --requests 8 --launches 1 1 --windows 1 --json"
+_JOB = "--weights dummy --workload synthetic:in=8-24,out=8 --requests 8 --launches 1 1 --windows 1 --wait --json"
 _HELD = {"hf": {"batch_size": "4"}, "vllm": {"enforce_eager": "true"}}
 _QUIET = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
 
