@@ -1,4 +1,4 @@
-"""What the board itself says, asked beside the product: processes on it, and memory that someone else holds."""
+"""Processes and memory on a GPU as nvidia-smi reports them, and a process that holds memory there."""
 
 import contextlib
 import subprocess
@@ -24,12 +24,12 @@ sys.stdin.read()
 
 @dataclass(frozen=True)
 class Board:
-    """The boards of a device as they were at one moment.
+    """The GPUs of a device at one moment.
 
     Attributes:
         device: The device.
-        used_bytes: Memory in use by anyone.
-        processes: Process ids with a compute context on it, as NVML numbers them.
+        used_bytes: Memory in use by all processes.
+        processes: Ids of the processes with a CUDA context there, as the driver reports them.
     """
 
     device: Device
@@ -47,7 +47,7 @@ class Board:
         return cls(device, used, frozenset(int(pid) for uuid, pid in rows if uuid.strip() in device.uuids))
 
     def assert_is_back(self) -> None:
-        """Memory and processes are what they were, half a minute from now at the latest."""
+        """Wait until memory and processes are as they were; fail after 30 s."""
         deadline = time.monotonic() + _BACK_WITHIN_S
         while True:
             now = Board.now(self.device)
@@ -57,7 +57,7 @@ class Board:
             time.sleep(0.2)
 
     def wait_until_used(self, more_bytes: int, within_s: float) -> None:
-        """Until so much more memory is in use than at this moment."""
+        """Wait until so many bytes more are in use than when this was taken."""
         deadline = time.monotonic() + within_s
         while (now := Board.now(self.device)).used_bytes < self.used_bytes + more_bytes:
             assert time.monotonic() < deadline, (self, now)
@@ -66,7 +66,7 @@ class Board:
 
 @contextlib.contextmanager
 def held_by_another(n_bytes: int) -> Iterator[int]:
-    """Memory of the first GPU in the hands of another process, whose id this is."""
+    """Another process that holds so many bytes of the first GPU; its id."""
     command = [sys.executable, "-c", _HOLD, str(n_bytes)]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

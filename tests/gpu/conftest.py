@@ -1,4 +1,4 @@
-"""The GPU under test; without a visible one every test here is skipped and says why."""
+"""The GPU under test; without a visible GPU every test here is skipped with the reason."""
 
 import os
 
@@ -18,6 +18,6 @@ def gpu() -> Device:
 
 @pytest.fixture
 def one_gpu(gpu: Device, monkeypatch: pytest.MonkeyPatch) -> Device:
-    """The first GPU alone: what it is asked for and what runs on it are then one board."""
+    """The first GPU alone, so that the device detected and the device used are the same."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpu.uuids[0])
     return device.detect()

@@ -85,7 +85,7 @@ def space_of(engine: str, model: Model, workload: Workload) -> SearchSpace:
 
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
-    """The Azure code trace in small: its columns, and prompts as long as its longest."""
+    """A short trace with the columns of the Azure code trace, and prompts as long as its longest."""
     rows = [f"2023-11-16 18:15:46,{context},{context % 50 + 1}" for context in range(100, 7500, 100)]
     path = tmp_path / "trace.csv"
     path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))

@@ -1,4 +1,4 @@
-"""Whatever ends an engine, nothing of it stays on the GPU: no process, no memory."""
+"""However an engine ends, no process and no memory of it is left on the GPU."""
 
 import os
 import subprocess
@@ -30,13 +30,13 @@ def a_job(engine: str) -> Job:
 
 
 def quick(job: Job) -> Config:
-    """The default, launched as fast as it can be."""
+    """The default, without compiling and CUDA graphs, which launches fastest."""
     eager = {"enforce_eager": True} if "enforce_eager" in job.space else {}
     return job.space.repair(job.space.default.updated(eager))
 
 
 def loaded(job: Job, folder: Path) -> EngineProcess:
-    """An engine as its users launch it: vLLM in its several processes."""
+    """An engine launched as its users do: vLLM in several processes."""
     process = EngineProcess(folder / "launch.log")
     setup = Setup(model=job.model, device=job.device, config=quick(job), defaults=job.engine_defaults, faithful=True)
     answer = process.load(LoadCommand(engine=job.engine.name, options=job.options, setup=setup), DEADLINES)

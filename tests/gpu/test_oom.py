@@ -1,4 +1,4 @@
-"""Real out-of-memory errors of a GPU: survived in place by a pipeline, told apart from faults in vLLM."""
+"""Real out-of-memory errors of a GPU: a pipeline goes on without a relaunch, and vLLM's are not taken for crashes."""
 
 import contextlib
 import json
@@ -55,7 +55,7 @@ def test_a_pipeline_survives_cuda_out_of_memory_and_runs_on_without_a_relaunch(o
 
 @contextlib.contextmanager
 def vllm_bench(gpu: Device, spec: str, folder: Path) -> Iterator[tuple[Bench, SearchSpace]]:
-    """A bench of dummy weights that are not checked beforehand: what does not fit shall fail on the board."""
+    """A bench without the check that the weights fit, so that they fail on the GPU."""
     space = SearchSpace(
         knobs=(
             Int("max_num_seqs", (8, 64), 64, scope="live", live_at_most_launched=True),
