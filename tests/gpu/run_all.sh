@@ -213,6 +213,15 @@ run() {
   one infertune "${new[@]}"
 }
 
+# Containers have the driver's programs and libraries in a folder that need not be searched.
+find_driver() {
+  local library
+  command -v nvidia-smi >/dev/null || PATH=$PATH:/usr/local/nvidia/bin
+  if "$PYTHON" -c 'import ctypes; ctypes.CDLL("libcuda.so.1"); ctypes.CDLL("libnvidia-ml.so.1")' 2>/dev/null; then return; fi
+  library=$(find /usr/local/nvidia /usr/lib /usr/lib64 -name libnvidia-ml.so.1 -print -quit 2>/dev/null)
+  if [ -n "$library" ]; then export LD_LIBRARY_PATH=$(dirname "$library")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}; fi
+}
+
 # What is missing on a bare machine; nothing where it is there already.
 prepare() {
   local pack target slug pids=() pid
@@ -223,6 +232,7 @@ prepare() {
   # Bytecode is kept, but outside the repository: without it every process would compile vLLM's sources anew.
   export PYTHONPYCACHEPREFIX=$WORK/bytecode PYTHONUNBUFFERED=1
   if [ -z "$rehearse" ]; then
+    find_driver
     for pack in vllm:/tmp/site inf:/tmp/site_inf; do
       target=${pack#*:}; pack=$PACKS/${pack%%:*}/1
       if [ -d "$target" ] || [ ! -f "$pack/assemble.py" ]; then continue; fi
@@ -237,6 +247,10 @@ prepare() {
   if [ -f "$TRACE" ]; then cp "$TRACE" "$WORK/data/"; fi
   if [ -f "$PACKS/results.tar.gz" ] && [ ! -e "$WORK/prefix" ]; then tar -xzf "$PACKS/results.tar.gz" -C "$WORK"; fi
   slug=$(cd "$WORK" && "$PYTHON" -c 'from infertune.domain.device import detect; print(detect().slug)') || return 1
+  if [[ -z $rehearse && $slug == cpu-* ]]; then
+    say "== no GPU is visible: $(nvidia-smi -L 2>&1 | head -n 1); --rehearse runs the stages on the processor"
+    return 1
+  fi
   if [ ! -s "$WORK/prefix" ] || [[ $(cat "$WORK/prefix") != ????-??-??-$slug ]]; then
     echo "$(date -u +%F)-$slug" >"$WORK/prefix"
     : >"$WORK/done"  # on another device everything is to be measured anew

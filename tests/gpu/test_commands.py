@@ -1,7 +1,9 @@
 """Every command of run_all.sh is a valid request on the GPU it is meant for; checked without one."""
 
+import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +163,12 @@ def test_every_stage_can_begin_within_a_call_of_eight_minutes_and_most_of_one_le
 def test_a_wrong_call_says_what_there_is(arguments: list[str], complaint: str) -> None:
     answer = printed(*arguments)
     assert answer.returncode == 2 and f"run_all.sh: {complaint}" in answer.stderr
+
+
+def test_without_a_gpu_nothing_is_measured_in_its_name(tmp_path: Path) -> None:
+    places = {"OUT": str(tmp_path / "out"), "WORK": str(tmp_path / "work"), "PACKS": str(tmp_path)}
+    cpu = {**os.environ, **places, "CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable}
+    answer = subprocess.run(["bash", str(SCRIPT), "device"], capture_output=True, text=True, timeout=60, env=cpu)
+    assert answer.returncode == 5
+    assert "no GPU is visible" in answer.stdout
+    assert not (tmp_path / "out" / "summary.txt").exists()
