@@ -22,7 +22,7 @@ from typing import IO
 import yaml
 
 from infertune.errors import UsageError
-from infertune.units import check_text, format_bytes
+from infertune.units import COMMAND_MARK, check_text, format_bytes
 
 MOST_YAML_BYTES = 64 * 1024  # a profile has about 5 KiB; PyYAML takes up to 2 s for 64 KiB (judgement)
 _MAX_SCALAR_CHARACTERS = 16 * 1024
@@ -95,16 +95,30 @@ def read_document(path: Path, what: str, most_bytes: int = MOST_YAML_BYTES) -> D
 
 
 def plain_yaml(value: object) -> str:
-    """Values as YAML: quoted where they must be, in their order, without aliases, in ASCII (PyYAML loses U+0085)."""
+    """Values as YAML: quoted where they must be, in their order, without aliases, in ASCII (PyYAML loses U+0085).
+
+    The text is printed in CI too: no line of it is a workflow command, whatever the values are.
+    """
     text: str = yaml.dump(value, Dumper=_PlainDumper, sort_keys=False, width=100)
-    return text
+    return text.replace(COMMAND_MARK, "#\\x23[")  # stands in double quotes only, see _PlainDumper
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Writes everything out: what is read back here must have no aliases."""
+    """Writes everything out: what is read back here must have no aliases.
+
+    Texts with line ends or marks of workflow commands are written in double quotes, where everything can be escaped.
+    """
 
     def ignore_aliases(self, data: object) -> bool:
         return True
+
+    def represent_text(self, data: str) -> yaml.ScalarNode:
+        """A text, in double quotes where it needs escapes."""
+        style = '"' if "\n" in data or "::" in data or COMMAND_MARK in data else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_PlainDumper.add_representer(str, _PlainDumper.represent_text)
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 _SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 
+# Begins a command of GitHub's runner anywhere in a printed line. Source: actions/runner, ActionCommand.cs.
+COMMAND_MARK = "##["
+
 
 def parse_duration_s(text: str) -> float:
     """Seconds in `90`, `90s`, `20m`, `1.5h` or `1h30m`.

@@ -10,6 +10,7 @@ There are two kinds of places:
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -230,7 +231,12 @@ def _replace(folder: int, path: Path, text: str, what: str) -> None:
 
 def _pour(path: Path, text: str, what: str) -> None:
     """Write into a pipe or a character device; a pipe without a reader is an error, not a wait without end."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise UsageError(f"cannot write {what} {path}: nobody reads this pipe") from None
+        raise
     with open(descriptor, "wb") as file:
         mode = os.fstat(descriptor).st_mode
         if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,6 +124,36 @@ def test_a_value_is_found_on_its_line_whatever_stands_before(
 def test_what_is_written_has_no_aliases() -> None:
     same = [1, 2]
     assert "*" not in plain_yaml({"a": same, "b": same, "c": {"d": same}})
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "##[error]x",
+                "###[",
+                "::error::x",
+                "\n",
+                "\r",
+                "\u2028",
+                " ",
+                "word " * 30,
+                "'",
+                '"',
+                "\\",
+                ": ",
+                "#",
+                "\x1b",
+            ]
+        )
+    )
+)
+def test_no_line_that_is_written_is_a_workflow_command(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    written = plain_yaml({"a": text, text: [text]})
+    assert "##[" not in written and not any(line.lstrip().startswith("::") for line in written.splitlines())
+    assert yaml.safe_load(written) == {"a": text, text: [text]}
 
 
 def refusal(read: Callable[[], object]) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from infertune.units import printable
+from infertune.units import COMMAND_MARK, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,12 +86,16 @@ def harmless(text: str) -> str:
 
 def _unmarked(text: str) -> str:
     """Printable text without the mark that begins a command anywhere in a line."""
-    return printable(text).replace("##[", "## [")
+    return printable(text).replace(COMMAND_MARK, "## [")
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """Print one JSON document on standard output, in ASCII: control characters and bidirectional marks are escaped."""
-    print(json.dumps(_finite(document), ensure_ascii=True, allow_nan=False))
+    """Print one JSON document on standard output, in ASCII.
+
+    Control characters, bidirectional marks and the mark of workflow commands are escaped.
+    """
+    text = json.dumps(_finite(document), ensure_ascii=True, allow_nan=False)
+    print(text.replace(COMMAND_MARK, "#\\u0023["))  # it can stand inside strings only
 
 
 def _finite(value: object) -> object:

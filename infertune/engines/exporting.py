@@ -11,9 +11,10 @@ from infertune.domain.knobs import Config, Scalar
 from infertune.domain.models import Model
 from infertune.engines.base import Served
 from infertune.errors import UsageError
-from infertune.units import printable
+from infertune.units import COMMAND_MARK, printable
 
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
+_REVISION = re.compile(r"\w[\w./+-]{0,254}", re.ASCII)  # of a branch, a tag or a commit
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
 
 
@@ -57,8 +58,13 @@ def source_of(model: Model) -> Source:
     else:
         name = model.path
     if _is_hub_id(name):
+        if model.revision and not _REVISION.fullmatch(model.revision):
+            shown = repr(model.revision[:80])
+            raise UsageError(
+                f"the profile's model has the revision {shown}, which is no name of a branch, tag or commit"
+            )
         return Source(name, "hub", model.revision, remarks)
-    if not name.startswith("/") or not name.isprintable():
+    if not name.startswith("/") or not name.isprintable() or COMMAND_MARK in name:
         raise UsageError(f"the profile's model {name!r} is no hub id and no absolute folder")
     return Source(name, "folder", None, remarks)
 
@@ -107,4 +113,5 @@ def comment(served: Served, source: Source) -> str:
     """What to say at the top of an export: lines that begin with `#` and cannot end early."""
     version = f"version {served.engine_version or 'unknown'}"
     measured = f"Exported by infertune. The tune said: {served.answer}; {version} on {served.device}."
-    return "\n".join(f"# {printable(text)}" for text in (measured, *source.remarks))
+    lines = (printable(text).replace(COMMAND_MARK, "## [") for text in (measured, *source.remarks))
+    return "\n".join(f"# {line}" for line in lines)

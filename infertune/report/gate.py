@@ -9,7 +9,7 @@ from infertune.gating.result import GateResult, MetricResult
 from infertune.gating.verdict import LOOKS
 from infertune.report.escaping import escaped
 from infertune.stats import geometric_mean
-from infertune.units import format_percent, format_rate, printable
+from infertune.units import COMMAND_MARK, format_percent, format_rate, printable
 
 HEADINGS = ("", "base", "new", "change", "95% interval", "verdict")
 _WORDS = {"pass": "PASS", "regression": "REGRESSION", "inconclusive": "INCONCLUSIVE", None: "CALIBRATED"}
@@ -107,7 +107,7 @@ def command(level: str, message: str) -> str:
     `::` starts a command at the start of a line, a `##[` anywhere in it.
     """
     escaped_message = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    safe = re.sub(":(?=:)", ": ", printable(escaped_message).replace("##[", "## ["))
+    safe = re.sub(":(?=:)", ": ", printable(escaped_message).replace(COMMAND_MARK, "## ["))
     return f"::{level} title=infertune gate::{safe}"
 
 
@@ -193,5 +193,5 @@ def _mean(samples: tuple[float, ...]) -> str:
 
 
 def _xml(text: str) -> str:
-    """Text without the characters that XML cannot hold."""
-    return _NOT_XML.sub("�", text)
+    """Lines of printable text, without the characters that XML cannot hold."""
+    return _NOT_XML.sub("�", "\n".join(map(printable, text.split("\n"))))

@@ -216,6 +216,12 @@ def test_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
     assert text.isascii() and safe(text) and json.loads(text) == {"a": ALL}
 
 
+def test_json_has_no_mark_of_a_workflow_command(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"###[a": "##[error]x"})
+    text = capsys.readouterr().out
+    assert "##[" not in text and json.loads(text) == {"###[a": "##[error]x"}
+
+
 def test_json_has_null_where_a_number_is_none_that_json_has(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": [1.5, math.nan], "b": {"c": (math.inf, 2)}, "d": True})
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {

@@ -225,6 +225,26 @@ def test_a_revision_goes_along() -> None:
     assert constants(exported("hf", "python", hf_served(pinned)))["SOURCE"] == {"revision": "abc123"}
 
 
+@pytest.mark.parametrize(("engine", "form"), ALL_FORMS)
+@pytest.mark.parametrize(
+    "revision", ["main\n::add-mask::x", "##[error]x", "--trust-remote-code", "$(id)", "a b", "a\x1b[31m", "x" * 300]
+)
+def test_a_revision_that_the_hub_cannot_have_is_refused(engine: str, form: str, revision: str) -> None:
+    model = HUB.model_copy(update={"revision": revision})
+    with pytest.raises(UsageError, match="which is no name of a branch, tag or commit"):
+        exported(engine, form, served(model) if engine == "vllm" else hf_served(model))
+
+
+@pytest.mark.parametrize(("engine", "form"), ALL_FORMS)
+def test_no_line_of_an_export_is_a_workflow_command(engine: str, form: str) -> None:
+    device = CPU.model_copy(update={"name": "x ##[error]y"})
+    text = exported(engine, form, served(HUB, device=device) if engine == "vllm" else hf_served(device=device))
+    assert "##[" not in text
+    with pytest.raises(UsageError, match="no absolute folder"):
+        marked = folder_model("/a##[error]b")
+        exported(engine, form, served(marked) if engine == "vllm" else hf_served(marked))
+
+
 @pytest.mark.parametrize(
     ("spec", "name"),
     [("builtin:qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B-Instruct"), ("builtin:qwen3-0.6b", "Qwen/Qwen3-0.6B"),

@@ -75,6 +75,11 @@ def test_no_name_breaks_out_of_a_document(label: str, profile: str) -> None:
     assert len(rows) == 4 and len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
 
 
+def test_a_junit_file_steers_no_terminal() -> None:
+    text = junit(result(label="\x1b[31mred\x9b\u202eevil", profile="p\x9d")) + junit_of_error("p", "\u2028\u200f", "X")
+    assert "".join(text.split("\n")).isprintable() and "evil" in text
+
+
 def test_a_workflow_command_cannot_be_followed_by_another() -> None:
     assert command("error", "50% off\n::error::x\r") == "::error title=infertune gate::50%25 off%0A: :error: :x%0D"
     assert command("error", "a ##[error]b") == "::error title=infertune gate::a ## [error]b"
