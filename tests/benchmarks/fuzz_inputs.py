@@ -118,7 +118,7 @@ def make_samples(folder: Path, outside: Path) -> Samples:
         "gate": {"requests": 4, "margin": "5%", "mode": "paired", "metric": ["output_tokens_per_s"], "seed": 1},
     }  # fmt: skip
     profile = yaml.safe_load((folder / "profile.yaml").read_text())
-    return Samples(outside, runs, profile, history, texts, configs, _odd_files(folder / "odd", outside))
+    return Samples(outside, runs, profile, history, texts, configs, _odd_files(folder / "odd"))
 
 
 def _run(folder: Path, *arguments: str, may_fail: bool = False) -> None:
@@ -158,14 +158,15 @@ def _texts() -> dict[str, bytes]:
     }
 
 
-def _odd_files(folder: Path, outside: Path) -> tuple[str, ...]:
+def _odd_files(folder: Path) -> tuple[str, ...]:
     """Files that are none, or are not what anybody wants to read."""
     folder.mkdir()
     os.mkfifo(folder / "pipe")
     (folder / "folder").mkdir()
     (folder / "dangling").symlink_to(folder / "nothing")
     (folder / "loop").symlink_to(folder / "loop")
-    (folder / "link-out").symlink_to(outside / "precious")
+    (folder / "file").write_text("kept\n")
+    (folder / "link").symlink_to(folder / "file")  # one that the user names is followed, as by any program
     with socket.socket(socket.AF_UNIX) as listener:
         here = Path.cwd()
         os.chdir(folder)  # a socket's path is short
