@@ -243,8 +243,8 @@ def prepare(
     """
     notes: list[str] = []
     spec = request.engine or default_engine_name()
-    if request.engine_python is not None and not os.access(request.engine_python, os.X_OK):
-        raise UsageError(f"--engine-python {request.engine_python} is no executable interpreter")
+    if (python := request.engine_python) and not (os.path.isfile(python) and os.access(python, os.X_OK)):
+        raise UsageError(f"--engine-python {python} is no executable interpreter")
     options = EngineOptions(
         variant=spec.partition(":")[2],
         table=request.table.absolute() if request.table else None,

@@ -44,6 +44,7 @@ def job(**flags: Any) -> Job:
         ({"knob": ["block_size"]}, "'block_size' is not like NAME=VALUE"),
         ({"workload": "trace:none.csv"}, "cannot read workload file none.csv"),
         ({"engine_python": Path("no/such/python")}, "is no executable interpreter"),
+        ({"engine_python": Path(".")}, "is no executable interpreter"),
     ],
 )
 def test_a_request_that_cannot_be_is_refused_with_the_cure(flags: dict[str, Any], cure: str) -> None:
