@@ -50,7 +50,7 @@ sizes() {
   if [ -n "$rehearse" ]; then
     WORK=${WORK:-/tmp/infertune-rehearsal}
     slack=20  # processors are slower, and busier
-    SMALL=builtin:tiny LARGE=builtin:tiny VLLM_REQUESTS=16 LARGE_REQUESTS=8 METER_PAIRS=2 WAIT=(--wait)
+    SMALL=builtin:tiny LARGE=builtin:tiny VLLM_REQUESTS=16 LARGE_REQUESTS=8 METER_PAIRS=2 METER_WORK=synthetic:in=16,out=4 WAIT=(--wait)
     HF_WORK=synthetic:in=16-32,out=8 HF_REQUESTS=16 HF_BATCHES=1,4,16 HF_GRID=4,16 HF_HELD=()
     VLLM_HELD=(--set enforce_eager=true --set enable_prefix_caching=true --set enable_chunked_prefill=true
       --set dtype=bfloat16)
@@ -59,7 +59,7 @@ sizes() {
     return
   fi
   WORK=${WORK:-/tmp/infertune-gpu}
-  SMALL=builtin:qwen2.5-0.5b LARGE=builtin:llama-3.1-8b VLLM_REQUESTS=192 LARGE_REQUESTS=96 METER_PAIRS=6 WAIT=()
+  SMALL=builtin:qwen2.5-0.5b LARGE=builtin:llama-3.1-8b VLLM_REQUESTS=192 LARGE_REQUESTS=96 METER_PAIRS=6 METER_WORK=synthetic:in=64-128,out=32 WAIT=()
   HF_WORK=synthetic:in=64-256,out=16 HF_REQUESTS=16 HF_BATCHES=1,2,4,8,16 HF_GRID=8,32,64
   HF_HELD=(--set dtype=bfloat16 --set cache_implementation=dynamic --set disable_compile=false)
   # Every launch knob at vLLM's default: another value costs a launch of half a minute. attention_backend=none is
@@ -89,7 +89,7 @@ stage_device() {
 }
 
 stage_meters() {
-  one "$PYTHON" -m tests.benchmarks.meter hf --pairs "$METER_PAIRS" --requests 16 --workload synthetic:in=64-128,out=32
+  one "$PYTHON" -m tests.benchmarks.meter hf --pairs "$METER_PAIRS" --requests 16 --workload "$METER_WORK"
 }
 
 stage_hf-grid() {
