@@ -50,7 +50,8 @@ sizes() {
   if [ -n "$rehearse" ]; then
     WORK=${WORK:-/tmp/infertune-rehearsal}
     slack=20  # processors are slower, and busier
-    SMALL=builtin:tiny LARGE=builtin:tiny VLLM_REQUESTS=16 LARGE_REQUESTS=8 METER_PAIRS=2 METER_WORK=synthetic:in=16,out=4 WAIT=(--wait)
+    SMALL=builtin:tiny LARGE=builtin:tiny VLLM_REQUESTS=16 LARGE_REQUESTS=8 WAIT=(--wait)
+    METER_PAIRS=2 METER_WORK=synthetic:in=16,out=4
     HF_WORK=synthetic:in=16-32,out=8 HF_REQUESTS=16 HF_BATCHES=1,4,16 HF_GRID=4,16 HF_HELD=()
     VLLM_HELD=(--set enforce_eager=true --set enable_prefix_caching=true --set enable_chunked_prefill=true
       --set dtype=bfloat16)
@@ -59,7 +60,8 @@ sizes() {
     return
   fi
   WORK=${WORK:-/tmp/infertune-gpu}
-  SMALL=builtin:qwen2.5-0.5b LARGE=builtin:llama-3.1-8b VLLM_REQUESTS=192 LARGE_REQUESTS=96 METER_PAIRS=6 METER_WORK=synthetic:in=64-128,out=32 WAIT=()
+  SMALL=builtin:qwen2.5-0.5b LARGE=builtin:llama-3.1-8b VLLM_REQUESTS=192 LARGE_REQUESTS=96 WAIT=()
+  METER_PAIRS=6 METER_WORK=synthetic:in=64-128,out=32
   HF_WORK=synthetic:in=64-256,out=16 HF_REQUESTS=16 HF_BATCHES=1,2,4,8,16 HF_GRID=8,32,64
   HF_HELD=(--set dtype=bfloat16 --set cache_implementation=dynamic --set disable_compile=false)
   # Every launch knob at vLLM's default: another value costs a launch of half a minute. attention_backend=none is
@@ -222,6 +224,12 @@ find_driver() {
   if [ -n "$library" ]; then export LD_LIBRARY_PATH=$(dirname "$library")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}; fi
 }
 
+# A part, and the bytecode of its modules, without which some may do.
+unpack() {
+  "$PYTHON" "$1/assemble.py" "$1" "$2" || return 1
+  "$PYTHON" -m compileall -q -j 0 "$2" >/dev/null || true
+}
+
 # What is missing on a bare machine; nothing where it is there already.
 prepare() {
   local pack target slug pids=() pid
@@ -236,7 +244,7 @@ prepare() {
     for pack in vllm:/tmp/site inf:/tmp/site_inf; do
       target=${pack#*:}; pack=$PACKS/${pack%%:*}/1
       if [ -d "$target" ] || [ ! -f "$pack/assemble.py" ]; then continue; fi
-      { "$PYTHON" "$pack/assemble.py" "$pack" "$target" && "$PYTHON" -m compileall -q -j 0 "$target" >/dev/null; true; } &
+      unpack "$pack" "$target" &
       pids+=($!)
     done
     for pid in "${pids[@]}"; do wait "$pid" || return 1; done
