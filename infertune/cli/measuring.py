@@ -16,6 +16,8 @@ from infertune.cli.options import (
     Json,
     Knob,
     LoadTimeout,
+    MaxQualityLoss,
+    MinAgreement,
     Model,
     Out,
     PricePerHour,
@@ -73,6 +75,11 @@ def tune(
     final_launches: Annotated[
         tuple[int, int] | None,
         typer.Option(help="Least and most launches of each side at the end; without it as --trust says."),
+    ] = None,
+    max_quality_loss: MaxQualityLoss = None,
+    min_agreement: MinAgreement = None,
+    allow_lossy: Annotated[
+        bool | None, typer.Option("--allow-lossy", help="Search lossy values even where answers cannot be checked.")
     ] = None,
     requests: Requests = None,
     weights: Weights = None,

@@ -163,6 +163,7 @@ class Check(Frozen):
         n_prompts: How many were scored.
         n_positions: How many tokens.
         worst: The prompts that changed most.
+        launch_number: The last launch that was made for it, or that it used.
         launch_s: Seconds of launches that only the check needed.
         score_s: Seconds of answering and scoring.
     """
@@ -177,6 +178,7 @@ class Check(Frozen):
     n_prompts: int = 0
     n_positions: int = 0
     worst: tuple[Changed, ...] = ()
+    launch_number: int = 0
     launch_s: float = 0.0
     score_s: float = 0.0
 

@@ -19,6 +19,7 @@ from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SpaceRecord
 from infertune.domain.measurement import Frozen, IsoTime
 from infertune.domain.models import Model
+from infertune.domain.quality import Check
 from infertune.domain.record_checks import CommandName, HeaderChecks, SenseError
 from infertune.domain.trial import Trial
 from infertune.domain.workload import WorkloadRecord
@@ -27,6 +28,7 @@ from infertune.errors import UsageError
 FILE_NAME = "trials.jsonl"
 _MOST_LEDGER_BYTES = 512 * 1024**2  # 2,000 trials of 1,000 requests have about 200 MiB (judgement)
 _ENDING_START = b'{"ended":'
+_CHECK_START = b'{"checked":'
 
 
 class Header(Frozen):
@@ -85,6 +87,7 @@ class Record:
         folder: The run's folder.
         header: The first line; its ladders are as long as the trials went.
         trials: Every trial, in order.
+        checks: What was found of the answers of configurations, in order.
         warnings: What was found amiss when it was read.
         ending: Why the search stopped; None while the run has not come to its end.
         proof_ending: Why proving ended; empty where nothing was proved.
@@ -97,6 +100,7 @@ class Record:
         self.folder = folder
         self.header = header
         self.trials = list(trials)
+        self.checks: list[Check] = []
         self.warnings = warnings
         self.ending: str | None = None
         self.proof_ending = ""
@@ -150,6 +154,8 @@ def read_record(folder: Path) -> Record:
             if line.startswith(_ENDING_START):
                 ending = Ending.model_validate_json(line)
                 record.ending, record.proof_ending = ending.ended, ending.proof
+            elif line.startswith(_CHECK_START):
+                record.checks.append(Check.model_validate_json(line))
             else:
                 trial = Trial.model_validate_json(line)
                 checks.check(trial)

@@ -110,6 +110,7 @@ class Guard:
                 why=failure.detail,
                 failure=failure,
                 limits=self._limits,
+                launch_number=bench.next_launch - 1,
                 launch_s=launch_s,
                 score_s=score_s,
             )
@@ -124,6 +125,7 @@ class Guard:
             n_prompts=n,
             n_positions=sum(len(one.logprobs) for one in scores),
             worst=worst_prompts(self._answered[:n], self._reference[:n], scores),
+            launch_number=bench.next_launch - 1,
             launch_s=launch_s,
             score_s=score_s,
         )

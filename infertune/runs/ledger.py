@@ -12,6 +12,7 @@ from pathlib import Path
 
 from infertune.bench.locks import flock_owner
 from infertune.domain.measurement import Frozen
+from infertune.domain.quality import Check
 from infertune.domain.record import FILE_NAME, Ending, Header, Record, read_record
 from infertune.domain.trial import Trial
 from infertune.errors import BenchmarkError, UsageError
@@ -90,6 +91,7 @@ class Ledger(Record):
     def _of(cls, record: Record) -> "Ledger":
         ledger = cls(record.folder, record.header, record.trials, record.warnings)
         ledger.ending, ledger.proof_ending = record.ending, record.proof_ending
+        ledger.checks = record.checks
         return ledger
 
     def close(self) -> None:
@@ -112,6 +114,15 @@ class Ledger(Record):
         """
         self._write(trial)
         self.take(trial)
+
+    def note_check(self, check: Check) -> None:
+        """Write what was found of a configuration's answers to disk, whole or not at all.
+
+        Raises:
+            BenchmarkError: The disk refused; the ledger is as it was before.
+        """
+        self._write(check)
+        self.checks.append(check)
 
     def finish(self, ended: str, proof: str = "") -> None:
         """Write the last line: the run ended, with the reasons why the search and the proof stopped.

@@ -9,9 +9,11 @@ from infertune.domain.figures import Economy, economy
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, describe
 from infertune.domain.objective import Objective
+from infertune.domain.quality import Check
 from infertune.domain.trial import EXPLORING, Trial
 from infertune.engines.base import first_line
 from infertune.runs.ledger import Ledger
+from infertune.runs.rejection import rejected_by, unchecked_lossy
 from infertune.sequential import TRUST, Contrast, Trust, contrast, interval, is_better, side
 from infertune.stats import Estimate, geometric_mean, log_t_interval, paired_ratio
 
@@ -87,6 +89,8 @@ class Summary(Frozen):
         launch_s: Seconds spent on launches.
         run_s: Seconds spent on warm-up and windows.
         spent: The same for search and proof apart.
+        checks: What was found of the answers of configurations.
+        unchecked: Whether `best_config` changes what may spoil answers, and nobody has looked.
     """
 
     answer: Answer
@@ -117,6 +121,8 @@ class Summary(Frozen):
     launch_s: float
     run_s: float
     spent: tuple[Spent, ...] = ()
+    checks: tuple[Check, ...] = ()
+    unchecked: bool = False
 
     @property
     def base_name(self) -> str:
@@ -141,11 +147,12 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
     ported = final.ported_samples if final else ()
     stock = final.stock_samples if final else ()
     answer = _answer(ledger, gain, objective, have_default=bool(base))
+    best = default if answer.startswith("no better") else candidate
     return Summary(
         answer=answer,
         unit=objective.unit,
         default_config=default,
-        best_config=default if answer.startswith("no better") else candidate,
+        best_config=best,
         candidate_config=candidate,
         default=_side(ledger, final, objective, base),
         candidate=_side(ledger, final, objective, new),
@@ -170,6 +177,8 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         launch_s=sum(trial.launch_s for trial in trials),
         run_s=sum(trial.run_s for trial in trials),
         spent=tuple(_spent(trials)),
+        checks=tuple(ledger.checks),
+        unchecked=unchecked_lossy(ledger, best),
     )
 
 
@@ -328,7 +337,7 @@ def _best_without_final(ledger: Ledger, objective: Objective) -> Config:
     beaten = ledger.header.command == "tune" and ledger.ending is not None
     for order in (confirmed(ledger.trials, objective), ranked(ledger.trials, objective)):
         for config, _ in order:
-            if not beaten or config != default:
+            if (not beaten or config != default) and not rejected_by(ledger, config):
                 return config
     return default
 

@@ -24,6 +24,7 @@ class Budget:
         if self._request.budget is None:
             return math.inf
         costs_s = sum(trial.cost_s for trial in self._ledger.trials)
+        costs_s += sum(check.launch_s + check.score_s for check in self._ledger.checks)
         return self._request.budget - max(costs_s, self._spent_before_s + time.perf_counter() - self._started)
 
     def search_s(self) -> float | None:

@@ -7,6 +7,7 @@ from infertune.domain.knobs import Config
 from infertune.runs.summary import contrast_of, final_rounds
 from infertune.search import Predictor, Result, Standing, standing
 from infertune.sequential import INDIFFERENCE, TRUST, look, looks_within
+from infertune.tuning.answers import Answers
 from infertune.tuning.budget import Budget
 from infertune.tuning.trials import Trials
 
@@ -20,15 +21,26 @@ class ProofPhase:
     more than the indifference, and the comparison ends at the first look that decides it.
     """
 
-    def __init__(self, trials: Trials, budget: Budget, predictor: Predictor | None = None) -> None:
+    def __init__(self, trials: Trials, budget: Budget, answers: Answers, predictor: Predictor | None = None) -> None:
         self._trials = trials
+        self._answers = answers
         self._budget = budget
         self._predictor = predictor
         self._trust = TRUST[trials.request.trust]
         self._why_no_winner = ""
 
     def confirm(self) -> Config | None:
-        """The configuration to compare with the base; None where nothing is expected to be better than it.
+        """The configuration to compare with the base, which answers as well; None where none is expected to be better.
+
+        Who answers worse is out, with all that share the settings by which it does; the next one moves up.
+        """
+        while (leader := self._leader()) is not None:
+            if self._answers.keeps(leader):
+                return leader
+        return None
+
+    def _leader(self) -> Config | None:
+        """The configuration that may be compared with the base; None where nothing is expected to be better than it.
 
         Best-arm identification with an indifference zone: each rival and the base once on a fresh launch, whoever can
         no longer be the best drops out, until the expected loss of taking the leader (expected value of perfect
@@ -62,7 +74,8 @@ class ProofPhase:
         since they were what it was chosen by.
         """
         trials = self._trials
-        others = [config for config in (*self._beside(), winner) if config not in (None, trials.base)]
+        beside = [config for config in self._beside() if self._answers.keeps(config)]
+        others = [config for config in (*beside, winner) if config not in (None, trials.base)]
         configs = list(dict.fromkeys([trials.base, *others]))
         if len(configs) == 1:
             return self._why_no_winner
@@ -91,6 +104,8 @@ class ProofPhase:
         for config in configs if number % 2 == 0 else reversed(configs):
             if config not in trials.failed(phase) and not trials.done(phase, number, config):
                 trials.measure(phase, config, plan, fresh=True, round_number=number)
+                if phase == "confirm":
+                    self._answers.look(config)  # while it is loaded
 
     def _standing(self, rivals: tuple[Config, ...] | None, rounds: int) -> Standing | None:
         """Where the rivals stand after some rounds of the confirmation, of those that kept every limit."""
@@ -98,13 +113,14 @@ class ProofPhase:
         confirmed = [trial for trial in trials.of("confirm") if trial.round_number < rounds]
         by_round: dict[int, list[Result]] = {}
         for trial in confirmed:
-            by_round.setdefault(trial.round_number, []).append(trials.result(trial))
+            if not self._answers.rejects(trial.config):
+                by_round.setdefault(trial.round_number, []).append(trials.result(trial))
         out = {trial.config for trial in confirmed if trials.score(trial) is None}
         searched = [trials.result(trial) for trial in trials.of("search")]
         among = None if rivals is None else set(rivals)
         return standing(
             trials.space,
-            [result for result in searched if result.config not in out],
+            [r for r in searched if r.config not in out and not self._answers.rejects(r.config)],
             by_round.values(),
             base=trials.base,
             among=among,

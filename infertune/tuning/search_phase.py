@@ -10,6 +10,7 @@ from infertune.domain.trial import Trial
 from infertune.errors import BenchmarkError, UsageError
 from infertune.runs.summary import ranked
 from infertune.search import Searcher
+from infertune.tuning.answers import Answers
 from infertune.tuning.budget import Budget
 from infertune.tuning.trials import Trials
 
@@ -20,8 +21,9 @@ _GAIN_WORTH_PATIENCE = math.log(1.01)
 class SearchPhase:
     """The search; it continues where the ledger ends."""
 
-    def __init__(self, trials: Trials, budget: Budget) -> None:
+    def __init__(self, trials: Trials, budget: Budget, answers: Answers) -> None:
         self._trials = trials
+        self._answers = answers
         self._budget = budget
         self._request = trials.request
         self._plan: Plan | None = None
@@ -56,6 +58,8 @@ class SearchPhase:
             trial = trials.measure("search", config, self._next_plan(), fresh=False)
             searcher.tell(trials.result(trial))
             self._check_first(trial)
+            if trial.number == 0 and trial.measurement:
+                self._answers.refer()  # while the base is loaded
             if trials.widen():
                 searcher = self._recalling(searcher_of)
 

@@ -23,6 +23,7 @@ from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.runs.summary import Summary, default_config
 from infertune.search import Predictor, Transferred, make_searcher
+from infertune.tuning.answers import Answers, without_unchecked
 from infertune.tuning.budget import Budget
 from infertune.tuning.current import read_current
 from infertune.tuning.origin import Origin, read_origin
@@ -79,7 +80,7 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
     """
     observer = observer or Observer()
     objective = objective_of(request)
-    job = prepare(request, read_current(request))
+    job = without_unchecked(prepare(request, read_current(request)), allow_lossy=request.allow_lossy)
     if broken := job.space.violations(job.space.repair(job.space.default)):
         raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
     origins = [read_origin(path, job, objective) for path in request.from_]
@@ -105,14 +106,17 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         question = (fingerprint(ledger.header), request.objective, request.slo)
         if ledger.ending is None and (answer := earlier_answer(request.profiles, *question)):
             observer.note(answer)
-        first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
+        launches = [trial.launch_number for trial in ledger.trials]
+        launches += [check.launch_number for check in ledger.checks]
+        first_launch = 1 + max(launches, default=-1)
         try:
             with job.bench(ledger.folder, first_launch, observer.note) as bench:
                 if ledger.ending is None:
                     trials = Trials(request, job, ledger, bench, objective, observer)
                     budget = Budget(request, ledger)
-                    ended = SearchPhase(trials, budget).run(searcher_of)
-                    proof = ProofPhase(trials, budget, predictor)
+                    answers = Answers(trials)
+                    ended = SearchPhase(trials, budget, answers).run(searcher_of)
+                    proof = ProofPhase(trials, budget, answers, predictor)
                     winner = proof.confirm()
                     ledger.finish(ended, proof.compare(winner))
         except KeyboardInterrupt:

@@ -39,7 +39,7 @@ from infertune.units import parse_duration_s, parse_share
 _LAUNCH_S = 30.0
 _NOISE = 0.013  # of one window on a launch of its own: most of it is the launch's
 _LAUNCH_SHARE, _WINDOW_SHARE = 12 / 13, 5 / 13  # of that noise; their squares sum to 1
-_PREFILL = 20.0  # tokens read in the time of one that is written; judgement
+_PREFILL = 0.05  # tokens scored in the time of one that is written: few prompts cost little real time; judgement
 _NO_CO2 = "simulated; CO₂ unknown: the energy is simulated"
 
 
