@@ -18,6 +18,7 @@ from infertune.profiles.profile import changed_settings
 from infertune.report.answer import Contender, contenders, contenders_of
 from infertune.report.findings import Findings
 from infertune.report.markdown import economy_rows
+from infertune.report.quality import answers_sentences
 from infertune.report.words import (
     answer_sentence,
     cliff_sentence,
@@ -191,6 +192,8 @@ def _print_answer(
             say(console, f"  {failure.number:4d} {failure.kind:9} {failure.what}")
         if len(summary.failures) > _MOST_FAILURES:
             say(console, f"  … and {len(summary.failures) - _MOST_FAILURES} more in the report")
+    for line in answers_sentences(summary):
+        say(console, line.replace("`", ""))
     for line in spent_sentences(summary):
         say(console, line)
 

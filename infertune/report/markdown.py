@@ -5,10 +5,12 @@ from infertune.domain.knobs import format_scalar
 from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
 from infertune.landscape import PLACES, point_on
+from infertune.profiles.profile import changed_settings
 from infertune.report import pictures
 from infertune.report.answer import contenders_of
 from infertune.report.escaping import code_span, escaped, sentence
 from infertune.report.findings import Findings
+from infertune.report.quality import answers_sentences, changed_lines, figure_rows, reference_sentence
 from infertune.report.words import (
     caveat_sentences,
     cliff_sentence,
@@ -60,6 +62,7 @@ def to_markdown(found: Findings) -> str:
         *([sentence(transfer_sentence(summary)), ""] if summary.ported else []),
         *_settings(found),
         *_economy(summary),
+        *_answers(summary),
         *_landscape(found, shown),
         *(["## How the search went", "", *_shown(shown, "progress")] if found.searched and "progress" in shown else []),
         *_front(found, shown),
@@ -81,6 +84,33 @@ def to_markdown(found: Findings) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _answers(summary: Summary) -> list[str]:
+    """What the checked configurations do to answers; nothing where nothing is known."""
+    lines = answers_sentences(summary)
+    if not lines:
+        return []
+    rows = [
+        f"| {code_span(str(changed_settings(check.checked, summary.default_config)))} | {check.verdict} | "
+        + " | ".join(f"{figure} ({ends})" for _, figure, ends, _ in figures)
+        + f" | {figures[0][3]} |"
+        for check in summary.checks
+        if (figures := figure_rows(check))
+    ]
+    table = ["| configuration | | perplexity | KL, nats | likeliest token agrees | noise floor |"]
+    table += ["| --- | --- | ---: | ---: | ---: | ---: |", *rows, ""]
+    changed = [line for check in summary.checks for line in changed_lines(check)]
+    about = reference_sentence(summary)
+    return [
+        "## Answers",
+        "",
+        *([sentence(about), ""] if about else []),
+        *(f"- {sentence(line)}" for line in lines),
+        "",
+        *(table if rows else []),
+        *([*(f"- {escaped(line)}" for line in changed), ""] if changed else []),
+    ]
 
 
 def _shown(shown: dict[str, str], name: str) -> list[str]:

@@ -1,11 +1,17 @@
 """What a check of answers found, in words and rows: for the terminal, the report and the page."""
 
-from collections.abc import Sequence
-
-from infertune.domain.quality import Check, Interval
+from infertune.domain.quality import Check, Interval, Verdict
+from infertune.profiles.profile import changed_settings
+from infertune.runs.summary import Summary
 from infertune.units import printable
 
 HEADINGS = ("", "against the reference", "95% interval", "noise floor")
+_WORDS: dict[Verdict, str] = {
+    "pass": "answers as well",
+    "fail": "answers worse and is left out",
+    "open": "not shown to answer as well, and left out",
+    "not checked": "could not be checked, and is left out",
+}
 _SHOWN_PROMPTS = 3
 _SHOWN_CHARACTERS = 60
 
@@ -39,23 +45,29 @@ def changed_lines(check: Check) -> list[str]:
     ]
 
 
-def answers_sentence(checks: Sequence[Check], unchecked: str = "") -> str:
-    """What a run knows of its answers, for the headline's side; empty where nothing was checked and nothing lossy."""
-    if unchecked:
-        return f"answers not checked: {unchecked}"
-    failed = [check for check in checks if check.verdict != "pass"]
-    passed = [check for check in checks if check.verdict == "pass"]
-    parts = []
-    if passed and passed[-1].figures:
-        figures = passed[-1].figures
-        parts.append(
-            f"answers checked: perplexity {figures.perplexity_increase.mean:+.2%} "
-            f"({_ends(figures.perplexity_increase, '+.2%')}), likeliest token agrees in {figures.agreement.mean:.1%}"
-        )
-    if failed:
-        what = "configuration was" if len(failed) == 1 else "configurations were"
-        parts.append(f"{len(failed)} faster {what} left out for answering worse")
-    return "; ".join(parts)
+def answers_sentences(summary: Summary) -> list[str]:
+    """What a run knows of its answers; empty where nothing was checked and nothing that may spoil them is advised."""
+    lines = []
+    if summary.unchecked:
+        lines.append("Answers not checked: the settings to use may spoil them, and nobody has looked.")
+    for check in summary.checks:
+        changed = changed_settings(check.checked, summary.default_config)
+        lines.append(f"`{changed}`: {_WORDS[check.verdict]}. {check.why[:1].upper()}{check.why[1:]}.")
+    return lines
+
+
+def reference_sentence(summary: Summary) -> str:
+    """What was compared with what; empty where nothing was checked."""
+    with_figures = [check for check in summary.checks if check.figures]
+    if not with_figures:
+        return ""
+    most = max(with_figures, key=lambda check: check.n_prompts)
+    return (
+        f"Compared were the scores of the greedy answers of the {summary.base_name} to {most.n_prompts} prompts "
+        f"({most.n_positions:,} tokens) that neither search nor proof saw. A configuration passes if its perplexity on "
+        f"them rises by at most {most.limits.max_loss:.2%} over the noise floor: the {summary.base_name} against "
+        "itself in another order and other batches."
+    )
 
 
 def _ends(interval: Interval, form: str) -> str:

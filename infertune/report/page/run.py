@@ -4,6 +4,7 @@ import json
 
 from infertune.domain.knobs import format_scalar
 from infertune.domain.measurement import Frozen
+from infertune.profiles.profile import changed_settings
 from infertune.report import pictures
 from infertune.report.answer import best_name, contenders_of
 from infertune.report.data import page_data
@@ -13,6 +14,7 @@ from infertune.report.markdown import economy_rows
 from infertune.report.page.advice import uses
 from infertune.report.page.assembly import plotly, render, script
 from infertune.report.page.failures import failure_kinds
+from infertune.report.quality import answers_sentences, changed_lines, figure_rows, reference_sentence
 from infertune.report.table import COLUMNS
 from infertune.report.words import (
     caveat_sentences,
@@ -73,6 +75,14 @@ def to_html(found: Findings) -> str:
         importance=importance_sentences(found),
         effects=found.effects,
         shares=found.importance.shares if found.importance else {},
+        answers=answers_sentences(summary),
+        answers_about=reference_sentence(summary),
+        answers_rows=[
+            (changed_settings(check.checked, summary.default_config), check.verdict, rows)
+            for check in summary.checks
+            if (rows := figure_rows(check))
+        ],
+        answers_changed=[line for check in summary.checks for line in changed_lines(check)],
         failures=failure_kinds(found),
         method=method_sentences(found),
         caveats=caveat_sentences(found),
