@@ -9,14 +9,18 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 _FIELDS = "index,uuid,name,memory.total,power.limit,driver_version"
 _UUID = re.compile(r"GPU-[\w-]+")
 _BOARD_LINE = re.compile(r"GPU \d+: .*\(UUID: (?P<uuid>GPU-[^)]+)\)")
 _SLICE_LINE = re.compile(r"\s*MIG (?P<profile>\S*?(?P<gb>\d+)gb\S*)\s+Device\s+\d+: \(UUID: (?P<uuid>MIG-[^)]+)\)")
 _TIMEOUT_S = 30.0  # judgement: eight boards without persistence mode answer in about 10 s
+_MOST_OUTPUT_BYTES = 256 * 1024  # of each stream; a line has about 100 bytes (judgement)
 _MOST_QUOTED = 240  # characters of its words in a message; judgement
 
 # The driver runs and has no board for this process: a container without GPUs, or all boards passed to virtual machines.
@@ -182,20 +186,41 @@ def _run(arguments: list[str], timeout_s: float) -> _Said | None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
             start_new_session=True,
         )
     except OSError as error:
         return _Said(None, errors=f"cannot be started: {error.strerror}")
+    assert process.stdout and process.stderr
+    readers = _Beginning(process.stdout), _Beginning(process.stderr)
+    until = time.perf_counter() + timeout_s
     try:
-        output, errors = process.communicate(timeout=timeout_s)
+        for reader in readers:
+            reader.join(max(0.0, until - time.perf_counter()))
+        if any(reader.is_alive() for reader in readers):
+            raise subprocess.TimeoutExpired(program, timeout_s)
+        process.wait(max(0.0, until - time.perf_counter()))
     except subprocess.TimeoutExpired:
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
         process.poll()
         return _Said(None, errors=f"does not answer within {timeout_s:g} s")
+    output, errors = (reader.text for reader in readers)
     return _Said(process.returncode, tuple(line for line in output.splitlines() if line.strip()), errors)
+
+
+class _Beginning(threading.Thread):
+    """Reads the beginning of a pipe and closes it: a program that writes without end ends, and fills no memory."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._pipe = pipe
+        self.text = ""
+        self.start()
+
+    def run(self) -> None:
+        """Read until the pipe's end or the bound."""
+        with self._pipe:
+            self.text = self._pipe.read(_MOST_OUTPUT_BYTES).decode("utf-8", "replace")
 
 
 def _gpu(line: str) -> Gpu | None:

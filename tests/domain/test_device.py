@@ -209,6 +209,13 @@ def test_an_nvidia_smi_that_hangs_is_not_waited_for(smi: Smi, monkeypatch: pytes
     assert memory_used_bytes(Device(kind="gpu", name="x", memory_bytes=1, cores=1, uuids=("GPU-1",))) is None
 
 
+@pytest.mark.parametrize("where", ["", " >&2"])
+def test_an_nvidia_smi_that_writes_without_end_is_ended(smi: Smi, where: str) -> None:
+    smi(then=f"while :; do echo {'word' * 500}{where}; done")
+    fault = survey().fault
+    assert fault.startswith('nvidia-smi ends with code -13 and says "wordword') and len(fault) < 400
+
+
 def test_an_nvidia_smi_that_cannot_be_started_is_a_fault(smi: Smi, tmp_path: Path) -> None:
     smi(H100)
     (tmp_path / "bin" / "nvidia-smi").write_bytes(b"\x7fELF of another machine")
