@@ -52,7 +52,8 @@ sizes() {
     slack=20  # processors are slower, and busier
     SMALL=builtin:tiny LARGE=builtin:tiny VLLM_REQUESTS=16 LARGE_REQUESTS=8 WAIT=(--wait)
     METER_PAIRS=2 METER_WORK=synthetic:in=16,out=4
-    HF_WORK=synthetic:in=16-32,out=8 HF_REQUESTS=16 HF_BATCHES=1,4,16 HF_GRID=4,16 HF_HELD=()
+    HF_WORK=synthetic:in=16-32,out=4 HF_REQUESTS=16 HF_BATCHES=1,4,16 HF_GRID=4,16
+    HF_HELD=(--set dtype=bfloat16 --set cache_implementation=dynamic)
     VLLM_HELD=(--set enforce_eager=true --set enable_prefix_caching=true --set enable_chunked_prefill=true
       --set dtype=bfloat16)
     LIVE=4,16,64 LIVE_WORK=synthetic:in=32,out=8 LIVE_REQUESTS=32
