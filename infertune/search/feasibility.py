@@ -15,7 +15,7 @@ from infertune.search.surrogate import Array, Encoding, Rows, sum_and_product
 # of landscapes made for development (tests/benchmarks/search/unknown.py), 148 sets of tried cells, 2026-11-27.
 _PRIOR_MEAN = 1.1  # of the latent label: without evidence most configurations run
 _CORNER_FAILURE = 0.5  # probability that all ordinal knobs at their maximum fail, while nothing has failed; judgement
-_JOINT, _ADDITIVE = 0.6, 0.08  # variances of the kernel's joint part and of each knob's own part
+_JOINT, _ADDITIVE = 0.3, 0.04  # variances of the kernel's joint part and of each knob's own part
 # Length scales, in shares of a ladder: a short one for isolated failures, a longer one for groups of them. They are
 # averaged over, weighted by the marginal likelihood.
 _LENGTHS = (0.2, 0.5)

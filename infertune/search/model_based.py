@@ -19,7 +19,9 @@ from infertune.search.pool import Pool
 from infertune.search.posterior import MAX_MODELLED, RECALL_MOVES, Posterior, Predictor, most_informative
 from infertune.search.surrogate import Array, Encoding, Prior, Rows
 
-# All judgement, checked as a whole by `python -m tests.benchmarks.search`.
+# All judgement, checked as a whole by `python -m tests.benchmarks.search` and, on made landscapes, by its `unseen`.
+_LEAST_FEASIBILITY = 0.4  # below this feasibility probability, a candidate counts for less by the next factor
+_UNLIKELY_FACTOR = 0.05
 _WORTHWHILE = math.log(1.01)  # a gain of 1% of the objective
 _STOP_PROBABILITY = 0.05  # the search may end if no candidate gains 1% with a higher probability
 _FEWEST_TRIALS = 8  # results before the search may end
@@ -80,7 +82,8 @@ class ModelSearcher:
         feasible = self._feasible(rows)
         improvement = self._improvement(candidates, rows, best, feasible) if best else np.ones(len(rows))
         cost = self._seconds(candidates, best, launched) ** self._parts.costs
-        value = improvement * feasible / cost
+        doubt = np.where(feasible < _LEAST_FEASIBILITY, _UNLIKELY_FACTOR, 1.0)
+        value = improvement * feasible * doubt / cost
         return candidates[int(np.argmax(value))]
 
     def tell(self, result: Result) -> None:
