@@ -106,7 +106,9 @@ def check_request(request: CheckRequest, observer: Observer | None = None) -> Ch
     return result
 
 
-def run_check(request: LimitOptions, base: Arm, candidate: Arm, folder: Path, observer: Observer) -> Check:
+def run_check(
+    request: LimitOptions, base: Arm, candidate: Arm, folder: Path, observer: Observer, first_launch: int = 0
+) -> Check:
     """The check of a candidate against a base, each on an engine of its own where they need one.
 
     Raises:
@@ -116,8 +118,10 @@ def run_check(request: LimitOptions, base: Arm, candidate: Arm, folder: Path, ob
     observer.phase("quality: does it answer as the reference does", None)
     one_engine = base.job.options == candidate.job.options and base.job.model == candidate.job.model
     with ExitStack() as benches:
-        bench = benches.enter_context(candidate.job.bench(folder, on_note=observer.note))
-        base_bench = bench if one_engine else benches.enter_context(base.job.bench(folder, 1000, observer.note))
+        bench = benches.enter_context(candidate.job.bench(folder, first_launch, observer.note))
+        base_bench = (
+            bench if one_engine else benches.enter_context(base.job.bench(folder, first_launch + 500, observer.note))
+        )
         guard = base.job.guard(base_bench, base.config, request.limits)
         check = guard.check(candidate.config, bench)
     if check.failure is not None and check.failure.kind == "other vocabulary":

@@ -18,6 +18,7 @@ from infertune.runs.asked import Fixed, restrict
 from infertune.runs.job import Job, prepare
 
 DEFAULT = "default"
+QUALITY = "quality"
 RATE = "output_tokens_per_s"
 ENERGY = "j_per_output_token"
 ENERGY_OBJECTIVES = ("energy", "tokens-per-joule")
@@ -124,8 +125,9 @@ def _check_flags(request: GateRequest) -> None:
         raise UsageError("--margin is for pairs; --mode stored fails below what earlier runs predict")
     if request.mode != "stored" and request.history:
         raise UsageError("--history is for --mode stored")
-    if unknown := [name for name in request.metric if name not in FIGURES]:
-        raise UsageError(f"--metric {unknown[0]}: there is no such figure; there are {', '.join(FIGURES)}")
+    if unknown := [name for name in request.metric if name not in (*FIGURES, QUALITY)]:
+        known = ", ".join((*FIGURES, QUALITY))
+        raise UsageError(f"--metric {unknown[0]}: there is no such figure; there are {known}")
 
 
 def _check_repeated(request: GateRequest, profile: Profile) -> None:
@@ -264,7 +266,7 @@ def _spanning(job: Job, base: Config, candidate: Config) -> SearchSpace:
 def _metrics(request: GateRequest, profile: Profile, against_default: bool) -> tuple[tuple[str, ...], list[str]]:
     """The gated metrics: throughput, unless the profile was tuned for energy at the expense of throughput."""
     if request.metric:
-        return request.metric, []
+        return tuple(name for name in request.metric if name != QUALITY), []
     if not against_default or profile.objective == "throughput":
         return (RATE,), []
     if profile.objective in ENERGY_OBJECTIVES:

@@ -13,7 +13,9 @@ from infertune.domain.measurement import Measurement, describe
 from infertune.domain.request import GateRequest
 from infertune.domain.trial import Phase, Trial
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
-from infertune.gating.comparison import RATE, Arm, Comparison, compared
+from infertune.gating.answers import answers_alone, check_flags, with_answers
+from infertune.gating.check import check_can_judge, run_check
+from infertune.gating.comparison import QUALITY, RATE, Arm, Comparison, compared
 from infertune.gating.result import (
     ArmRecord,
     GateResult,
@@ -48,6 +50,7 @@ from infertune.version import __version__
 from infertune.writing import check_inside
 
 RESULT_NAME = "gate.json"
+_CHECK_LAUNCH = 1000  # its launches are numbered from here: their logs lie beside those of the pairs
 _ENERGY_NAMES = " and ".join(ENERGY_FIGURES)
 
 
@@ -68,7 +71,10 @@ def gate_request(request: GateRequest, observer: Observer | None = None) -> Gate
         InterruptedRunError: Ctrl-C. The engines are gone; what was measured is in the run's folder.
     """
     observer = observer or Observer()
+    check_flags(request)
     comparison = compared(request)
+    if QUALITY in request.metric:
+        check_can_judge(comparison.candidate.job)
     history = _History(request, comparison)
     job = comparison.candidate.job
     with (
@@ -85,8 +91,14 @@ def gate_request(request: GateRequest, observer: Observer | None = None) -> Gate
                     result = run.against_history(history)
                 elif request.calibrate:
                     result = run.calibration()
-                else:
+                elif comparison.metrics:
                     result = run.in_pairs()
+                else:
+                    result = answers_alone(comparison, request, ledger)
+            if QUALITY in request.metric:
+                base, candidate = comparison.base, comparison.candidate
+                check = run_check(request, base, candidate, ledger.folder, observer, first_launch=_CHECK_LAUNCH)
+                result = with_answers(result, check, request)
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted after {len(ledger.trials)} launches, without a verdict; they are in {ledger.folder}"

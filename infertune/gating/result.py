@@ -11,6 +11,7 @@ from infertune.documents import read_text
 from infertune.domain.figures import ENERGY_FIGURES, FIGURES
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, IsoTime
+from infertune.domain.quality import Check
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.engines.base import first_line
 from infertune.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSION, UsageError
@@ -114,8 +115,9 @@ class GateResult(Frozen):
         metrics: Gated ones first.
         stored_gain: Whether the profile's promise holds; None where the base is not the default.
         calibration: The smallest drop that a gate on this machine detects; None without `--calibrate`.
+        quality: The answers of base and candidate; None unless quality is gated on.
         fingerprint: Of the candidate, today.
-        n_requests: Requests in every job.
+        n_requests: Requests in every job; 0 where only answers were compared.
         notes: What the user should know, in sentences.
         run: The run's folder.
         created_at: ISO 8601 time in UTC.
@@ -135,6 +137,7 @@ class GateResult(Frozen):
     metrics: tuple[MetricResult, ...]
     stored_gain: StoredGain | None = None
     calibration: Calibration | None = None
+    quality: Check | None = None
     fingerprint: Fingerprint
     n_requests: int
     notes: tuple[str, ...] = ()

@@ -8,6 +8,8 @@ from infertune.gating.comparison import RATE
 from infertune.gating.result import GateResult, MetricResult
 from infertune.gating.verdict import LOOKS
 from infertune.report.escaping import escaped
+from infertune.report.quality import figure_rows
+from infertune.report.quality import verdict_sentence as answers_verdict
 from infertune.stats import geometric_mean
 from infertune.units import COMMAND_MARK, format_percent, format_rate, printable
 
@@ -22,6 +24,8 @@ def verdict_sentence(result: GateResult) -> str:
     word = _WORDS[result.answer]
     if result.calibration:
         return f"{word}: launches here differ by {result.calibration.cv:.2%} ({result.pairs} pairs)"
+    if result.quality and (not result.metrics or result.quality.verdict == "fail"):
+        return f"{word}: answers against {result.base.label}: {result.quality.why}"
     metric = _decisive(result)
     what = "throughput" if metric.name == RATE else metric.name
     if metric.withheld:
@@ -55,6 +59,12 @@ def metric_rows(result: GateResult) -> list[tuple[str, ...]]:
 def remarks(result: GateResult) -> list[str]:
     """What stands below the table: base and candidate, the stored gain, the calibration, notes."""
     lines = [f"{name}: {_side(result, name)}" for name in ("base", "new")]
+    if result.quality:
+        lines.append(f"answers: {answers_verdict(result.quality)}")
+        lines += [
+            f"answers: {name} {own} ({ends}), noise floor {floor}"
+            for name, own, ends, floor in figure_rows(result.quality)
+        ]
     if any(metric.name in ENERGY_FIGURES for metric in result.metrics):
         lines += _energy(result)
     if result.stored_gain:
