@@ -146,16 +146,18 @@ stage_quality() {
 # The space of a model with what the tunes hold, into a log; where this vLLM refuses that, the log says which argument.
 ask_vllm() {
   local log=$WORK/space-${1#builtin:}
-  (cd "$WORK" && timeout 60 "$PYTHON" -m infertune space "$1" --engine vllm "${VLLM_HELD[@]}") >"$log.log" 2>&1 &&
+  (cd "$WORK" && timeout 120 "$PYTHON" -m infertune space "$1" --engine vllm "${VLLM_HELD[@]}") >"$log.log" 2>&1 &&
     : >"$log.ok"
 }
 
 # If vLLM refused what is to be held, its own answer says what there is: every launch knob at its default.
 hold_what_there_is() {
   local log=$WORK/space-${SMALL#builtin:} found
-  if [ -e "$log.ok" ] || ask_vllm "$SMALL"; then return; fi
+  if [ -e "$log.ok" ]; then return; fi
+  ask_vllm "$SMALL"
+  case $? in 0) return ;; 2) ;; *) say "== vLLM did not answer: $(tail -n 1 "$log.log")"; return ;; esac
   say "== vLLM does not take the held settings: $(tail -n 1 "$log.log")"
-  found=$(cd "$WORK" && timeout 60 "$PYTHON" -m infertune space "$SMALL" --engine vllm --json | "$PYTHON" -c '
+  found=$(cd "$WORK" && timeout 120 "$PYTHON" -m infertune space "$SMALL" --engine vllm --json | "$PYTHON" -c '
 import json, sys
 for knob in json.load(sys.stdin)["knobs"]:
     if knob["scope"] == "launch" and len(knob["values"]) > 1:
@@ -275,7 +277,7 @@ pack() {
     (cd "$WORK" && "$PYTHON" -m tests.gpu.table "${runs[@]}") >"$OUT/.table.md" 2>>"$LOG" && mv "$OUT/.table.md" "$OUT/table.md"
   fi
   rm -f "$OUT/.table.md"
-  tar -czf "$WORK/.packed" -C "$WORK" --exclude=logs prefix done reports profiles && mv "$WORK/.packed" "$OUT/results.tar.gz"
+  tar -czf "$WORK/.packed" -C "$WORK" --exclude=logs --exclude=report.html prefix done reports profiles && mv "$WORK/.packed" "$OUT/results.tar.gz"
   (cd "$WORK" && find . -maxdepth 5 \( -path './reports/*/logs/*' -o -name 'space-*.log' \) -type f -print0 |
     tar -czf .packed --null -T - && mv .packed "$OUT/logs.tar.gz")
 }
