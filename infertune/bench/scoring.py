@@ -47,11 +47,11 @@ def answered(engine: LoadedEngine, command: AnswerCommand, prompts: Sequence[Pro
     found = []
     for request, prompt, answer in zip(requests, short, engine.answer(short), strict=True):
         if answer:
-            drawn = request.prompt_tokens is not None  # drawn token ids are no text: only their answer is scored
+            drawn = request.prompt_tokens is not None  # token ids without a text
             found.append(
                 Answered(
                     token_ids=(*prompt.token_ids, *answer),
-                    first=len(prompt.token_ids) if drawn else 1,
+                    first=len(prompt.token_ids),
                     prompt_tokens=len(prompt.token_ids),
                     prompt="" if drawn else engine.text(prompt.token_ids),
                     answer=engine.text(answer),

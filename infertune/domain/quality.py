@@ -32,7 +32,8 @@ class Answered(Frozen):
 
     Attributes:
         token_ids: Of the prompt and the answer.
-        first: Index of the first token that is scored: the second, or the answer's first where the prompt is drawn.
+        first: Index of the first token that is scored: the answer's first. Of its own answers a model is surest, so a
+            fault shows there; the tokens of a prompt would dilute it.
         prompt_tokens: Length of the prompt.
         prompt: Its text, for people; empty where only its length is known.
         answer: Text of the answer.

@@ -378,10 +378,10 @@ def test_answers_come_with_token_ids_or_are_typed_as_not_offered(subject: Subjec
         return
     assert isinstance(launch.answered, AnsweredReply)
     drawn, _, *talks = launch.answered.answered
-    assert (drawn.prompt_tokens, drawn.first, drawn.prompt) == (16, 16, ""), "drawn token ids are not scored themselves"
+    assert (drawn.prompt_tokens, drawn.first, drawn.prompt) == (16, 16, ""), "a prompt is not scored itself"
     for answered in launch.answered.answered:
         assert answered.prompt_tokens <= 32 and 1 <= len(answered.token_ids) - answered.prompt_tokens <= 6
-    assert all(talk.first == 1 and talk.prompt for talk in talks)
+    assert all(talk.first == talk.prompt_tokens and talk.prompt for talk in talks)
 
 
 def test_scores_are_logarithms_of_probabilities_at_every_position(subject: Subject, launch: Launch) -> None:
