@@ -338,9 +338,16 @@ def continued(kind: type[R], header: Header, folder: Path, flags: Mapping[str, A
         may_change: Flags that do not change what is measured.
 
     Raises:
-        UsageError: A flag would change what is measured.
+        UsageError: A flag would change what is measured, or the run was started with an interpreter that the user has
+            not named again: a ledger may be a stranger's, and an interpreter is a program that would be run.
     """
     given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    interpreter = header.request.get("engine_python")
+    if interpreter is not None and str(given.pop("engine_python", "")) != str(interpreter):
+        raise UsageError(
+            f"{folder} was started with --engine-python {interpreter}, a program that --resume would run: "
+            "give the flag again to allow it"
+        )
     if "set" in given and assignments(given["set"]).items() <= assignments(header.request.get("set", {})).items():
         allowed = given.pop("set")  # names again what the run was started with, which may need the user's own word
         return continued(kind, header, folder, given, may_change).typed_by_user(allowed)

@@ -2,6 +2,7 @@
 
 import doctest
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from infertune.domain.trial import Trial
 from infertune.domain.workload import parse_workload
 from infertune.engines.base import EngineOptions
 from infertune.engines.fake.engine import FakeEngine
+from infertune.errors import UsageError
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.tuning.tune import Study, TuneRequest, resumed_request, tune_request
@@ -173,3 +175,13 @@ def test_our_own_time_between_two_live_trials_is_small(
             f"{statistics.median(with_worker):.1f} ms with the worker's part"
         )
     assert statistics.median(with_worker) < 500
+
+
+def test_an_interpreter_that_a_ledger_names_is_run_only_where_the_user_names_it_again(tmp_path: Path) -> None:
+    tuned(tmp_path, "fake-run", trials=2, finalists=1, final_launches=(2, 2), engine_python=Path(sys.executable))
+    folder = tmp_path / "fake-run"
+    with pytest.raises(UsageError, match="give the flag again to allow it"):
+        resumed_request(folder, {})
+    with pytest.raises(UsageError, match="give the flag again to allow it"):
+        resumed_request(folder, {"engine_python": tmp_path / "other"})
+    assert resumed_request(folder, {"engine_python": Path(sys.executable)}).engine_python == Path(sys.executable)
