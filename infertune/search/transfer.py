@@ -45,6 +45,7 @@ class Transferred:
             seed: Seeds the particles.
             base: A predictor, such as a roofline, of which only the residuals are transferred.
         """
+        self._space = space
         self._posterior = Posterior(Encoding(space), seed)
         self._base = base
         self._scale = 1.0
@@ -83,4 +84,7 @@ class Transferred:
         return self._base.predict(configs) if self._base else np.zeros(len(configs))
 
     def _shape(self, configs: Sequence[Config]) -> Array:
-        return self._posterior.mean(configs) if self.has_shape else np.zeros(len(configs))
+        """The other run's shape; a ladder that this run lengthened ends for it where it did."""
+        if not self.has_shape:
+            return np.zeros(len(configs))
+        return self._posterior.mean([self._space.repair(config) for config in configs])
