@@ -32,7 +32,6 @@ from infertune import cli
 from infertune.errors import (
     EXIT_CANNOT_RUN,
     EXIT_INCONCLUSIVE,
-    EXIT_INTERRUPTED,
     EXIT_MISMATCH,
     EXIT_OK,
     EXIT_REGRESSION,
@@ -48,8 +47,7 @@ DOCUMENTED = {
     EXIT_INCONCLUSIVE,
     EXIT_MISMATCH,
     EXIT_CANNOT_RUN,
-    EXIT_INTERRUPTED,
-}
+}  # nobody interrupts an input
 _LONGEST_S = 30.0  # of one input; the usual one takes 50 ms (judgement)
 _WEIGHTED = (*KINDS, "ledger", "ledger", "command line", "command line", "profile")
 _NOT_OURS = {".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
@@ -150,14 +148,16 @@ def _in_process(arguments: tuple[str, ...], folder: Path) -> tuple[object, str, 
             mock.patch("infertune.tuning.current.default_engine_name", lambda: "fake"),
             contextlib.redirect_stdout(shown),
             contextlib.redirect_stderr(shown),
-            _limit(_LONGEST_S),
+            _limit(_LONGEST_S) as late,
         ):
             try:
                 cli.main()
             except SystemExit as end:
                 code = end.code
-    except TookTooLongError as late:
-        return None, shown.getvalue(), str(late)
+        if late:  # and the program took it for something else
+            return None, shown.getvalue(), late[0]
+    except TookTooLongError as too_long:
+        return None, shown.getvalue(), str(too_long)
     except BaseException as error:
         return None, shown.getvalue(), f"{type(error).__name__} left main: {error}"
     finally:
@@ -168,8 +168,9 @@ def _in_process(arguments: tuple[str, ...], folder: Path) -> tuple[object, str, 
 
 
 @contextlib.contextmanager
-def _limit(seconds: float) -> Iterator[None]:
-    """Stop what takes longer, wherever in our code it is."""
+def _limit(seconds: float) -> Iterator[list[str]]:
+    """Stop what takes longer, wherever in our code it is; a list that then says where."""
+    late: list[str] = []
 
     def ring(_: int, frame: FrameType | None) -> None:
         places = []
@@ -178,12 +179,13 @@ def _limit(seconds: float) -> Iterator[None]:
             if "/infertune/" in name:
                 places.append(f"{name.rpartition('/infertune/')[2]}:{frame.f_code.co_name}")
             frame = frame.f_back
-        raise TookTooLongError(f"not done in {seconds:g} s: {' < '.join(places[:3])}")
+        late.append(f"not done in {seconds:g} s: {' < '.join(places[:3])}")
+        raise TookTooLongError(late[0])
 
     old = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        yield
+        yield late
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)

@@ -1,5 +1,6 @@
 """A few hundred mutated inputs: no traceback, no hang, no undocumented exit code, nothing changed outside."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -47,6 +48,11 @@ def test_a_traceback_a_hang_a_strange_exit_code_and_a_change_outside_are_each_se
         while True:
             pass
 
+    def swallowed() -> None:
+        with contextlib.suppress(BaseException):
+            hang()
+        raise SystemExit(0)
+
     def strange() -> None:
         raise SystemExit(77)
 
@@ -59,6 +65,8 @@ def test_a_traceback_a_hang_a_strange_exit_code_and_a_change_outside_are_each_se
 
     assert runs(bug).startswith("KeyError at x.py")
     assert runs(hang).startswith("not done in 0.05 s")
+    watched.failures.clear()
+    assert runs(swallowed).startswith("not done in 0.05 s")
     assert runs(strange) == "exit code 77 is not documented"
     assert runs(raising).startswith("KeyError left main")
     assert runs(outside) == "a file outside of the scratch folder was changed"
