@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from infertune.search.surrogate import Array, Encoding, Rows, sum_and_product
 
 # Labels are +1 for a configuration that ran and -1 for one that failed. Chosen by the likelihood of the failing cells
-# of landscapes made for development (tests/benchmarks/search/unknown.py), 148 sets of tried cells, 2026-11-27.
+# of landscapes made for development (tests/benchmarks/search/unknown.py), and by the regret there; 2026-11-27.
 _PRIOR_MEAN = 1.1  # of the latent label: without evidence most configurations run
 _CORNER_FAILURE = 0.5  # probability that all ordinal knobs at their maximum fail, while nothing has failed; judgement
 _JOINT, _ADDITIVE = 0.3, 0.04  # variances of the kernel's joint part and of each knob's own part
