@@ -346,7 +346,7 @@ for stage in "${wanted[@]}"; do
   "stage_$stage"
   code=$?
   [ "$code" -eq 0 ] || failed=1
-  case $code in 124 | 137) ;; *) echo "$stage" >>"$WORK/done" ;; esac  # a stage that was ended goes on in the next call
+  case $code in 124 | 130 | 137 | 143) ;; *) echo "$stage" >>"$WORK/done" ;; esac  # a stage that was ended goes on in the next call
   note "$stage" "$(printf 'exit status %3d, %4d s' "$code" $((SECONDS - started)))"
   pack
 done
