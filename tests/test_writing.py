@@ -169,6 +169,7 @@ def test_a_named_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write profile .*pipe: nobody reads this pipe"):
         write_named(tmp_path / "pipe", "text", "profile")  # nobody reads: an error, and no wait
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(tmp_path / "pipe", os.O_WRONLY)  # without one, a reader that comes first sees the end at once
     found: list[bytes] = []
     text = "x" * 300_000  # more than a pipe holds
 
@@ -180,6 +181,7 @@ def test_a_named_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
     reading = threading.Thread(target=read)
     reading.start()
     write_named(tmp_path / "pipe", text, "profile")
+    os.close(writer)
     reading.join(10)
     os.close(reader)
     assert b"".join(found).decode() == text and stat.S_ISFIFO((tmp_path / "pipe").lstat().st_mode)
