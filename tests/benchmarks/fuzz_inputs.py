@@ -122,11 +122,10 @@ def make_samples(folder: Path, outside: Path) -> Samples:
 
 
 def _run(folder: Path, *arguments: str, may_fail: bool = False) -> None:
-    here = Path.cwd()
-    os.chdir(folder)
     shown = io.StringIO()
     try:
         with (
+            contextlib.chdir(folder),
             mock.patch.object(sys, "argv", ["infertune", *arguments]),
             contextlib.redirect_stdout(shown),
             contextlib.redirect_stderr(shown),
@@ -134,8 +133,6 @@ def _run(folder: Path, *arguments: str, may_fail: bool = False) -> None:
             cli.main()
     except SystemExit as end:
         assert not end.code or may_fail, shown.getvalue()
-    finally:
-        os.chdir(here)
 
 
 def _texts() -> dict[str, bytes]:
@@ -167,11 +164,8 @@ def _odd_files(folder: Path) -> tuple[str, ...]:
     (folder / "loop").symlink_to(folder / "loop")
     (folder / "file").write_text("kept\n")
     (folder / "link").symlink_to(folder / "file")  # one that the user names is followed, as by any program
-    with socket.socket(socket.AF_UNIX) as listener:
-        here = Path.cwd()
-        os.chdir(folder)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(folder):  # a socket's path is short
         listener.bind("socket")
-        os.chdir(here)
     with (folder / "sparse").open("wb") as file:
         file.truncate(2**40)
     aliases = "".join(f"l{n}: &l{n} [*l{n - 1}, *l{n - 1}]\n" for n in range(1, 40))
