@@ -15,6 +15,7 @@ from pydantic import BaseModel, RootModel
 
 from infertune.cli import app
 from infertune.cli.doctor import Diagnosis
+from infertune.domain.quality import Check as AnswersCheck
 from infertune.domain.record import Header
 from infertune.domain.request import GateRequest, JobRequest, TuneRequest
 from infertune.domain.trial import Trial
@@ -200,7 +201,7 @@ def test_pages_that_sources_name_exist() -> None:
 
 
 DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
-    "trials.jsonl": (Header, Trial),
+    "trials.jsonl": (Header, Trial, AnswersCheck),
     "profile.yaml": (Profile,),
     "gate.json": (GateResult,),
     "Stored runs": (StoredRun,),
@@ -209,7 +210,7 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
 }
 
 
-KINDS = {"measured", "infeasible", "timed_out", "crashed"}  # of an outcome: values, not fields
+KINDS = {"measured", "infeasible", "timed_out", "crashed", "checked"}  # of an outcome: values, not fields
 
 
 def parts(document: type[BaseModel]) -> set[type[BaseModel]]:

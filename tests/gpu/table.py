@@ -56,7 +56,7 @@ def row_of(folder: Path) -> str | None:
         _gain(found),
         " → ".join(_joules(e.j_per_output_token) for e in (found.default_economy, found.candidate_economy)),
         " ".join(f"{name}={value}" for name, value in differs.items()) or "the default",
-        f"{len(launches)}, {min(launches):.0f} to {max(launches):.0f} s" if launches else "0",
+        f"{found.launches}, {min(launches):.0f} to {max(launches):.0f} s" if launches else "0",
         f"{(found.launch_s + found.run_s) / 60:.1f}",
     )
     return f"| {' | '.join(cells)} |"
