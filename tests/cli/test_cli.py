@@ -408,7 +408,7 @@ def test_the_parent_of_a_tune_stays_light(tmp_path: Path) -> None:
     code = (
         "import re, sys, infertune\n"
         "infertune.tune(engine='fake:faults', requests=8, trials=2, set={'fault': 'no fault'}, finalists=1,"
-        " final_launches=(2, 2), out='run', profiles='p')\n"
+        " final_launches=(2, 2), wait=True, out='run', profiles='p')\n"
         "print(sorted({'torch', 'transformers', 'vllm'} & set(sys.modules)))\n"
         "print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
     )
