@@ -21,7 +21,8 @@ def delayed_python(folder: Path, delay_s: float) -> Path:
     path.write_text(
         "#!/bin/sh\n"
         f"export {_SECONDS}={delay_s}\n"
-        f'if [ "$1" = -m ]; then shift 2; exec "{sys.executable}" -P "{__file__}" "$@"; fi\n'
+        'if [ "$1" = -m ] && [ "$2" = infertune.bench.worker ]; then shift 2;\n'
+        f'exec "{sys.executable}" -P "{__file__}" "$@"; fi\n'
         f'exec "{sys.executable}" "$@"\n'
     )
     path.chmod(0o755)
@@ -30,7 +31,7 @@ def delayed_python(folder: Path, delay_s: float) -> Path:
 
 def _main() -> None:
     delay_s = float(os.environ[_SECONDS])
-    original = hf._token_pipeline_class
+    original = hf.token_pipeline_class
 
     def slowed() -> type[Any]:
         class SlowPipeline(original()):  # type: ignore[misc]
@@ -41,7 +42,7 @@ def _main() -> None:
 
         return SlowPipeline
 
-    hf._token_pipeline_class = slowed
+    hf.token_pipeline_class = slowed
     worker.main()
 
 

@@ -36,6 +36,7 @@ from infertune.engines.base import (
 from infertune.engines.chat_template import chat_token_ids
 from infertune.engines.hf import export as hf_export
 from infertune.engines.hf.arguments import MODEL_ARGUMENTS, understand
+from infertune.engines.hf.pipeline import token_pipeline_class
 from infertune.engines.hf.space import CURATED, batches_of, pipeline_space, whole
 from infertune.engines.installed import installed_versions
 from infertune.engines.sizes.child import context_of
@@ -159,7 +160,7 @@ class LoadedHf(LoadedEngine):
             model=network.eval(),
             tokenizer=tokenizer,
             device=place,
-            pipeline_class=_token_pipeline_class(),
+            pipeline_class=token_pipeline_class(),
         )
         # With no end token every output has exactly the length asked for, at no cost (`min_new_tokens` took 4 to 11%
         # more time on builtin:tiny). Cleared in the model's settings, and in the copy that pipelines had before
@@ -388,23 +389,3 @@ def _padded_tokens(batch: Sequence[Prompt]) -> int:
 def _is_out_of_memory(error_type: str, message: str) -> bool:
     """CPU allocations fail with a plain RuntimeError, so the text decides."""
     return error_type in _OOM_TYPES or any(text in message for text in _OOM_TEXTS)
-
-
-def _token_pipeline_class() -> type[Any]:
-    """The text-generation pipeline, taking token ids in place of text; all else is the pipeline's own."""
-    import torch
-    import transformers
-
-    class TokenPipeline(transformers.TextGenerationPipeline):  # type: ignore[misc]
-        """Prompts of an exact length in, the number of generated tokens beside the text out."""
-
-        def preprocess(self, prompt_text: list[int], **_settings: Any) -> dict[str, Any]:
-            ids = torch.tensor([prompt_text])
-            return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "prompt_text": ""}
-
-        def postprocess(self, model_outputs: dict[str, Any], **settings: Any) -> list[dict[str, Any]]:
-            generated = model_outputs["generated_sequence"].shape[-1] - model_outputs["input_ids"].shape[-1]
-            records: list[dict[str, Any]] = super().postprocess(model_outputs, **settings)
-            return [{**record, "generated_tokens": generated} for record in records]
-
-    return TokenPipeline
