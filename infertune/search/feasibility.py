@@ -11,15 +11,16 @@ from scipy.special import ndtr
 
 from infertune.search.surrogate import Array, Encoding, Rows, sum_and_product
 
-# Labels are +1 for a configuration that ran and -1 for one that failed. Chosen by the likelihood of the failing cells
-# of landscapes made for development (tests/benchmarks/search/unknown.py), and by the regret there; 2026-11-27.
-_PRIOR_MEAN = 1.1  # of the latent label: without evidence most configurations run
-_CORNER_FAILURE = 0.5  # probability that all ordinal knobs at their maximum fail, while nothing has failed; judgement
-_JOINT, _ADDITIVE = 0.3, 0.04  # variances of the kernel's joint part and of each knob's own part
-# Length scales, in shares of a ladder: a short one for isolated failures, a longer one for groups of them. They are
-# averaged over, weighted by the marginal likelihood.
-_LENGTHS = (0.2, 0.5)
-_SLOPES = (4.0, 16.0)  # prior variances of the slope over a whole ladder: a memory limit is a steep step
+# Labels are +1 for a configuration that ran and -1 for one that failed. All values are judgement, checked as a whole by
+# `python -m tests.benchmarks.search` (failures in 24 trials).
+_PRIOR_MEAN = 1.3  # of the latent label: without evidence most configurations run
+_CORNER_DROP = 2.0  # the prior mean is lower by this where every ordinal knob is at its maximum
+_CORNER_FAILURE = 0.5  # probability of a failure there while nothing has failed
+_JOINT, _ADDITIVE = 0.8, 0.15  # variances of the kernel's joint part and of each knob's own part
+# Length scales, in shares of a ladder: a short one for isolated failures, a long one for a memory limit, beyond which
+# everything fails. They are averaged over, weighted by the marginal likelihood.
+_LENGTHS = (0.12, 0.35, 0.7)
+_SLOPES = (0.2, 1.0, 3.0)  # prior variances of the slope over a whole ladder
 _NOISES = (0.15, 0.6)  # variances of a label's noise
 _LEAST_WEIGHT = 0.1  # fits whose marginal likelihood, relative to the best one's, is lower are dropped
 
@@ -53,11 +54,12 @@ class Feasibility:
             known: Encoded configurations that were tried, (m, knobs).
             ran: Whether each of those could be measured.
         """
+        nearness, known_nearness = self._corner_nearness(rows), self._corner_nearness(known)
         if all(ran):
-            nearness = self._corner_nearness(rows)
-            nearer = nearness > self._corner_nearness(known).max(initial=0.0)
+            nearer = nearness > known_nearness.max(initial=0.0)
             return np.where(nearer, 1 - _CORNER_FAILURE * nearness, 1.0)
-        labels = np.where(np.array(ran), 1.0, -1.0) - _PRIOR_MEAN
+        expected, known_expected = (_PRIOR_MEAN - _CORNER_DROP * of for of in (nearness, known_nearness))
+        labels = np.where(np.array(ran), 1.0, -1.0) - known_expected
         ladder, known_ladder = self._encoding.ladder(rows), self._encoding.ladder(known)
         line = known_ladder @ known_ladder.T
         own_line = (ladder**2).sum(axis=1)
@@ -76,7 +78,7 @@ class Feasibility:
             own = _JOINT + _ADDITIVE * len(self._encoding.knobs) + fit.slope * own_line
             variance = fit.noise + np.maximum(own - np.einsum("ij,ij->j", half, half), 0.0)
             weight = math.exp(fit.evidence - most)
-            total += weight * ndtr((_PRIOR_MEAN + fit.whitened @ half) / np.sqrt(variance))
+            total += weight * ndtr((expected + fit.whitened @ half) / np.sqrt(variance))
             weights += weight
         probability: Array = total / weights
         return probability

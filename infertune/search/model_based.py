@@ -1,7 +1,7 @@
 """The strategy of `--sampler auto`: the next trial has the largest expected improvement per second.
 
 A predictor of ln(objective), if there is one (a roofline, or another run's measurements), is the prior mean; a Gaussian
-process models its residuals. A candidate's expected improvement is weighted by its feasibility
+process models its residuals. A candidate's expected improvement is weighted by the square of its feasibility
 probability and divided by its cost in seconds: a job on the loaded engine, a job and a launch elsewhere.
 """
 
@@ -19,9 +19,9 @@ from infertune.search.pool import Pool
 from infertune.search.posterior import MAX_MODELLED, RECALL_MOVES, Posterior, Predictor, most_informative
 from infertune.search.surrogate import Array, Encoding, Prior, Rows
 
-# All judgement, checked as a whole by `python -m tests.benchmarks.search` and, on made landscapes, by its `unseen`.
-_LEAST_FEASIBILITY = 0.4  # below this feasibility probability, a candidate counts for less by the next factor
-_UNLIKELY_FACTOR = 0.05
+# All judgement, checked as a whole by `python -m tests.benchmarks.search`.
+_LEAST_FEASIBILITY = 0.6  # after a failure, less feasible candidates are tried only if there is no other
+_FEASIBILITY_POWER = 2  # of the feasibility probability: a failure costs a launch and yields little information
 _WORTHWHILE = math.log(1.01)  # a gain of 1% of the objective
 _STOP_PROBABILITY = 0.05  # the search may end if no candidate gains 1% with a higher probability
 _FEWEST_TRIALS = 8  # results before the search may end
@@ -82,8 +82,9 @@ class ModelSearcher:
         feasible = self._feasible(rows)
         improvement = self._improvement(candidates, rows, best, feasible) if best else np.ones(len(rows))
         cost = self._seconds(candidates, best, launched) ** self._parts.costs
-        doubt = np.where(feasible < _LEAST_FEASIBILITY, _UNLIKELY_FACTOR, 1.0)
-        value = improvement * feasible * doubt / cost
+        value = improvement * feasible**_FEASIBILITY_POWER / cost
+        if any(result.score is None for result in self._results.values()):  # a mere suspicion puts nothing off
+            value[(feasible < _LEAST_FEASIBILITY) & (feasible < feasible.max())] = -1.0
         return candidates[int(np.argmax(value))]
 
     def tell(self, result: Result) -> None:

@@ -11,7 +11,7 @@ import infertune
 from tests import apart
 
 # float32: processors without bfloat16 instructions emulate them, fifty times slower.
-_COMMON = "--trials 12 --requests 32 --workload synthetic:in=32-64,out=16 --finalists 1 --final-launches 2 2 --json"
+_COMMON = "--trials 12 --requests 32 --workload synthetic:in=32-64,out=16 --finalists 1 --final-launches 2 6 --json"
 
 
 def _tune(engine: str, more: str, folder: Path) -> dict[str, object]:

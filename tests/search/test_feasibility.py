@@ -34,11 +34,10 @@ def test_the_corner_starts_with_a_failure_probability_of_half_until_it_ran() -> 
     assert probability(rows, [([10, 4], True)], of=LADDERS, doubt_corner=True).tolist() == [1.0] * 4
 
 
-def test_two_failures_at_the_top_of_one_ladder_leave_the_other_ladder_open() -> None:
-    """A limit that lies in one knob: what is low in it runs however high the other is."""
-    tried = [([0, 0], True), ([10, 1], False), ([9, 3], False), ([3, 1], True)]
-    low_in_it, high_in_it = probability([[1, 4], [10, 0]], tried, of=LADDERS)
-    assert high_in_it < 0.3 < 0.7 < low_in_it
+def test_with_a_doubtful_corner_a_first_failure_there_reaches_further() -> None:
+    tried = [([0, 0], True), ([10, 4], False)]
+    (plain,), (doubtful,) = (probability([[9, 4]], tried, of=LADDERS, doubt_corner=doubt) for doubt in (False, True))
+    assert doubtful < plain
 
 
 def test_a_space_without_ordinal_knobs_has_no_doubtful_corner() -> None:
@@ -48,7 +47,7 @@ def test_a_space_without_ordinal_knobs_has_no_doubtful_corner() -> None:
 
 def test_what_failed_is_unlikely_to_run_and_what_ran_is_likely_to() -> None:
     ran, failed = probability([[1, 0], [9, 0]], [([1, 0], True), ([9, 0], False)])
-    assert failed < 0.35 < 0.7 < ran
+    assert failed < 0.3 < 0.7 < ran
 
 
 def test_the_neighbours_of_a_failure_are_less_likely_to_run_than_those_of_a_success() -> None:
@@ -66,7 +65,7 @@ def test_larger_values_than_those_that_failed_are_unlikely_to_run() -> None:
 def test_a_failing_value_of_a_choice_says_less_of_the_other_values() -> None:
     tried = [([0, 0], True), ([5, 0], True), ([3, 1], False), ([6, 1], False)]
     other, same = probability([[4, 2], [4, 1]], tried)
-    assert same < 0.4 < 0.5 < other
+    assert same < 0.3 < 0.5 < other
 
 
 def test_more_failures_beyond_a_limit_make_the_model_surer() -> None:
@@ -83,7 +82,7 @@ def test_an_isolated_failure_is_told_from_a_limit_beyond_which_everything_fails(
     limit = [*before, ([6, 0], False), ([7, 1], False), ([9, 0], False), ([8, 1], False)]
     beside_isolated, beyond_limit = (probability([[9, 1]], tried)[0] for tried in (isolated, limit))
     assert beside_isolated > 0.5
-    assert beyond_limit < 0.15
+    assert beyond_limit < 0.1
 
 
 def test_where_every_trial_failed_no_probability_is_0_or_1() -> None:
