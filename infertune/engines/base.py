@@ -18,6 +18,7 @@ from typing import ClassVar, Protocol
 from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SearchSpace
+from infertune.domain.load import Load
 from infertune.domain.measurement import EngineFacts, Frozen, Infeasible, Stage
 from infertune.domain.models import Model
 from infertune.domain.workload import Message, Workload
@@ -233,6 +234,24 @@ class LoadedEngine(ABC):
             NotOfferedError: The engine gives no log probabilities.
         """
         raise NotOfferedError("this engine gives no log probabilities")
+
+    def serve(
+        self, prompts: Sequence[Prompt], due_s: Sequence[float], *, cut_after_s: float, concurrency: int | None = None
+    ) -> Load:
+        """Send every prompt when it is due, however slow the answers are, and wait for all of them (open loop).
+
+        A failed, cut or short answer is an entry with an error, never an exception: only a server that is gone raises.
+
+        Args:
+            prompts: What to send, each to its exact output length.
+            due_s: When, in seconds from the start of the load; ascending, one a prompt.
+            cut_after_s: Seconds after the last due time at which what is unfinished is cut.
+            concurrency: At most so many at once (closed loop): a request is then due when it is sent.
+
+        Raises:
+            NotOfferedError: It is no server.
+        """
+        raise NotOfferedError("this engine is no server")
 
     def meter(self) -> EnergyMeter | None:
         """A simulated engine's own energy meter; None takes the device's."""
