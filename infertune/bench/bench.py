@@ -8,12 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from infertune.bench.channel import (
     AnswerCommand,
     AnsweredReply,
-    Command,
     FailureReply,
     LoadCommand,
     LoadedReply,
@@ -24,9 +22,9 @@ from infertune.bench.channel import (
     ScoreCommand,
     ScoredReply,
 )
+from infertune.bench.handle import EngineHandle, InlineEngine
 from infertune.bench.interrupts import held_back
 from infertune.bench.isolation import Deadlines, EngineProcess, failure_of
-from infertune.bench.measure import Session
 from infertune.bench.scoring import NotNumbersError, OtherVocabularyError
 from infertune.domain.device import Device, engine_environment, memory_used_bytes
 from infertune.domain.knobs import Config, SearchSpace
@@ -63,72 +61,6 @@ class Asked:
     found: AnsweredReply | ScoredReply | NotScored
     launch_s: float
     score_s: float
-
-
-class EngineHandle(Protocol):
-    """A launch of an engine, in a child process or inline."""
-
-    elapsed_s: float
-    alive: bool
-
-    def load(self, command: LoadCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
-        """Load the engine."""
-
-    def measure(self, command: MeasureCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
-        """Measure a configuration on it."""
-
-    def ask(self, command: AnswerCommand | ScoreCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
-        """Let it answer or score."""
-
-    def close(self) -> None:
-        """Close it and leave nothing behind."""
-
-    def kill(self) -> None:
-        """End it at once."""
-
-    def log_tail(self, lines: int = 40) -> str:
-        """The last lines of its log."""
-
-
-class InlineEngine:
-    """A simulated engine in the parent's own process, on its own clock."""
-
-    def __init__(self) -> None:
-        self._session = Session(on_stage=lambda stage: None)
-        self.elapsed_s = 0.0
-        self.alive = True
-
-    def load(self, command: LoadCommand, deadlines: Deadlines) -> Reply:
-        """Load the simulation."""
-        return self._handled(command)
-
-    def measure(self, command: MeasureCommand, deadlines: Deadlines) -> Reply:
-        """Measure on it."""
-        return self._handled(command)
-
-    def ask(self, command: AnswerCommand | ScoreCommand, deadlines: Deadlines) -> Reply:
-        """Answer or score with it."""
-        return self._handled(command)
-
-    def close(self) -> None:
-        """Close it."""
-        self._session.close()
-        self.alive = False
-
-    kill = close
-
-    def log_tail(self, lines: int = 40) -> str:
-        """A simulated engine has no log."""
-        return ""
-
-    def _handled(self, command: Command) -> Reply:
-        reply = self._session.handle(command)
-        if isinstance(reply, FailureReply):
-            self.elapsed_s = reply.failure.elapsed_s
-            self.alive = reply.failure.survivable
-        else:
-            self.elapsed_s = reply.elapsed_s
-        return reply
 
 
 class Bench:

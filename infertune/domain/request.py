@@ -1,7 +1,5 @@
 """Requests: the options of a command, from its flags, a `--config` file, or a ledger's header."""
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -9,13 +7,14 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from infertune.documents import check_path, read_document
+from infertune.domain.assigning import as_scalar, assignments, check_texts, name_and_text, once, split_values
 from infertune.domain.device import DeviceChoice
 from infertune.domain.knobs import Scalar, check_scalars, parse_scalar
 from infertune.domain.quality import LimitOptions
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.errors import UsageError
 from infertune.sequential import TrustName
-from infertune.units import check_text, parse_duration_s, parse_share
+from infertune.units import parse_duration_s, parse_share
 
 _DEFAULT_TRIALS = 30
 _SHOWN_CHARACTERS = 80  # of a value in a message
@@ -101,7 +100,7 @@ class JobRequest(BaseModel):
         """Texts that the system takes, wherever in an option they stand."""
         if given == "":
             raise ValueError("it is empty; leave it out or give it a value")
-        _check_texts(given)
+        check_texts(given)
         return given
 
     @field_validator("*")
@@ -131,12 +130,12 @@ class JobRequest(BaseModel):
     def _ranges(cls, given: Any) -> Any:
         """`["a=1,2", "b=x,y"]`, as flags come, or a mapping of names to lists, as files have it."""
         if isinstance(given, list | tuple):
-            pairs = _once([_name_and_text(text) for text in given])
+            pairs = once([name_and_text(text) for text in given])
             given = {name: tuple(map(parse_scalar, split_values(values))) for name, values in pairs.items()}
         if not isinstance(given, Mapping):
             return given
         lists = {name: values for name, values in given.items() if isinstance(values, list | tuple)}
-        return {**given, **{name: tuple(map(_as_scalar, values)) for name, values in lists.items()}}
+        return {**given, **{name: tuple(map(as_scalar, values)) for name, values in lists.items()}}
 
     @field_validator("country")
     @classmethod
@@ -302,23 +301,6 @@ def make_request(
         raise UsageError(f"--{name} {_shown(fault['input'])}: {message[0].lower() + message[1:]}") from None
 
 
-def _check_texts(given: object) -> None:
-    """Refuse texts that no file, no process and no document takes, wherever they stand.
-
-    Raises:
-        ValueError: A text has a NUL or is no UTF-8.
-    """
-    if isinstance(given, dict):
-        for name, value in given.items():
-            _check_texts(name)
-            _check_texts(value)
-    elif isinstance(given, list | tuple):
-        for value in given:
-            _check_texts(value)
-    elif isinstance(given, str | Path):
-        check_text(str(given))
-
-
 def _read_config_file(path: Path) -> dict[str, Any]:
     document = read_document(path, "--config").value
     if document is None:
@@ -326,68 +308,6 @@ def _read_config_file(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UsageError(f"--config {path} must hold names and values, such as `trials: 20`")
     return {str(name).replace("-", "_"): value for name, value in document.items()}
-
-
-def assignments(given: Any) -> Any:
-    """`["a=1", "b=x"]`, as flags come, or a mapping, as files have it, where a value may be nested.
-
-    Raises:
-        ValueError: One is not like `NAME=VALUE`, or a name stands twice.
-    """
-    if isinstance(given, list | tuple):
-        given = {name: parse_scalar(text) for name, text in _once([_name_and_text(text) for text in given]).items()}
-    return {name: _as_scalar(value) for name, value in given.items()} if isinstance(given, Mapping) else given
-
-
-def split_values(text: str) -> list[str]:
-    """`a,b` at its commas, but not at those within brackets, braces or double quotes.
-
-    A value that stands in double quotes is what stands between them.
-    """
-    parts, depth, quoted = [""], 0, False
-    previous = ""
-    for letter in text:
-        quoted ^= letter == '"' and previous != "\\"
-        depth += 0 if quoted else (letter in "[{") - (letter in "]}")
-        previous = letter
-        if letter == "," and depth <= 0 and not quoted:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [_unquoted(part.strip()) for part in parts]
-
-
-def _unquoted(text: str) -> str:
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        try:
-            return str(json.loads(text))
-        except ValueError:
-            return text
-    return text
-
-
-def _as_scalar(value: Any) -> Any:
-    """A value of a file: what is nested becomes JSON text, which is how a knob has it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no finite number")
-    if isinstance(value, dict | list):
-        return json.dumps(value, separators=(",", ":"), sort_keys=True)
-    return value
-
-
-def _once(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Raises ValueError where a name stands twice."""
-    names = [name for name, _ in pairs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{twice[0]!r} is given twice")
-    return dict(pairs)
-
-
-def _name_and_text(given: object) -> tuple[str, str]:
-    name, equals, value = str(given).partition("=")
-    if not equals or not name or not value:
-        raise ValueError(f"{given!r} is not like NAME=VALUE")
-    return name, value
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,5 @@
 """The gate: load a profile, check its fingerprint, launch base and candidate in turn, judge."""
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,16 +15,15 @@ from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.gating.answers import answers_alone, check_flags, with_answers
 from infertune.gating.check import check_can_judge, run_check
 from infertune.gating.comparison import QUALITY, RATE, Arm, Comparison, compared
+from infertune.gating.history import History
 from infertune.gating.result import (
     ArmRecord,
     GateResult,
     MetricResult,
     StoredRun,
-    comparable,
     exit_code,
     gain,
     paired_metrics,
-    read_history,
     save_json,
     stored_gain,
     stored_metrics,
@@ -75,7 +73,7 @@ def gate_request(request: GateRequest, observer: Observer | None = None) -> Gate
     comparison = compared(request)
     if QUALITY in request.metric:
         check_can_judge(comparison.candidate.job)
-    history = _History(request, comparison)
+    history = History(request, comparison)
     job = comparison.candidate.job
     with (
         device_lock(job.lock_names, wait=request.wait, on_note=observer.note),
@@ -115,49 +113,6 @@ def _new_ledger(job: Job) -> Ledger:
     folder = job.new_folder()
     check_inside(folder, (RESULT_NAME,), "result")
     return Ledger.create(folder, job.header("gate"))
-
-
-class _History:
-    """The earlier runs that a stored gate compares with; the other modes have none."""
-
-    def __init__(self, request: GateRequest, comparison: Comparison) -> None:
-        self.folder = request.history or request.profile.with_suffix(".gate")
-        self._named = request.history is not None
-        self.runs: list[StoredRun] = []
-        self.notes: list[str] = []
-        self.n_runs = 0
-        if request.mode == "stored":
-            self._check_can_keep()
-            candidate = comparison.candidate
-            every = read_history(self.folder)
-            self.n_runs = len(every)
-            today = fingerprint_of(candidate.job)
-            self.runs, self.notes = comparable(
-                every, today, candidate.config, request.launches, comparison.metrics, request.requests, request.window
-            )
-            if len({run.created_at[:10] for run in self.runs}) == 1 and len(self.runs) >= FEWEST_RUNS:
-                self.notes.append("all earlier runs are of one day: how much days differ is not in them")
-
-    @property
-    def n_requests(self) -> int | None:
-        """Requests in a job of the earlier runs: today's job must have as many."""
-        return self.runs[-1].n_requests if self.runs else None
-
-    def _check_can_keep(self) -> None:
-        """Refuse before the run if it could not be kept for later ones."""
-        if not self._named and self.folder.is_symlink():
-            raise UsageError(f"{self.folder} is a link: name the folder that is meant with --history")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-        except OSError as error:
-            raise UsageError(f"cannot write {self.folder}: {error.strerror}; choose another --history") from None
-
-    def add(self, run: StoredRun) -> None:
-        """Keep a run for later ones."""
-        stamp = run.created_at.replace(":", "").replace("+0000", "Z")
-        save_json(self.folder, f"{stamp}-{self.n_runs:04d}.json", run)
 
 
 class _Run:
@@ -206,7 +161,7 @@ class _Run:
         found = calibrate(self._gains(base, candidate)[name], self._request.margin)
         return self._result(None, metrics=metrics, pairs=len(candidate[RATE])).model_copy(update={"calibration": found})
 
-    def against_history(self, history: _History) -> GateResult:
+    def against_history(self, history: History) -> GateResult:
         """Compare one run of a few launches with earlier runs."""
         request = self._request
         n_requests = self._job_size(history.n_requests)

@@ -11,13 +11,14 @@ from typing import Any
 from infertune.bench.bench import Bench
 from infertune.bench.channel import Plan
 from infertune.bench.isolation import Deadlines
+from infertune.domain.assigning import assignments
 from infertune.domain.command import Command
 from infertune.domain.device import Device, survey, survey_to_measure
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.models import Model, resolve_model
 from infertune.domain.quality import LOOKS, Limits
 from infertune.domain.record import Header
-from infertune.domain.request import JobRequest, R, assignments, make_request
+from infertune.domain.request import JobRequest, R, make_request
 from infertune.domain.workload import LONG_DRAW, Part, Workload, parse_workload
 from infertune.energy import CarbonOptions
 from infertune.energy.sources import check_country

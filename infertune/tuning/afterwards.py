@@ -4,11 +4,11 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from infertune.domain.assigning import assignments
 from infertune.domain.knobs import format_scalar
 from infertune.domain.measurement import describe
 from infertune.domain.objective import Objective, objective_of
 from infertune.domain.record_checks import recorded_request
-from infertune.domain.request import assignments
 from infertune.domain.trial import EXPLORING
 from infertune.engines import export_served
 from infertune.engines.asking import canonical

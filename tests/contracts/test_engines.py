@@ -17,7 +17,6 @@ from typing import get_args
 import psutil
 import pytest
 
-from infertune.bench.bench import InlineEngine
 from infertune.bench.channel import (
     AnswerCommand,
     AnsweredReply,
@@ -31,6 +30,7 @@ from infertune.bench.channel import (
     ScoreCommand,
     ScoredReply,
 )
+from infertune.bench.handle import InlineEngine
 from infertune.bench.isolation import Deadlines, EngineProcess
 from infertune.domain import device as devices
 from infertune.domain.knobs import Config, Knob, Scalar, SearchSpace

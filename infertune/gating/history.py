@@ -1,0 +1,53 @@
+"""The earlier runs that a stored gate compares with: read, checked, and added to."""
+
+import tempfile
+
+from infertune.domain.request import GateRequest
+from infertune.errors import UsageError
+from infertune.gating.comparison import Comparison
+from infertune.gating.result import StoredRun, comparable, read_history, save_json
+from infertune.gating.verdict import FEWEST_RUNS
+from infertune.profiles.fingerprint import fingerprint_of
+
+
+class History:
+    """The earlier runs that a stored gate compares with; the other modes have none."""
+
+    def __init__(self, request: GateRequest, comparison: Comparison) -> None:
+        self.folder = request.history or request.profile.with_suffix(".gate")
+        self._named = request.history is not None
+        self.runs: list[StoredRun] = []
+        self.notes: list[str] = []
+        self.n_runs = 0
+        if request.mode == "stored":
+            self._check_can_keep()
+            candidate = comparison.candidate
+            every = read_history(self.folder)
+            self.n_runs = len(every)
+            today = fingerprint_of(candidate.job)
+            self.runs, self.notes = comparable(
+                every, today, candidate.config, request.launches, comparison.metrics, request.requests, request.window
+            )
+            if len({run.created_at[:10] for run in self.runs}) == 1 and len(self.runs) >= FEWEST_RUNS:
+                self.notes.append("all earlier runs are of one day: how much days differ is not in them")
+
+    @property
+    def n_requests(self) -> int | None:
+        """Requests in a job of the earlier runs: today's job must have as many."""
+        return self.runs[-1].n_requests if self.runs else None
+
+    def _check_can_keep(self) -> None:
+        """Refuse before the run if it could not be kept for later ones."""
+        if not self._named and self.folder.is_symlink():
+            raise UsageError(f"{self.folder} is a link: name the folder that is meant with --history")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise UsageError(f"cannot write {self.folder}: {error.strerror}; choose another --history") from None
+
+    def add(self, run: StoredRun) -> None:
+        """Keep a run for later ones."""
+        stamp = run.created_at.replace(":", "").replace("+0000", "Z")
+        save_json(self.folder, f"{stamp}-{self.n_runs:04d}.json", run)
