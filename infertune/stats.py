@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 
 class Estimate(BaseModel):
@@ -149,3 +149,38 @@ def cluster_t_interval(
     variance = math.fsum(d * d for d in deviations) * n / (n - 1) / total**2
     margin = float(stdtrit(n - 1, (1 + level) / 2)) * math.sqrt(variance)
     return mean, mean - margin, mean + margin
+
+
+def cluster_share_interval(
+    sums: Sequence[float], counts: Sequence[int], level: float = 0.95
+) -> tuple[float, float | None, float | None]:
+    """The share of items that have a property, with an interval that stays between 0 and 1.
+
+    Wilson's score interval (JASA 22, 1927) for the effective number of items: that many independent items would have
+    the variance that was seen between clusters. It is reduced for the few clusters (Korn and Graubard, Survey
+    Methodology 24, 1998), and is at most the number of items, which it is where all items agree.
+
+    Args:
+        sums: How many items of each cluster have the property.
+        counts: How many items the cluster has.
+        level: Two-sided confidence level.
+
+    Returns:
+        Share, lower and upper end; None for both ends with a single cluster.
+
+    Raises:
+        ValueError: There is no item.
+    """
+    share, low, high = cluster_t_interval(sums, counts, level)
+    if low is None or high is None:
+        return share, None, None
+    normal, student = float(ndtri((1 + level) / 2)), float(stdtrit(len(sums) - 1, (1 + level) / 2))
+    effective = float(sum(counts))
+    if (variance := ((high - low) / (2 * student)) ** 2) > 0:
+        effective = min(effective, share * (1 - share) / variance * (normal / student) ** 2)
+    if effective <= 0:  # all items agree, up to rounding
+        effective = float(sum(counts))
+    weight = normal**2 / effective
+    middle = (share + weight / 2) / (1 + weight)
+    margin = normal / (1 + weight) * math.sqrt(share * (1 - share) / effective + weight / (4 * effective))
+    return share, max(0.0, min(share, middle - margin)), min(1.0, max(share, middle + margin))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from scipy.stats import t as student
 
-from infertune.stats import geometric_mean, log_t_interval, paired_ratio, unpaired_ratio
+from infertune.stats import cluster_share_interval, geometric_mean, log_t_interval, paired_ratio, unpaired_ratio
 
 rates = st.floats(1e-3, 1e6)
 pairs = st.lists(st.tuples(rates, rates), min_size=2, max_size=12)
@@ -111,3 +111,18 @@ def test_samples_far_apart_have_a_finite_interval() -> None:
     assert found.high is not None and 1e50 < found.high < math.inf
     ratio = unpaired_ratio([1.0, 1e50], [1.0, 1e50])
     assert ratio.high is not None and ratio.high > 1
+
+
+@pytest.mark.parametrize("share", [0.9, 0.97, 0.995])
+def test_the_interval_of_a_share_covers_clustered_truth_near_its_end(share: float) -> None:
+    rng, times, missed = random.Random(7), 2000, 0
+    spread = 12  # of the prompts' own shares: a beta distribution
+    for _ in range(times):
+        sums = []
+        for _ in range(16):
+            own = rng.betavariate(share * spread, (1 - share) * spread)
+            sums.append(sum(rng.random() < own for _ in range(30)))
+        _, low, high = cluster_share_interval(sums, [30] * 16)
+        assert low is not None and high is not None and 0 <= low <= high <= 1
+        missed += not low <= share <= high
+    assert missed / times < 0.09

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen
-from infertune.stats import cluster_t_interval
+from infertune.stats import cluster_share_interval, cluster_t_interval
 from infertune.units import parse_share
 
 TOP = 20  # tokens a position; what vLLM gives unless it is launched for more
@@ -25,6 +25,7 @@ _WORST_PROMPTS = 5
 _SHOWN_CHARACTERS = 240
 
 Verdict = Literal["pass", "fail", "open", "not checked"]
+_ByCluster = Callable[[Sequence[float], Sequence[int], float], tuple[float, float | None, float | None]]
 
 
 class Answered(Frozen):
@@ -312,21 +313,21 @@ def _likeliest(ids: Sequence[int], logprobs: Sequence[float], other_ids: Sequenc
 def _figures(prompts: Sequence[_Prompt], level: float) -> Figures:
     counts = [prompt.n for prompt in prompts]
 
-    def over(of: Callable[[_Prompt], float]) -> Interval:
-        mean, low, high = cluster_t_interval([of(prompt) for prompt in prompts], counts, level)
+    def over(of: Callable[[_Prompt], float], interval: _ByCluster = cluster_t_interval) -> Interval:
+        mean, low, high = interval([of(prompt) for prompt in prompts], counts, level)
         return Interval(mean=mean, low=low, high=high)
 
-    loss = over(lambda prompt: prompt.loss)
+    loss, kl = over(lambda prompt: prompt.loss), over(lambda prompt: prompt.kl)
     share = Interval(
         mean=_share(loss.mean),
         low=None if loss.low is None else _share(loss.low),
         high=None if loss.high is None else _share(loss.high),
     )
     return Figures(
-        kl_nats=over(lambda prompt: prompt.kl),
+        kl_nats=kl.model_copy(update={"low": None if kl.low is None else max(0.0, kl.low)}),  # it is never negative
         log_loss_nats=loss,
         perplexity_increase=share,
-        agreement=over(lambda prompt: prompt.agreed),
+        agreement=over(lambda prompt: prompt.agreed, cluster_share_interval),
     )
 
 

@@ -17,10 +17,14 @@ def rejected_by(record: Record, config: Config) -> bool:
 
 def unchecked_lossy(record: Record, config: Config) -> bool:
     """Whether a configuration changes what may spoil answers, and was not checked."""
-    changed = _changed(record, config, "lossy")
-    return bool(changed.root) and not any(
+    return bool(lossy_settings(record, config).root) and not any(
         check.checked == config and check.verdict == "pass" for check in record.checks
     )
+
+
+def lossy_settings(record: Record, config: Config) -> Config:
+    """The settings that may spoil answers and differ from what is to be beaten."""
+    return _changed(record, config, "lossy")
 
 
 def _shares_fault(record: Record, failed: Config, config: Config) -> bool:

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from infertune.domain.knobs import Config
 from infertune.domain.quality import Check, NotScored
+from infertune.domain.trial import Trial
 from infertune.runs.guard import Guard
 from infertune.runs.job import Job
-from infertune.runs.rejection import rejected_by
+from infertune.runs.rejection import lossy_settings, rejected_by
 from infertune.tuning.trials import Trials
 
 
@@ -46,6 +47,18 @@ class Answers:
         if self._guard and (failure := self._guard.refer()):
             self._unjudged(failure)
 
+    def spoils(self, trial: Trial) -> bool:
+        """Whether the best trial of the search so far is now found to answer worse: the search then looks elsewhere.
+
+        It is checked on the engine that is loaded, and only if no other one with its lossy settings was.
+        """
+        trials, best = self._trials, self._trials.best()
+        if self._guard is None or best is None or best[0] != trial.config:
+            return False
+        lossy = lossy_settings(trials.ledger, trial.config)
+        known = [lossy_settings(trials.ledger, check.checked) for check in trials.ledger.checks]
+        return bool(lossy.root) and lossy not in known and not self.keeps(trial.config)
+
     def look(self, config: Config) -> None:
         """Check a configuration that is loaded now, if it was not checked before."""
         if self._trials.bench.launched == config and config != self._trials.base:
@@ -61,7 +74,7 @@ class Answers:
         if any(check.checked == config for check in trials.ledger.checks):
             return True
         check = self._guard.check(config)
-        if check.verdict == "not checked" and not self._is_lossy(config):
+        if check.verdict == "not checked" and not lossy_settings(trials.ledger, config).root:
             self._unjudged(check.failure)
             return True
         trials.ledger.note_check(check)
@@ -71,12 +84,6 @@ class Answers:
     def rejects(self, config: Config) -> bool:
         """Whether it, or another with the same settings that touch answers, has failed."""
         return rejected_by(self._trials.ledger, config)
-
-    def _is_lossy(self, config: Config) -> bool:
-        base = self._trials.base
-        return any(
-            knob.effect == "lossy" and config[knob.name] != base[knob.name] for knob in self._trials.job.space.knobs
-        )
 
     def _unjudged(self, failure: NotScored | None) -> None:
         self._trials.observer.note(f"answers could not be checked: {failure.detail if failure else 'unknown'}")

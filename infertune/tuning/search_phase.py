@@ -8,7 +8,6 @@ from infertune.domain.knobs import SearchSpace
 from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
 from infertune.errors import BenchmarkError, UsageError
-from infertune.runs.summary import ranked
 from infertune.search import Searcher
 from infertune.tuning.answers import Answers
 from infertune.tuning.budget import Budget
@@ -60,7 +59,8 @@ class SearchPhase:
             self._check_first(trial)
             if trial.number == 0 and trial.measurement:
                 self._answers.refer()  # while the base is loaded
-            if trials.widen():
+            spoiled = self._answers.spoils(trial)
+            if trials.widen() or spoiled:
                 searcher = self._recalling(searcher_of)
 
     def _recalling(self, searcher_of: Callable[[SearchSpace], Searcher]) -> Searcher:
@@ -74,10 +74,10 @@ class SearchPhase:
         trials = self._trials
         if self._plan is None or self._plan.window_s is not None:
             self._plan = trials.job.plan("search", trials.n_requests, windows=2)
-        order = ranked(trials.ledger.trials, trials.objective)
-        if trials.objective.name != "throughput" or not order:
+        best = trials.best()
+        if trials.objective.name != "throughput" or best is None:
             return self._plan  # racing is by rate: it is no guide where something else is tuned for
-        return self._plan.model_copy(update={"floor_output_tokens_per_s": _RACING_SHARE * order[0][1]})
+        return self._plan.model_copy(update={"floor_output_tokens_per_s": _RACING_SHARE * best[1]})
 
     def _check_first(self, trial: Trial) -> None:
         """A base that crashes, or of which the objective is unknown, ends the run."""

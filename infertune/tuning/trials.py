@@ -10,6 +10,7 @@ from infertune.domain.trial import Phase, Trial
 from infertune.runs.job import Job
 from infertune.runs.ledger import Ledger, now
 from infertune.runs.observer import Observer
+from infertune.runs.rejection import rejected_by
 from infertune.runs.summary import default_config, figures, ranked, requests_of
 from infertune.search import Result
 from infertune.stats import geometric_mean
@@ -71,12 +72,12 @@ class Trials:
             if note not in self._noted:
                 self._noted.add(note)
                 self.observer.note(note)
-        order = ranked(self.ledger.trials, self.objective)
+        best = self.best()
         base = figures(self.ledger.trials, self.base, self.objective)
         self.observer.trial_ends(
             trial,
             figure=self.objective.figure(trial.measurement) if trial.measurement else None,
-            best=order[0][1] if order else None,
+            best=best[1] if best else None,
             default=geometric_mean(base) if base else None,
         )
         self._set_deadlines(trial)
@@ -106,9 +107,16 @@ class Trials:
         """Whether the ledger holds a trial already, as after a resume."""
         return any(t.round_number == round_number and t.config == config for t in self.of(phase))
 
+    def best(self) -> tuple[Config, float] | None:
+        """The best configuration of the search with its figure, without those whose answers were found to be worse."""
+        order = ranked(self.ledger.trials, self.objective)
+        return next((pair for pair in order if not rejected_by(self.ledger, pair[0])), None)
+
     def score(self, trial: Trial) -> float | None:
-        """ln(objective) of a trial, None if it failed or broke a limit."""
-        return self.objective.score(trial.measurement) if trial.measurement else None
+        """ln(objective) of a trial, None if it failed, broke a limit, or its answers were found to be worse."""
+        if trial.measurement is None or rejected_by(self.ledger, trial.config):
+            return None
+        return self.objective.score(trial.measurement)
 
     def result(self, trial: Trial) -> Result:
         """A trial as a search strategy is told of it."""

@@ -107,7 +107,19 @@ def test_agreement_is_a_limit_where_it_is_asked_for() -> None:
     other = [scores([-1.0] * 20, [8, 8, *[7] * 18]) for _ in range(16)]
     assert decide(reference, reference, other, Limits()).verdict == "pass"
     found = decide(reference, reference, other, Limits(min_agreement=0.97))
-    assert found.verdict == "fail" and "agreement 90.0%" in found.why
+    assert found.verdict == "fail" and "agreement 85.0% to 93.5%, least 97.0%" in found.why
+
+
+@pytest.mark.parametrize("disagreeing", [[0] * 15 + [1], [0] * 16, [1] * 16, [20] * 16])
+def test_no_interval_leaves_the_range_of_its_figure(disagreeing: list[int]) -> None:
+    reference = [scores([-1.0] * 20) for _ in disagreeing]
+    other = [scores([-1.0 - 0.01 * n] * 20, [8] * n + [7] * (20 - n)) for n in disagreeing]
+    found = compare(reference, other, 0.99)
+    agreed, kl = found.agreement, found.kl_nats
+    assert agreed.low is not None and agreed.high is not None and kl.low is not None
+    assert 0 <= agreed.low <= agreed.mean <= agreed.high <= 1
+    assert kl.low >= 0
+    assert agreed.low < agreed.high, "a share of a sample is never known exactly"
 
 
 def test_one_prompt_decides_nothing() -> None:

@@ -1,5 +1,6 @@
 """What a tune knows of its answers: who answers worse is never recommended."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,21 @@ def test_a_table_keeps_its_knobs_and_its_answer_says_that_nobody_looked(tmp_path
     study = tune(engine="replay", table=table, out=tmp_path / "run", profiles=tmp_path / "p", device="cpu")
     assert study.summary.best_config == Config({"kernel": "b"})
     assert study.summary.unchecked and study.ledger.checks == []
+
+
+def test_the_search_learns_at_once_that_a_setting_answers_worse_and_looks_elsewhere(tmp_path: Path) -> None:
+    knobs = {"bits": [16, 8, 4], "block_size": [16, 32], "max_num_seqs": [16, 32, 64, 128, 256]}
+    study = tuned(tmp_path, "fake:plateau,loss=4%", knob=knobs, trials=14, set={"compiled": False})
+    lines = (tmp_path / "run" / "trials.jsonl").read_text().splitlines()
+    failed, after = set(), []
+    for line in map(json.loads, lines):
+        if line.get("verdict") == "fail":
+            failed.add(line["checked"]["bits"])
+        elif line.get("phase") == "search" and failed:
+            after.append(line["config"]["bits"] in failed)
+    assert failed and len(after) >= 5, "a failure is found while the search goes on"
+    assert sum(after) <= len(after) / 3
+    again = [
+        trial for trial in study.ledger.trials if trial.phase in ("confirm", "final") and trial.config["bits"] < 16
+    ]
+    assert again == [], "no finalist has a setting that failed in the search"
