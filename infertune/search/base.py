@@ -1,6 +1,6 @@
 """The interface of search strategies (ask and tell), and the result of one configuration."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,14 +34,21 @@ def requests_of(results: Iterable[Result]) -> int | None:
 
 
 class Searcher(Protocol):
-    """Ask and tell: never asks for a configuration that was told before, nor for one that breaks a rule."""
+    """Ask and tell: never asks for a configuration that was told before, nor for one that breaks a rule.
 
-    def ask(self, launched: Config | None) -> Config | None:
-        """The next configuration to measure, or None when there is nothing left.
+    Several workers ask one strategy in turn: whoever is free asks with what its own engine was launched with, and with
+    what the others are measuring. Results are told as they come, in any order. A configuration that was asked for but
+    neither told nor named as pending, as when its worker was lost, may be asked for again.
+    """
+
+    def ask(self, launched: Config | None, pending: Collection[Config] = ()) -> Config | None:
+        """The next configuration to measure, or None when there is nothing left besides what is pending.
 
         Args:
-            launched: What the loaded engine was launched with; None if none is loaded. A configuration that differs
-                in live knobs only is measured without a new launch.
+            launched: What the asking worker's engine was launched with; None if none is loaded. A configuration that
+                differs in live knobs only is measured without a new launch.
+            pending: Configurations that other workers are measuring now; none of them is asked for, and the next one
+                is chosen as if they would come out as expected.
         """
 
     def tell(self, result: Result) -> None:

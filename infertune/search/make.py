@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.errors import UsageError
 from infertune.search.base import Searcher
 from infertune.search.grid import GridSearcher
 from infertune.search.model_based import ModelSearcher, Parts
+from infertune.search.optuna_searcher import OptunaSearcher
 from infertune.search.posterior import Predictor
-from infertune.search.tpe import OptunaSearcher
 
 SAMPLERS = ("auto", "gp", "tpe", "random", "grid")
 
@@ -46,4 +48,11 @@ def make_searcher(
         return ModelSearcher(space, seed=seed, seeds=seeds, predictor=predictor)
     if sampler == "gp":
         return ModelSearcher(space, seed=seed, seeds=seeds, parts=Parts(costs=0.0))
-    return OptunaSearcher(space, random=sampler == "random", trials=trials, seed=seed, seeds=seeds)
+    return OptunaSearcher(space, _optunas(sampler, trials, seed % 2**32), seed=seed, seeds=seeds)
+
+
+def _optunas(name: str, trials: int | None, seed: int) -> BaseSampler:
+    if name == "random":
+        return RandomSampler(seed=seed)
+    startup = 10 if trials is None else min(10, max(4, trials // 4))
+    return TPESampler(seed=seed, multivariate=True, n_startup_trials=startup)

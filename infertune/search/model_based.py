@@ -6,8 +6,9 @@ probability and divided by its cost in seconds: a job on the loaded engine, a jo
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.special import ndtr
@@ -37,11 +38,15 @@ class Parts:
             improvement per trial.
         feasibility: Whether feasibility is learned from failures.
         prior: Of the surrogate's hyperparameters.
+        fantasies: Pending trials are supposed to come out as drawn from the posterior, instead of as expected.
+        pending_runs: What feasibility makes of pending trials: that they run, that they fail, or nothing.
     """
 
     costs: float = 1.0
     feasibility: bool = True
     prior: Prior = Prior()
+    fantasies: bool = False
+    pending_runs: bool | None = None
 
 
 class ModelSearcher:
@@ -60,7 +65,9 @@ class ModelSearcher:
         self._launch_names = sorted(space.launch_names)
         self._parts = parts or Parts()
         self._encoding = Encoding(space)
-        self._posterior = Posterior(self._encoding, seed, prior=self._parts.prior, predictor=predictor)
+        self._new_posterior = partial(Posterior, self._encoding, seed, prior=self._parts.prior, predictor=predictor)
+        self._posterior = self._new_posterior()
+        self._rng = np.random.default_rng(seed % 2**64)
         # With a predictor, the space's rules already exclude what does not fit the memory.
         self._feasibility = Feasibility(self._encoding, doubt_corner=predictor is None)
         self._pool = Pool(space, seed)
@@ -68,19 +75,19 @@ class ModelSearcher:
         self._results: dict[Config, Result] = {}
         self._gain_probability = 1.0
 
-    def ask(self, launched: Config | None) -> Config | None:
+    def ask(self, launched: Config | None, pending: Collection[Config] = ()) -> Config | None:
         """The default and the seeds first, then the candidate with the largest expected improvement per second."""
-        while self._first:
-            config = self._first.pop(0)
-            if config not in self._results:
+        taken = self._results.keys() | set(pending)
+        for config in self._first:
+            if config not in taken:
                 return config
         best = self._best_first()
-        candidates = self._pool.candidates(self._results.keys(), best, launched)
+        candidates = self._pool.candidates(taken, best, launched)
         if not candidates:
             return None
         rows = self._encoding.rows(candidates)
-        feasible = self._feasible(rows)
-        improvement = self._improvement(candidates, rows, best, feasible) if best else np.ones(len(rows))
+        feasible = self._feasible(rows, pending)
+        improvement = self._improvement(candidates, rows, best, list(pending), feasible)
         cost = self._seconds(candidates, best, launched) ** self._parts.costs
         value = improvement * feasible**_FEASIBILITY_POWER / cost
         if any(result.score is None for result in self._results.values()):  # a mere suspicion puts nothing off
@@ -111,25 +118,44 @@ class ModelSearcher:
             scores = np.array([result.score for result in measured], dtype=float)
             self._posterior.fit([result.config for result in measured], scores, moves, requests_of(measured))
 
-    def _improvement(self, candidates: Sequence[Config], rows: Rows, best: Sequence[Config], feasible: Array) -> Array:
-        """Expected improvement of ln(objective) over the measured configuration with the highest posterior mean."""
-        known, _, weights = self._posterior.predict(best[:MAX_MODELLED])
-        incumbent = known.max(axis=1, keepdims=True)
-        means, sds, _ = self._posterior.predict(candidates, rows)
+    def _improvement(
+        self, candidates: Sequence[Config], rows: Rows, best: list[Config], pending: list[Config], feasible: Array
+    ) -> Array:
+        """Expected improvement of ln(objective) over the configuration with the highest posterior mean.
+
+        Pending trials count as measured, with the result that each particle expects ("Kriging believer"; Ginsbourger et
+        al., Kriging is well-suited to parallelize optimization, 2010): what they will show is not asked for again.
+        """
+        known = best[:MAX_MODELLED]
+        posterior = self._posterior
+        if not known:
+            if not pending:
+                return np.ones(len(rows))
+            known, pending = pending[:1], pending[1:]  # the level is arbitrary: the first sets it
+            posterior = self._new_posterior()
+            posterior.fit(known, np.zeros(1), 0)
+        if pending:
+            posterior = posterior.supposing(pending, self._rng if self._parts.fantasies else None)
+        at_known, _, weights = posterior.predict([*known, *pending])
+        incumbent = at_known.max(axis=1, keepdims=True)
+        means, sds, _ = posterior.predict(candidates, rows)
         z = (means - incumbent) / sds
         improvement = weights @ (sds * (z * ndtr(z) + np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)))
         self._gain_probability = float((weights @ ndtr((means - incumbent - _WORTHWHILE) / sds) * feasible).max())
         found: Array = improvement
         return found
 
-    def _feasible(self, rows: Rows) -> Array:
+    def _feasible(self, rows: Rows, pending: Collection[Config]) -> Array:
         """Feasibility probability of each row."""
         if not self._parts.feasibility:
             return np.ones(len(rows))
         modelled = most_informative(list(self._results.values()))
-        known = self._encoding.rows([result.config for result in modelled])
+        configs = [result.config for result in modelled]
         ran = [result.score is not None for result in modelled]
-        return self._feasibility.probability(rows, known, ran)
+        if self._parts.pending_runs is not None:
+            configs += pending
+            ran += [self._parts.pending_runs] * len(pending)
+        return self._feasibility.probability(rows, self._encoding.rows(configs), ran)
 
     def _seconds(self, candidates: Sequence[Config], best: Sequence[Config], launched: Config | None) -> Array:
         """Expected cost of each candidate in seconds.

@@ -1,5 +1,6 @@
 """The posterior of ln(objective): a predictor as prior mean, and a Gaussian process on its residuals."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Protocol
@@ -79,6 +80,12 @@ class Posterior:
         means, sds, weights = self._surrogate.predict(self._encoding.rows(configs) if rows is None else rows)
         means = means + self._level
         return (means + self._predictor.predict(configs) if self._predictor else means), sds, weights
+
+    def supposing(self, configs: Sequence[Config], rng: np.random.Generator | None = None) -> "Posterior":
+        """This posterior as if configurations had been measured, and had come out as expected, or as drawn by `rng`."""
+        supposed = copy.copy(self)
+        supposed._surrogate = self._surrogate.supposing(self._encoding.rows(configs), rng)
+        return supposed
 
     def draw(self, configs: Sequence[Config], n: int, rng: np.random.Generator) -> Array:
         """Joint posterior draws of ln(objective), (n, len(configs))."""

@@ -9,6 +9,7 @@ measurements the most likely length scale is often wrong by a large factor; the 
 in units of ln(objective), where 0.1 is 10%.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -151,6 +152,29 @@ class Surrogate:
             means.append(across @ fit.alpha)
             sds.append(np.sqrt(np.maximum(variance, 1e-10)))
         return np.array(means), np.array(sds), self._shares
+
+    def supposing(self, rows: Rows, rng: np.random.Generator | None = None) -> "Surrogate":
+        """This surrogate as if measurements at rows had come out as each particle expects: the means stay.
+
+        Args:
+            rows: Encoded configurations, (m, knobs).
+            rng: If given, they come out as one joint draw of each particle instead (fantasies; Snoek et al., Practical
+                Bayesian optimization of machine learning algorithms, NeurIPS 2012, section 3.2).
+        """
+        supposed = copy.copy(self)
+        supposed._rows, supposed._fits = np.vstack([self._rows, rows]), []
+        for fit in self._fits:
+            across = self._kernel(fit.particle, rows, self._rows)
+            values = across @ fit.alpha
+            if rng is not None:
+                half = solve_triangular(fit.factor, across.T, lower=True, check_finite=False)
+                covariance = self._kernel(fit.particle, rows, rows) - half.T @ half
+                covariance[np.diag_indices(len(rows))] += math.exp(2 * fit.particle[self._noise_at]) + _JITTER
+                values = values + rng.standard_normal(len(rows)) @ cholesky(covariance, check_finite=False)
+            supposed._values = np.concatenate([self._values, values])
+            supposed._same_launch = None
+            supposed._fits.append(supposed._fit(fit.particle))
+        return supposed
 
     def draw(self, rows: Rows, n: int, rng: np.random.Generator) -> Array:
         """Joint posterior draws of the value without noise at rows, over all particles.

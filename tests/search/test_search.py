@@ -15,7 +15,7 @@ from infertune.search import Result, make_searcher
 from infertune.search.grid import GridSearcher
 from infertune.search.make import SAMPLERS
 from infertune.search.model_based import ModelSearcher
-from infertune.search.tpe import OptunaSearcher
+from infertune.search.optuna_searcher import OptunaSearcher
 from tests.builders import config, header, measured, one_knob, oom, space, tokens_for_every_sequence, trial
 from tests.search.trajectories import run_search, score
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from infertune.domain.knobs import Config
 from infertune.search import Predictor, Result, standing
 from infertune.search.model_based import ModelSearcher
-from infertune.search.tpe import OptunaSearcher
+from infertune.search.optuna_searcher import OptunaSearcher
 from tests.benchmarks.search.problems import Problem
 from tests.benchmarks.search.strategies import Strategy, predictor_of
 
