@@ -8,6 +8,7 @@ import typer
 from infertune.cli.options import (
     Device,
     Engine,
+    EngineBinary,
     EnginePython,
     Ignore,
     Json,
@@ -37,6 +38,7 @@ def space(
     table: Table = None,
     ignore: Ignore = None,
     engine_python: EnginePython = None,
+    engine_binary: EngineBinary = None,
     as_json: Json = False,
 ) -> None:
     """Print the knobs of an engine for MODEL.

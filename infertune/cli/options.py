@@ -43,6 +43,7 @@ Window = Annotated[str | None, typer.Option(help="Length of one measured window,
 Table = Annotated[Path | None, typer.Option(help="A recorded table, for an engine that answers from one.")]
 Ignore = Annotated[list[str] | None, typer.Option(help="A column of the table that is no knob; repeatable.")]
 EnginePython = Annotated[Path | None, typer.Option(help="Interpreter for the engine's process.")]
+EngineBinary = Annotated[Path | None, typer.Option(help="The engine's own program, for an engine that is one.")]
 LoadTimeout = Annotated[str | None, typer.Option(help="Deadline of one launch; 20m unless given.")]
 RunTimeout = Annotated[str | None, typer.Option(help="Deadline of one measurement; else five times the default's.")]
 Wait = Annotated[bool | None, typer.Option("--wait", help="Wait for a busy device instead of refusing.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from infertune.cli.options import Device, EnginePython, Json
+from infertune.cli.options import Device, EngineBinary, EnginePython, Json
 from infertune.cli.printing import console, print_json, say
 from infertune.errors import MismatchError
 
@@ -73,13 +73,18 @@ def profile_diff(first: ProfileFile, second: ProfileFile, as_json: Json = False)
 
 @app.command("verify")
 def profile_verify(
-    path: ProfileFile, engine_python: EnginePython = None, device: Device = None, as_json: Json = False
+    path: ProfileFile,
+    engine_python: EnginePython = None,
+    engine_binary: EngineBinary = None,
+    device: Device = None,
+    as_json: Json = False,
 ) -> None:
     """Check whether a profile holds on this machine.
 
     Each field of its fingerprint is compared with the machine as it is now; ends with 4 if one differs.
     """
     from infertune.domain.device import device_choice, survey
+    from infertune.engines.base import EngineOptions
     from infertune.profiles.comparing import verify
     from infertune.profiles.profile import load_profile
 
@@ -87,7 +92,7 @@ def profile_verify(
     here = survey(device_choice(device or "auto"))
     for note in here.notes:
         say(console(stderr=True), f"note: {note}")
-    checks = verify(profile.fingerprint, engine_python, here.device)
+    checks = verify(profile.fingerprint, EngineOptions(python=engine_python, binary=engine_binary), here.device)
     broken = [check.field for check in checks if check.breaks]
     if as_json:
         rows = [check.model_dump(mode="json") for check in checks]

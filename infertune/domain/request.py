@@ -41,6 +41,7 @@ class JobRequest(BaseModel):
         table: Recorded table, for an engine that answers from one.
         ignore: Columns of the table that are not knobs.
         engine_python: Interpreter for the engine's process.
+        engine_binary: The engine's own program, for an engine that is one.
         load_timeout: Deadline of one launch, in seconds.
         run_timeout: Deadline of one measurement, in seconds; None allows what the default takes, five times over.
         wait: Wait for a busy device instead of refusing.
@@ -67,6 +68,7 @@ class JobRequest(BaseModel):
     table: Path | None = None
     ignore: tuple[str, ...] = ()
     engine_python: Path | None = None
+    engine_binary: Path | None = None
     load_timeout: _Duration = 1200.0
     run_timeout: _Duration | None = None
     wait: bool = False

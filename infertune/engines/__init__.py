@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from pathlib import Path
 from types import MappingProxyType
 
 from infertune.domain.command import Command
@@ -37,21 +36,30 @@ def get_engine(spec: str, options: EngineOptions | None = None) -> Engine:
     return _factory(name)((options or EngineOptions()).model_copy(update={"variant": variant}))
 
 
-def installed_version(name: str, python: Path | None = None) -> str | None:
+def installed_version(name: str, options: EngineOptions | None = None) -> str | None:
     """The version of an engine that is installed here; None if it is not, or cannot say without more options.
 
     Args:
         name: The engine's.
-        python: The interpreter to ask; None for this one.
+        options: Where to look for it; None looks where a run without options would.
 
     Raises:
         UsageError: There is no such engine.
     """
     factory = _factory(name)
     try:
-        return factory(EngineOptions(python=python)).available().version
+        return factory(options or EngineOptions()).available().version
     except UsageError:  # it answers from a table, and there is none
         return None
+
+
+def takes_binary(name: str) -> bool:
+    """Whether an engine is a program of its own, which `--engine-binary` may name.
+
+    Raises:
+        UsageError: There is no such engine.
+    """
+    return bool(getattr(_factory(name), "takes_binary", False))
 
 
 def forms_of(name: str) -> tuple[str, ...]:

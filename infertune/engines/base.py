@@ -33,12 +33,14 @@ class EngineOptions(Frozen):
         table: A recorded table, for an engine that answers from one.
         ignore: Columns of the table that are not knobs.
         python: Interpreter of the worker; None for the parent's own.
+        binary: The engine's own program; None looks for it. For engines with `takes_binary` only.
     """
 
     variant: str = ""
     table: Path | None = None
     ignore: tuple[str, ...] = ()
     python: Path | None = None
+    binary: Path | None = None
 
 
 class Availability(Frozen):

@@ -196,6 +196,7 @@ def _base(request: GateRequest, profile: Profile, candidate: Arm, fixed: Fixed) 
                 "model": request.baseline_model or candidate.job.request.model,
                 "weights": "dummy" if model and model.weights == "dummy" else None,
                 "engine_python": request.baseline_python or request.engine_python,
+                "engine_binary": request.engine_binary,
             },
             fixed,
         )

@@ -1,12 +1,11 @@
 """Compares a profile with this machine, and with another profile, field by field."""
 
-from pathlib import Path
-
 from infertune.domain.device import Device, detect
 from infertune.domain.knobs import Config, format_scalar
 from infertune.domain.measurement import Frozen
-from infertune.domain.models import known_here
 from infertune.engines import installed_version
+from infertune.engines.base import EngineOptions
+from infertune.engines.models import known_here
 from infertune.profiles.fingerprint import Difference, differences
 from infertune.profiles.profile import Fingerprint, Profile
 from infertune.stats import geometric_mean
@@ -42,19 +41,19 @@ class Check(Frozen):
         return f"same     {self.field}: {self.profile_value}"
 
 
-def verify(of: Fingerprint, engine_python: Path | None = None, device: Device | None = None) -> list[Check]:
+def verify(of: Fingerprint, options: EngineOptions | None = None, device: Device | None = None) -> list[Check]:
     """Compares every field of a fingerprint that describes a machine with this machine.
 
     Args:
         of: A profile's.
-        engine_python: The interpreter that has the engine; None for this one.
+        options: Where to look for the engine; None looks where a run without options would.
         device: The device of this machine; None looks for it.
 
     Raises:
         UsageError: There is no such engine.
     """
-    version = installed_version(of.engine, engine_python)
-    known_hash, known_revision = known_here(of.model) if of.model else (None, None)
+    version = installed_version(of.engine, options)
+    known_hash, known_revision = known_here(of.engine, options, of.model) if of.model else (None, None)
     here = of.model_copy(
         update={
             "device": device or detect(),

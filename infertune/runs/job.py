@@ -15,17 +15,17 @@ from infertune.domain.assigning import assignments
 from infertune.domain.command import Command
 from infertune.domain.device import Device, survey, survey_to_measure
 from infertune.domain.knobs import Config, SearchSpace
-from infertune.domain.models import Model, resolve_model
+from infertune.domain.models import Model
 from infertune.domain.quality import LOOKS, Limits
 from infertune.domain.record import Header
 from infertune.domain.request import JobRequest, R, make_request
 from infertune.domain.workload import LONG_DRAW, Part, Workload, parse_workload
 from infertune.energy import CarbonOptions
 from infertune.energy.sources import check_country
-from infertune.engines import default_engine_name, get_engine
+from infertune.engines import default_engine_name, get_engine, takes_binary
 from infertune.engines.asking import understood
 from infertune.engines.base import Availability, Engine, EngineOptions
-from infertune.engines.sizes.ask import TransformersSizes
+from infertune.engines.models import model_for
 from infertune.errors import MismatchError, UsageError
 from infertune.runs.asked import Current, Fixed, asked_of, resting_at_current, restrict
 from infertune.runs.guard import Guard
@@ -244,13 +244,18 @@ def prepare(
     """
     notes: list[str] = []
     spec = request.engine or default_engine_name()
-    if (python := request.engine_python) and not (os.path.isfile(python) and os.access(python, os.X_OK)):
-        raise UsageError(f"--engine-python {python} is no executable interpreter")
+    programs = {"python": (request.engine_python, "interpreter"), "binary": (request.engine_binary, "program")}
+    for flag, (program, what) in programs.items():
+        if program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
+            raise UsageError(f"--engine-{flag} {program} is no executable {what}")
+    if request.engine_binary and not takes_binary(spec.partition(":")[0]):
+        raise UsageError(f"--engine-binary: engine {spec} is no program of its own; leave it out")
     options = EngineOptions(
         variant=spec.partition(":")[2],
         table=request.table.absolute() if request.table else None,
         ignore=request.ignore,
         python=request.engine_python,
+        binary=request.engine_binary,
     )
     engine = get_engine(spec, options)
     availability = engine.available()
@@ -268,8 +273,7 @@ def prepare(
             notes.append(f"no MODEL given: tuning {_DEFAULT_MODELS[device.kind]}")
         if request.model is not None and served not in (None, request.model):
             notes.append(f"MODEL {request.model} is tuned; the command of --current serves {served}")
-        sizer = TransformersSizes(request.engine_python)
-        model = resolve_model(request.model or served or _DEFAULT_MODELS[device.kind], request.weights, sizer=sizer)
+        model = model_for(engine, options, request.model or served or _DEFAULT_MODELS[device.kind], request.weights)
     elif request.model is not None:
         raise UsageError(f"engine {engine.name} takes no MODEL; leave {request.model!r} out")
     if model and model.weights == "dummy":
@@ -339,16 +343,18 @@ def continued(kind: type[R], header: Header, folder: Path, flags: Mapping[str, A
         may_change: Flags that do not change what is measured.
 
     Raises:
-        UsageError: A flag would change what is measured, or the run was started with an interpreter that the user has
-            not named again: a ledger may be a stranger's, and an interpreter is a program that would be run.
+        UsageError: A flag would change what is measured, or the run was started with a program that the user has not
+            named again: a ledger may be a stranger's.
     """
     given = {name: value for name, value in flags.items() if value not in (None, [], ())}
-    interpreter = header.request.get("engine_python")
-    if interpreter is not None and str(given.pop("engine_python", "")) != str(interpreter):
-        raise UsageError(
-            f"{folder} was started with --engine-python {interpreter}, a program that --resume would run: "
-            "give the flag again to allow it"
-        )
+    for name in ("engine_python", "engine_binary"):
+        program = header.request.get(name)
+        if program is not None and str(given.get(name, "")) != str(program):
+            raise UsageError(
+                f"{folder} was started with --{name.replace('_', '-')} {program}, a program that --resume would run: "
+                "give the flag again to allow it"
+            )
+    may_change = {*may_change, *(name for name in ("engine_python", "engine_binary") if header.request.get(name))}
     if "set" in given and assignments(given["set"]).items() <= assignments(header.request.get("set", {})).items():
         allowed = given.pop("set")  # names again what the run was started with, which may need the user's own word
         return continued(kind, header, folder, given, may_change).typed_by_user(allowed)

@@ -11,9 +11,9 @@ from infertune.domain.device import Survey
 from infertune.domain.request import JobRequest, make_request
 from infertune.errors import MismatchError, UsageError
 from infertune.runs import job as jobs
-from infertune.runs.job import Job, prepare, restrict
+from infertune.runs.job import Job, continued, prepare, restrict
 from infertune.runs.ledger import Ledger
-from tests.builders import CPU, space
+from tests.builders import CPU, header, space
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +45,8 @@ def job(**flags: Any) -> Job:
         ({"workload": "trace:none.csv"}, "cannot read workload file none.csv"),
         ({"engine_python": Path("no/such/python")}, "is no executable interpreter"),
         ({"engine_python": Path(".")}, "is no executable interpreter"),
+        ({"engine_binary": Path("no/such/server")}, "is no executable program"),
+        ({"engine_binary": Path(sys.executable)}, "engine fake is no program of its own"),
     ],
 )
 def test_a_request_that_cannot_be_is_refused_with_the_cure(flags: dict[str, Any], cure: str) -> None:
@@ -57,6 +59,20 @@ def test_a_request_that_cannot_be_is_refused_with_the_cure(flags: dict[str, Any]
 
 def test_an_executable_interpreter_is_taken() -> None:
     assert job(engine_python=Path(sys.executable)).options.python == Path(sys.executable)
+
+
+@pytest.mark.parametrize("name", ["engine_python", "engine_binary"])
+def test_a_program_that_a_ledger_names_is_run_only_where_the_user_names_it_again(name: str, tmp_path: Path) -> None:
+    started = header(request={"engine": "fake", name: "/other/program", "set": {"compiled": True}})
+
+    def resumed(**flags: Any) -> Any:
+        return continued(JobRequest, started, tmp_path, flags, set())
+
+    for flags in ({}, {name: Path("/third")}):
+        with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} /other/program, a program that --resume"):
+            resumed(**flags)
+    assert getattr(resumed(**{name: Path("/other/program")}), name) == Path("/other/program")
+    assert resumed(**{name: Path("/other/program"), "set": ["compiled=true"]}).typed_names == {"compiled"}
 
 
 def test_held_and_restricted_knobs_shrink_the_space() -> None:
