@@ -10,6 +10,7 @@ from infertune.profiles.fingerprint import Difference
 from infertune.profiles.profile import Profile
 from infertune.profiles.store import Kept
 from infertune.report.markdown import economy_rows
+from infertune.report.quality import profile_lines
 from infertune.report.words import interval_text
 from infertune.stats import log_t_interval
 from infertune.units import format_rate
@@ -28,6 +29,7 @@ def print_profile(console: Console, profile: Profile) -> None:
         f"on {found.device}{limit}",
         f"by infertune {found.infertune_version} at {profile.created_at}, run {profile.run}",
         f"settings: {profile.changed if profile.changed.root else 'the default'}",
+        *profile_lines(profile),
         f"{profile.answer}; {profile.objective} in {profile.unit}: {_samples(profile.samples)}",
         *([f"within the limits {' '.join(profile.slo)}"] if profile.slo else []),
         f"default: {_samples(profile.default_samples)}",
@@ -39,7 +41,7 @@ def print_profile(console: Console, profile: Profile) -> None:
 
 def profile_table(kept: Sequence[Kept]) -> Table:
     """One row for each profile."""
-    names = ("device", "engine", "model", "workload", "answer", "settings", "file")
+    names = ("device", "engine", "model", "workload", "answer", "settings", "answers", "file")
     rows = []
     for item in kept:
         profile, found = item.profile, item.profile.fingerprint
@@ -50,6 +52,7 @@ def profile_table(kept: Sequence[Kept]) -> Table:
             found.workload.spec,
             profile.verdict(),
             str(profile.changed) or "the default",
+            profile.answers.verdict if profile.answers else "–",
             str(item.path),
         )
         rows.append(cells)

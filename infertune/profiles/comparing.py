@@ -121,7 +121,20 @@ def _figures(profile: Profile) -> dict[str, str]:
     samples = {profile.unit: profile.samples, f"default's {profile.unit}": profile.default_samples}
     means = {name: format_rate(geometric_mean(figures)) for name, figures in samples.items() if figures}
     limits = " ".join(profile.slo) or "none"
-    return {"objective": profile.objective, "limits": limits, "answer": profile.answer, **means}
+    return {
+        "objective": profile.objective,
+        "limits": limits,
+        "answer": profile.answer,
+        "answers": _answers(profile),
+        **means,
+    }
+
+
+def _answers(profile: Profile) -> str:
+    found = profile.answers
+    if found is None or found.figures is None:
+        return found.verdict if found else "–"
+    return f"{found.verdict} (perplexity {found.figures.perplexity_increase.mean:+.2%})"
 
 
 def _differing(one: dict[str, str], other: dict[str, str]) -> list[Difference]:

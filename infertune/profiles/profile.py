@@ -10,7 +10,7 @@ from infertune.documents import Document, plain_yaml, read_document
 from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.figures import Economy, economy
-from infertune.domain.knobs import Config, check_scalars, format_scalar
+from infertune.domain.knobs import Config, Effect, check_scalars, format_scalar
 from infertune.domain.measurement import Frozen, IsoTime
 from infertune.domain.models import Model
 from infertune.domain.objective import NAMES as OBJECTIVES
@@ -19,6 +19,7 @@ from infertune.domain.record import Header
 from infertune.domain.workload import WorkloadRecord
 from infertune.engines.base import first_line
 from infertune.errors import UsageError
+from infertune.profiles.answers import CheckedAnswers, checked_answers
 from infertune.runs.ledger import Ledger
 from infertune.runs.summary import Answer, Summary, default_config, figures
 from infertune.units import format_percent, slugify
@@ -63,6 +64,8 @@ class Profile(Frozen):
         answer: What the final comparison said.
         config: Every knob's value.
         changed: Only the settings that differ from the engine's defaults: what to type.
+        effects: What each of those does to answers: exact, numeric or lossy.
+        answers: What the check of its answers found; None where there was none and nothing may spoil them.
         samples: The objective's figure of the configuration, one a launch.
         default_samples: The same of the engine's default, paired.
         gain: Ratio to the default with its 95% interval, low and high; None while unconfirmed.
@@ -82,6 +85,8 @@ class Profile(Frozen):
     answer: Answer
     config: Config
     changed: Config
+    effects: dict[str, Effect] = {}
+    answers: CheckedAnswers | None = None
     samples: tuple[Sample, ...]
     default_samples: tuple[Sample, ...]
     gain: tuple[Ratio, Ratio, Ratio] | None
@@ -243,6 +248,8 @@ def profile_of(ledger: Ledger, summary: Summary, objective: str) -> Profile:
         answer=summary.answer,
         config=summary.best_config,
         changed=changed_settings(summary.best_config, ledger.header.engine_defaults),
+        effects=_effects(ledger, summary.best_config),
+        answers=checked_answers(ledger, summary.best_config),
         samples=summary.default_samples if recommends_default else summary.candidate_samples,
         default_samples=summary.default_samples,
         gain=None if gain is None or gain.low is None or gain.high is None else (gain.mean, gain.low, gain.high),
@@ -271,6 +278,8 @@ def profile_at(ledger: Ledger, config: Config, objective: Objective) -> Profile:
         answer="unconfirmed",
         config=config,
         changed=changed_settings(config, ledger.header.engine_defaults),
+        effects=_effects(ledger, config),
+        answers=checked_answers(ledger, config),
         samples=tuple(figures(ledger.trials, config, objective)),
         default_samples=tuple(figures(ledger.trials, default, objective)),
         gain=None,
@@ -281,6 +290,12 @@ def profile_at(ledger: Ledger, config: Config, objective: Objective) -> Profile:
         run=ledger.folder.name,
         created_at=ledger.header.created_at,
     )
+
+
+def _effects(ledger: Ledger, config: Config) -> dict[str, Effect]:
+    """What the changed settings do to answers."""
+    changed = changed_settings(config, ledger.header.engine_defaults)
+    return {knob.name: knob.effect for knob in ledger.header.space.knobs if knob.name in changed}
 
 
 def _limits(ledger: Ledger) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
 """What a check of answers found, in words and rows: for the terminal, the report and the page."""
 
+from infertune.domain.knobs import Effect
 from infertune.domain.quality import Check, Interval, Verdict
-from infertune.profiles.profile import changed_settings
+from infertune.profiles.answers import CheckedAnswers
+from infertune.profiles.profile import Profile, changed_settings
 from infertune.runs.summary import Summary
 from infertune.units import printable
 
@@ -12,12 +14,21 @@ _WORDS: dict[Verdict, str] = {
     "open": "not shown to answer as well, and left out",
     "not checked": "could not be checked, and is left out",
 }
+_EFFECTS: dict[Effect, str] = {
+    "exact": "changes nothing",
+    "numeric": "changes the order of sums",
+    "lossy": "may spoil them",
+}
 _SHOWN_PROMPTS = 3
 _SHOWN_CHARACTERS = 60
 
 
 def figure_rows(check: Check) -> list[tuple[str, str, str, str]]:
     """Name, figure, its interval, and the reference's own second scores; empty where there are none."""
+    return _rows(check)
+
+
+def _rows(check: Check | CheckedAnswers) -> list[tuple[str, str, str, str]]:
     figures, floor = check.figures, check.floor
     if figures is None or floor is None:
         return []
@@ -34,6 +45,20 @@ def verdict_sentence(check: Check) -> str:
     scored = f", {check.n_prompts} prompts, {check.n_positions:,} tokens" if check.n_prompts else ""
     word = {"pass": "PASS", "fail": "FAIL", "open": "NOT DECIDED", "not checked": "NOT CHECKED"}[check.verdict]
     return f"{word}: {check.why}{scored}"
+
+
+def profile_lines(profile: Profile) -> list[str]:
+    """What a profile's settings do to answers, and what the check of them found."""
+    names = {effect: [n for n, own in profile.effects.items() if own == effect] for effect in _EFFECTS}
+    parts = [f"{', '.join(names[effect])} {words}" for effect, words in _EFFECTS.items() if names[effect]]
+    lines = [f"answers: {'; '.join(parts)}"] if parts else []
+    found = profile.answers
+    if found is None:
+        return lines
+    if found.figures is None:
+        return [*lines, "answers not checked"]
+    figures = [f"{name} {own} ({ends}), noise floor {floor}" for name, own, ends, floor in _rows(found)]
+    return [*lines, f"answers checked with {found.n_prompts} prompts: {found.why}", *figures]
 
 
 def changed_lines(check: Check) -> list[str]:

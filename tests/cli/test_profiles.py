@@ -15,6 +15,11 @@ from tests.builders import config, header
 from tests.cli.test_cli import CONTROL, SMALL, Answer, Shell, shell  # noqa: F401 - a fixture is found by its name
 from tests.profiles.test_profile import profile
 
+HELD = [
+    word
+    for held in ("compiled=false", "max_num_batched_tokens=2048", "memory_share=0.8", "block_size=16")
+    for word in ("--set", held)
+]
 SETTINGS = config(max_num_seqs=64, max_num_batched_tokens=8192, enforce_eager=True)
 
 
@@ -39,7 +44,7 @@ def refused(answer: Answer, code: int, *words: str) -> None:
 def test_profiles_are_listed_one_a_line_and_filtered(shell: Shell, kept: Path) -> None:  # noqa: F811
     answer = shell("profile", "list")
     head, row = answer.out.splitlines()
-    assert head.split() == ["device", "engine", "model", "workload", "answer", "settings", "file"]
+    assert head.split() == ["device", "engine", "model", "workload", "answer", "settings", "answers", "file"]
     assert "builtin:qwen3-0.6b" in row and "max_num_seqs=64" in row and row.rstrip().endswith(str(kept))
     assert shell("profile", "list", "--model", "QWEN3").out == answer.out
     assert "no profile here of that kind" in shell("profile", "list", "--gpu", "h100").out
@@ -176,3 +181,21 @@ def test_a_tampered_profile_passes_the_engine_nothing_but_knobs(shell: Shell) ->
     path = a_profile().save(Path("p.yaml"))
     path.write_text(path.read_text().replace("enforce_eager: true", "trust_remote_code: true"))
     refused(shell("profile", "export", str(path), "--as", "vllm-args"), 2, "'trust_remote_code'", "not exported")
+
+
+def test_a_profile_says_what_its_settings_do_to_answers_and_whether_they_were_checked(shell: Shell) -> None:  # noqa: F811
+    knobs = ("--knob", "bits=16,8", "--knob", "max_num_seqs=64,128", *HELD, "--trials", "4")
+    assert shell("tune", "--engine", "fake:plateau,loss=0.01%", *knobs, "--out", "run").code == 0
+    found = load_profile("run/profile.yaml")
+    assert found.effects == {"max_num_seqs": "exact", "bits": "lossy"}
+    assert found.answers and found.answers.verdict == "pass" and found.answers.figures and found.answers.limits
+    shown = shell("profile", "show", "run/profile.yaml").out
+    assert "answers: max_num_seqs changes nothing; bits may spoil them" in shown
+    assert f"answers checked with {found.answers.n_prompts} prompts: perplexity " in shown
+    assert "likeliest token agrees 100.0% (" in shown and " pass " in shell("profile", "list").out
+    Path("table.csv").write_text("kernel,output_tokens_per_s\n" + "a,10\nb,20\n" * 3)
+    assert shell("tune", "--engine", "replay", "--table", "table.csv", "--out", "replayed").code == 0
+    shown = shell("profile", "show", "replayed/profile.yaml").out
+    assert "answers: kernel may spoil them\nanswers not checked\n" in shown
+    unlike = shell("profile", "diff", "run/profile.yaml", "replayed/profile.yaml").out
+    assert "pass (perplexity " in unlike and "not checked" in unlike
