@@ -101,16 +101,28 @@ def report(
     to_optuna: Annotated[
         str | None, typer.Option(metavar="URL", help="Write the search as an Optuna study, such as sqlite:///runs.db.")
     ] = None,
+    port: Annotated[
+        bool, typer.Option("--port", help="Of several runs: what is lost where the best of one is used in another.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a run's report again, or compare several runs.
 
     Everything is read from the ledgers; nothing is measured.
     """
-    from infertune.tuning.afterwards import check_report, compare_runs, report_again
+    from infertune.tuning.afterwards import check_report, compare_runs, port_runs, report_again
     from infertune.tuning.afterwards import to_optuna as export
 
-    check_report(runs, out, to_optuna)
+    check_report(runs, out, to_optuna, port=port)
+    if out is not None and port:
+        page, sentences = port_runs(runs, out)
+        if as_json:
+            print_json({"schema_version": 1, "report": str(page), "porting": sentences})
+            return
+        for sentence in sentences:
+            say(console(), sentence)
+        say(console(), f"report:  {page}")
+        return
     if out is not None:
         page = compare_runs(runs, out)
         print_json({"schema_version": 1, "report": str(page)}) if as_json else say(console(), str(page))

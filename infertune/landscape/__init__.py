@@ -3,10 +3,11 @@
 from infertune.landscape.edges import at_end, why_no_further
 from infertune.landscape.effects import Effect, Effects, Interaction, knob_effects
 from infertune.landscape.front import PLACES, Place, Point, pareto_front, point_on
-from infertune.landscape.shape import survey
+from infertune.landscape.shape import noise_within, survey, terrain_of
 from infertune.landscape.terrain import Noise, Peak, Plateau, Span, Spot, Step, Terrain
 
 __all__ = [
-    "PLACES", "Effect", "Effects", "Interaction", "Noise", "Peak", "Place", "Plateau", "Point", "Span",
-    "Spot", "Step", "Terrain", "at_end", "knob_effects", "pareto_front", "point_on", "survey", "why_no_further",
+    "PLACES", "Effect", "Effects", "Interaction", "Noise", "Peak", "Place", "Plateau", "Point", "Span", "Spot", "Step",
+    "Terrain", "at_end", "knob_effects", "noise_within", "pareto_front", "point_on", "survey", "terrain_of",
+    "why_no_further",
 ]  # fmt: skip

@@ -33,14 +33,28 @@ def survey(record: Record, objective: Objective) -> Terrain:
     grid = math.prod(len(knob.values) for knob in record.header.space.knobs)
     if record.header.command == "landscape" and record.ending is not None:
         grid = len(spots)  # a finished grid has every combination that the rules allow
-    noise = _noise(record.trials, objective)
+    return terrain_of(spots, knobs, grid, _noise(record.trials, objective), -1 if objective.lower_is_better else 1)
+
+
+def terrain_of(
+    spots: tuple[Spot, ...], knobs: tuple[Knob, ...], grid: int, noise: Noise | None, sign: int = 1
+) -> Terrain:
+    """The statistics of measured points.
+
+    Args:
+        spots: Every configuration that was tried.
+        knobs: Knobs that took more than one value.
+        grid: Combinations of the space.
+        noise: The spread of repeats; None if nothing was repeated.
+        sign: -1 where less of the figure is better, which turns the factors of steps around.
+    """
     neighbours = _neighbours(spots, knobs)
     bare = Terrain(knobs=knobs, spots=spots, grid=grid, noise=noise, steps=(), plateau=None, peaks=())
     if not bare.measured:
         return bare
     return bare.model_copy(
         update={
-            "steps": _steps(spots, neighbours, noise, -1 if objective.lower_is_better else 1),
+            "steps": _steps(spots, neighbours, noise, sign),
             "plateau": _plateau(bare, neighbours),
             "peaks": _peaks(bare, neighbours) if bare.mapped else (),
         }
@@ -80,12 +94,24 @@ def _noise(trials: Sequence[Trial], objective: Objective) -> Noise | None:
         (confirming, "repeats in the confirmation and the final comparison"),
         (windows, "windows of one launch, which understates it: nothing was launched twice"),
     ):
-        found = [group for group in groups.values() if len(group) > 1]
-        degrees = sum(len(group) - 1 for group in found)
-        if degrees >= _ENOUGH_DEGREES:
-            squares = sum((value - sum(group) / len(group)) ** 2 for group in found for value in group)
-            return Noise(deviation=math.sqrt(squares / degrees), degrees=degrees, source=source)
+        if (noise := noise_within(groups.values(), source)) is not None:
+            return noise
     return None
+
+
+def noise_within(groups: Iterable[Sequence[float]], source: str) -> Noise | None:
+    """The pooled standard deviation of scores within groups; None with too few degrees of freedom.
+
+    Args:
+        groups: The scores of each configuration's repeats.
+        source: Which repeats they are, in words.
+    """
+    found = [group for group in groups if len(group) > 1]
+    degrees = sum(len(group) - 1 for group in found)
+    if degrees < _ENOUGH_DEGREES:
+        return None
+    squares = sum((value - sum(group) / len(group)) ** 2 for group in found for value in group)
+    return Noise(deviation=math.sqrt(squares / degrees), degrees=degrees, source=source)
 
 
 def _neighbours(spots: Sequence[Spot], knobs: Sequence[Knob]) -> Neighbours:

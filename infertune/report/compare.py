@@ -63,7 +63,7 @@ def compare(runs: Sequence[Findings]) -> Comparison:
     facts = [_facts(found) for found in runs]
     differs = tuple(name for name in facts[0] if len({fact[name] for fact in facts}) > 1)
     rows = []
-    for found, label, fact in zip(runs, _labels(runs), facts, strict=True):
+    for found, label, fact in zip(runs, run_names(runs), facts, strict=True):
         ratio = None
         if found is not first and found.objective.unit == first.objective.unit:
             ratio = _ratio(found.advised_samples, first.advised_samples)
@@ -213,7 +213,7 @@ def _ratio(new: Sequence[float], base: Sequence[float]) -> Estimate | None:
     return unpaired_ratio(new, base) if new and base else None
 
 
-def _labels(runs: Sequence[Findings]) -> list[str]:
+def run_names(runs: Sequence[Findings]) -> list[str]:
     """The folders' names, with as much of their paths as tells them apart."""
     parts = [found.ledger.folder.resolve().parts for found in runs]
     for depth in range(1, max(map(len, parts)) + 1):

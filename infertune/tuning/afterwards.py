@@ -17,6 +17,8 @@ from infertune.errors import UsageError
 from infertune.landscape import PLACES, pareto_front, point_on
 from infertune.profiles.profile import Profile, load_profile, profile_at, profile_of
 from infertune.report import Findings, find, write_comparison, write_found
+from infertune.report.study.ported_runs import write_porting
+from infertune.report.study.porting_section import headlines
 from infertune.runs.ledger import Ledger
 from infertune.runs.summary import summarise
 from infertune.search.export import Result, export_study
@@ -50,12 +52,14 @@ def findings_of(folder: Path) -> Findings:
     return find(ledger, _objective(ledger))
 
 
-def check_report(folders: Sequence[Path], out: Path | None, storage: str | None) -> None:
+def check_report(folders: Sequence[Path], out: Path | None, storage: str | None, *, port: bool = False) -> None:
     """Refuse options that do not go together.
 
     Raises:
         UsageError: There are several runs without a folder for their comparison, or one run with one.
     """
+    if port and len(folders) < 2:
+        raise UsageError("--port brings configurations from one run to another: name two runs or more")
     if len(folders) > 1 and storage is not None:
         raise UsageError("--to-optuna takes one run; name one")
     if len(folders) > 1 and out is None:
@@ -73,9 +77,22 @@ def compare_runs(folders: Sequence[Path], out: Path) -> Path:
     Raises:
         UsageError: A folder is not a run, stands twice, or `out` cannot be written.
     """
-    if len(set(map(os.path.realpath, folders))) < len(folders):
-        raise UsageError("a run is named twice; name different ones to compare them")
+    _check_different(folders)
     return write_comparison([findings_of(folder) for folder in folders], out)
+
+
+def port_runs(folders: Sequence[Path], out: Path) -> tuple[Path, list[str]]:
+    """Write what is lost where the best of one run is used in another.
+
+    Returns:
+        The page's path, and what was found in sentences.
+
+    Raises:
+        UsageError: A folder is not a run, stands twice, or `out` cannot be written.
+    """
+    _check_different(folders)
+    page, found, _ = write_porting([findings_of(folder) for folder in folders], out)
+    return page, headlines(found)
 
 
 def to_optuna(folder: Path, storage: str) -> tuple[str, int]:
@@ -185,6 +202,11 @@ def _allowed(profile: Profile, given: Collection[str]) -> Iterator[str]:
         if own.root.get(canonical(name), "nothing") != value and f"{flag}={format_scalar(value)}" not in server:
             raise UsageError(f"--set {name}={format_scalar(value)}: the profile has no such setting")
         yield canonical(name)
+
+
+def _check_different(folders: Sequence[Path]) -> None:
+    if len(set(map(os.path.realpath, folders))) < len(folders):
+        raise UsageError("a run is named twice; name different ones to compare them")
 
 
 def _objective(ledger: Ledger) -> Objective:
