@@ -74,7 +74,7 @@ class ServerProcess:
             ServerNotReadyError: It took too long.
         """
         for left in reversed(range(_PORTS_TRIED)):
-            self._known: set[psutil.Process] = set()
+            self._known: dict[psutil.Process, None] = {}
             self.port = free_port()
             self.command = tuple(start.command(self.port))
             self._log_from = _log_size()
@@ -110,10 +110,10 @@ class ServerProcess:
             raise ServerEndedError(f"the server {_ended(code)}{self._last_words()}")
 
     def family(self) -> list[psutil.Process]:
-        """The server's process and all that it started, those included that outlive it."""
+        """The server's process first, then all that it started, those included that outlive it."""
         with contextlib.suppress(psutil.NoSuchProcess):
             leader = psutil.Process(self._process.pid)
-            self._known |= {leader, *leader.children(recursive=True)}
+            self._known |= dict.fromkeys((leader, *leader.children(recursive=True)))
         return [process for process in self._known if process.is_running()]
 
     def log_tail(self, lines: int = 40) -> str:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from infertune.domain.load import Gauges, Load, Sent
+from infertune.engines.base import first_line
+from infertune.engines.serving.job import Job, Took
 
 _LOOK_EVERY_S = 0.5  # how often a running load is checked for a server that is gone (judgement)
 
@@ -120,38 +121,38 @@ class Sender:
         assert process.stdin and process.stdout
         gauges = gauges or GaugeNames()
         names = gauges.names
-        length, kind = "Content-Length: %d", "Content-Type: application/json"
-        job = {
-            "host": address.host,
-            "port": address.port,
-            "tls": address.tls,
-            "head": address.head("POST", path, kind).replace("%", "%%").removesuffix("\r\n") + f"{length}\r\n\r\n",
+        head = address.head("POST", path, "Content-Type: application/json").removesuffix("\r\n").replace("%", "%%")
+        job = Job(
+            host=address.host,
+            port=address.port,
+            tls=address.tls,
+            head=f"{head}Content-Length: %d\r\n\r\n",
             # HTTP/1.0: the end of the connection is the end of the answer.
-            "gauges_head": address.head("GET", gauges.path).replace(" HTTP/1.1", " HTTP/1.0", 1) if names else "",
-            "gauge_names": list(names.values()),
-            "cut_after_s": cut_after_s,
-            "concurrency": concurrency,
-            "n": len(requests),
-        }
+            gauges_head=address.head("GET", gauges.path).replace(" HTTP/1.1", " HTTP/1.0", 1) if names else "",
+            gauge_names=tuple(names.values()),
+            cut_after_s=cut_after_s,
+            concurrency=concurrency,
+            n=len(requests),
+        )
         try:
-            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.write(job.model_dump_json().encode() + b"\n")
             for request in requests:
                 process.stdin.write(f"{request.due_s:.6f} {request.output_tokens} {request.body}\n".encode())
             process.stdin.flush()
             while not select.select([process.stdout], [], [], _LOOK_EVERY_S)[0]:
                 check()
-            head = _line(process.stdout.readline())
-            sent = tuple(_sent(_line(process.stdout.readline())) for _ in requests)
+            took = Took.model_validate_json(process.stdout.readline())
+            sent = tuple(_sent(json.loads(process.stdout.readline())) for _ in range(took.n))
         except (OSError, ValueError) as error:
             code = process.poll()
             self.close()
-            raise GeneratorEndedError(f"the load generator ended (code {code}): {error}") from None
+            said = first_line(str(error))
+            raise GeneratorEndedError(f"the load generator ended (code {code}): {said}") from None
         except BaseException:
             self.close()
             raise
-        assert isinstance(head, dict)
-        looks = tuple(read_gauges(at, text, names) for at, text in head["gauges"])
-        return Load(sent=sent, gauges=looks, generator_cpu_s=head["cpu_s"])
+        looks = tuple(read_gauges(at, text, names) for at, text in took.gauges)
+        return Load(sent=sent, gauges=looks, generator_cpu_s=took.cpu_s)
 
     def close(self) -> None:
         """End the generator's process."""
@@ -167,10 +168,8 @@ class Sender:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self.close()
-            program = str(Path(__file__).with_name("sending.py"))
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            )
+            command = [sys.executable, "-m", "infertune.engines.serving.sending"]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         return self._process
 
 
@@ -194,17 +193,6 @@ def read_gauges(at_s: float, text: str, names: Mapping[str, str]) -> Gauges:
     shares = {field: max(given) for field, given in values.items() if field == "kv_cache_share"}
     counts = {field: round(sum(given)) for field, given in values.items() if field != "kv_cache_share"}
     return Gauges.model_validate({"at_s": at_s, **counts, **shares})
-
-
-def _line(line: bytes) -> object:
-    """One line of the generator's answer.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not line.endswith(b"\n"):
-        raise ValueError("it said nothing more")
-    return json.loads(line)
 
 
 def _sent(record: object) -> Sent:
