@@ -21,6 +21,8 @@ class Command(Frozen):
         program: The words that start the server, such as `vllm serve`.
         model: The model that it serves; None where it names none.
         model_flag: The model is given by `--model`, not by its position.
+        contained: It runs in a container, which has paths of its own.
+        model_here: Where a model that is a folder in the container lies on this machine, as far as its mounts say.
         settings: Words of the engine's arguments, as they stand there.
         server: Words of the arguments that concern the server only: they are kept for the export.
         environment: Variables that stand before the program; those with secrets are left out.
@@ -31,12 +33,14 @@ class Command(Frozen):
     program: tuple[str, ...] = ()
     model: str | None = None
     model_flag: bool = False
+    contained: bool = False
+    model_here: str | None = None
     settings: tuple[str, ...] = ()
     server: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
 
-    @field_validator("program", "settings", "server", "environment", "model")
+    @field_validator("program", "settings", "server", "environment", "model", "model_here")
     @classmethod
     def _printable(cls, given: Any) -> Any:
         """It may stand in a stranger's profile: no word of it may steer a terminal."""
@@ -44,6 +48,11 @@ class Command(Frozen):
         if not all(word.isprintable() for word in words):
             raise ValueError("has control characters")
         return given
+
+    @property
+    def served(self) -> str | None:
+        """The model as it is named or lies on this machine; None where the command names none."""
+        return self.model_here or self.model
 
     @property
     def text(self) -> str:

@@ -268,7 +268,7 @@ def prepare(
         check_country(request.country)
     model = None
     if engine.needs_model:
-        served = current.command.model if current and current.command else None
+        served = current.command.served if current and current.command else None
         if request.model is None and served is None:
             notes.append(f"no MODEL given: tuning {_DEFAULT_MODELS[device.kind]}")
         if request.model is not None and served not in (None, request.model):

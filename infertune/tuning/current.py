@@ -25,19 +25,26 @@ def read_current(request: TuneRequest) -> Current | None:
     engine = (request.engine or default_engine_name()).partition(":")[0]
     path, service = _file_and_service(given)
     if path is None:
-        return _of_command(engine, given)
+        return _of_command(engine, request, given)
     text = read_text(path, "--current", _MOST_BYTES)
     if _is_profile(text):
         profile = load_profile(path)
         if profile.fingerprint.engine != engine:
             raise UsageError(f"--current {path} is of engine {profile.fingerprint.engine}, not of {engine}")
         return Current(settings=profile.changed, notes=(f"what runs today: {path}, {profile.sentence()}",))
-    return _of_command(engine, text, str(path), service)
+    return _of_command(engine, request, text, str(path), service)
 
 
-def _of_command(engine: str, text: str, file: str = "", service: str = "") -> Current:
+def _of_command(engine: str, request: TuneRequest, text: str, file: str = "", service: str = "") -> Current:
     command = read_command(engine, text, file=file, service=service)
     notes = []
+    if command.model_here is not None:
+        notes.append(f"{command.model} in the container is {command.model_here} here")
+    elif request.model is None and command.contained and _is_missing_path(command.model):
+        raise UsageError(
+            f"--current: the model {command.model} lies in the container, and what is mounted there is not said; "
+            "name the model on this machine: infertune tune MODEL --current …"
+        )
     if command.secrets:
         notes.append(f"left out of everything that is written: {', '.join(command.secrets)}")
     if command.environment:
@@ -57,6 +64,10 @@ def _file_and_service(given: str) -> tuple[Path | None, str]:
     if len(given.split()) == 1 and (whole.suffix in (".yaml", ".yml", ".json") or "/" in given or Path(name).suffix):
         raise UsageError(f"--current {given}: there is no such file")
     return None, ""
+
+
+def _is_missing_path(model: str | None) -> bool:
+    return model is not None and model.startswith("/") and not os.path.exists(model)
 
 
 def _is_profile(text: str) -> bool:

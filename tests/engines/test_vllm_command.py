@@ -35,6 +35,20 @@ SECRETS = ("sk-1", "hf_1", "pass-1")
         ("bash -c 'vllm serve m/x --max-num-seqs 4'", ["--max-num-seqs=4"], []),
         ("$ vllm serve m/x", [], []),
         ("uv run vllm serve m/x", [], []),
+        ("uv run --with vllm==0.11 --index-url https://u:sk-1@h/ vllm serve m/x", [], []),
+        ("uvx --python 3.12 vllm@latest serve m/x -tp=2", ["--tensor-parallel-size=2"], []),
+        ("numactl --cpunodebind=0 --membind=0 vllm serve m/x", [], []),
+        ("conda run -n llm python3 -m vllm.entrypoints.openai.api_server --model m/x", [], []),
+        ("sudo -E env -u A HF_HOME=/h timeout 10 vllm serve m/x", [], []),
+        ("srun --gres=gpu:1 bash -c 'vllm serve m/x --seed 1'", ["--seed=1"], []),
+        ('docker run -v $PWD:/m -v "$(pwd)/x":/n -v ~/.cache:/c ghcr.io/o/i vllm serve m/x', [], []),
+        ("vllm serve m/x --seed 1  # as measured", ["--seed=1"], []),
+        ("vllm serve m/x --seed '#1'", ["--seed=#1"], []),
+        (
+            "vllm serve m/x -cc.mode=3 -sc.method ngram",
+            ["--compilation-config.mode=3", "--speculative-config.method=ngram"],
+            [],
+        ),
     ],
 )
 def test_a_command_is_sorted_into_model_engine_and_server(text: str, settings: list[str], server: list[str]) -> None:
@@ -48,6 +62,8 @@ def test_a_command_is_sorted_into_model_engine_and_server(text: str, settings: l
         "vllm serve m/x --api-key sk-1 hf_1 pass-1",
         "vllm serve m/x --api_key=sk-1 --hf-token hf_1",
         "vllm serve m/x --api-k sk-1",
+        "uv run --index-url https://u:sk-1@h/ --index-password pass-1 vllm serve m/x --api-key x",
+        "env HF_TOKEN=hf_1 numactl -N 0 vllm serve m/x",
         "HF_TOKEN=hf_1 MY_PASSWORD=pass-1 VLLM_API_KEY=sk-1 vllm serve m/x",
         "docker run -e HF_TOKEN=hf_1 --env=VLLM_API_KEY=sk-1 -eDB_PASSWORD=pass-1 vllm/vllm-openai --model m/x",
         "docker run -e HF_TOKEN=$HF_TOKEN vllm/vllm-openai --model m/x --api-key $KEY",
@@ -84,7 +100,15 @@ def test_secrets_are_in_nothing_that_is_kept(text: str) -> None:
         ("python serve.py", "this Python program is no vLLM server"),
         ("vllm bench throughput", "`vllm bench` is no server"),
         ("docker ps", "`docker ps` starts no server"),
-        ("docker run nginx", "the image 'nginx' is not vLLM's"),
+        ("docker compose up", "`docker compose` starts no server; give the compose file itself"),
+        ("docker run nginx", "the image 'nginx' is not vLLM's, and what it starts is not given"),
+        ("numactl -N 0 ls", "'numactl' starts no vLLM server here"),
+        (
+            f"{SERVE} --enable-prefix-caching true",
+            "--enable-prefix-caching takes no value, and 'true' stands behind it",
+        ),
+        (f"{SERVE} \u2014enforce-eager", "begins with a long dash; a flag begins with two hyphens"),
+        (f"{SERVE} '--dtype half'", "'--dtype half' is one word with blanks; flag and value are two words"),
         ("", "no command"),
         ("A=1", "no command"),
         ("vllm serve " + "x" * 70_000, "letters"),
@@ -172,9 +196,92 @@ def test_the_configuration_file_that_a_command_names_is_read_too(tmp_path: Path)
         read_command("vllm serve m/x --config none.yaml")
 
 
+SCRIPT = """#!/bin/bash
+set -euo pipefail
+export HF_TOKEN=hf_1
+export VLLM_USE_V1="1"
+pip install -q x
+exec vllm serve m/x \\
+  --max-num-seqs 64 --api-key $KEY
+"""
+UNIT = """[Service]
+Environment=HF_TOKEN=hf_1
+Environment="VLLM_USE_V1=1"
+ExecStart=/opt/vllm serve m/x --max-num-seqs 64 --api-key sk-1
+Restart=always
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("run.sh", SCRIPT),
+        ("run.sh", SCRIPT.replace("\n", "\r\n")),
+        ("vllm.service", UNIT),
+        ("pod.yaml", "kind: Pod\nspec:\n  containers:\n  - name: v\n    command: [sh, -c]\n    args:\n    - |\n"
+         + "\n".join(f"      {line}" for line in SCRIPT.splitlines())),
+    ],
+)  # fmt: skip
+def test_the_one_line_of_a_script_that_starts_vllm_is_read(file: str, text: str) -> None:
+    found = read_command(text, file=file)
+    assert words(found) == ("m/x", ["--max-num-seqs=64"])
+    assert found.secrets == ("HF_TOKEN", "--api-key") and found.environment == (("VLLM_USE_V1", "1"),)
+    assert not any(secret in found.model_dump_json() for secret in SECRETS)
+
+
+def test_a_block_of_arguments_in_a_compose_file_is_one_line_to_it() -> None:
+    text = "services:\n  v:\n    image: vllm/vllm-openai\n    command: |\n      --model m/x\n      --max-num-seqs 64\n"
+    assert words(read_command(text, file="c.yaml")) == ("m/x", ["--max-num-seqs=64"])
+
+
+POD = "- metadata: {name: a}\n  spec: {containers: [{name: v, image: vllm/vllm-openai, args: [--model, m/a]}]}\n"
+PODS = "kind: List\nitems:\n" + POD + POD.replace("name: a", "name: b").replace("m/a", "m/b")
+
+
+def test_containers_of_one_name_are_told_apart_by_their_resource() -> None:
+    assert words(read_command(PODS, file="p.yaml", service="b/v")) == ("m/b", [])
+    with pytest.raises(UsageError, match="starts vLLM in a/v, b/v; name one, such as p.yaml:a/v"):
+        read_command(PODS, file="p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "here"),
+    [
+        ("d/c.yaml", "services: {v: {image: vllm/vllm-openai, command: --model /m/x, volumes: ['./w:/m:ro']}}",
+         "d/w/x"),
+        ("c.yaml", "services: {v: {image: vllm/vllm-openai, command: --model /m/x, volumes: ['/w:/m', '/v:/m/x']}}",
+         "/v"),
+        ("c.yaml", "services: {v: {image: vllm/vllm-openai, command: --model /m/x, volumes: [{type: bind, source: /w, "
+         "target: /m}]}}", "/w/x"),
+        ("c.yaml", "services: {v: {image: vllm/vllm-openai, command: --model /m/x, volumes: ['models:/m']}}", None),
+        ("c.yaml", "services: {v: {image: vllm/vllm-openai, command: --model /m/x, volumes: ['${W}/w:/m']}}", None),
+        ("k.yaml", "spec: {volumes: [{name: w, hostPath: {path: /w}}], containers: [{name: v, image: vllm/vllm-openai, "
+         "args: [--model, /m/x], volumeMounts: [{name: w, mountPath: /m, subPath: s}]}]}", "/w/s/x"),
+        ("k.yaml", "spec: {volumes: [{name: w, persistentVolumeClaim: {claimName: c}}], containers: [{name: v, "
+         "image: vllm/vllm-openai, args: [--model, /m/x], volumeMounts: [{name: w, mountPath: /m}]}]}", None),
+        ("", "docker run -v /w:/m vllm/vllm-openai --model /m/x", "/w/x"),
+        ("", "docker run --mount type=bind,src=/w,dst=/m vllm/vllm-openai --model /m/x", "/w/x"),
+        ("", "docker run -v /w:/mm vllm/vllm-openai --model /m/x", None),
+        ("", "docker run -v /w:/m vllm/vllm-openai --model m/x", None),
+        ("", "vllm serve /m/x", None),
+    ],
+)  # fmt: skip
+def test_a_models_folder_in_a_container_is_found_here_by_the_mounts(file: str, text: str, here: str | None) -> None:
+    found = read_command(text, file=file)
+    assert found.model_here == here and found.contained == ("vllm serve" not in text)
+    assert found.served == (here or found.model)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("kind: Pod\nspec: {containers: [{name: v, image: vllm/vllm-openai, args: {a: b}}]}", "args of v is no list"),
+        ("servingEngineSpec: {a: 1}", "'servingEngineSpec' is no argument of `vllm serve`; of a chart's values, give"),
+        (
+            "kind: Pod\nspec: {{ .Values.x }}",
+            "f.yaml is not YAML; of a template, give what `helm template` makes of it",
+        ),
+        ("services: {v: {image: vllm/vllm-openai, command: '--model $M'}}", "f.yaml: --model takes a variable"),
         ("services: {db: {image: postgres}}", "no service or container of it starts vLLM"),
         ("a: [", "is not YAML"),
         ("- 1\n- 2\n", "holds no command"),

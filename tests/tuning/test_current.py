@@ -92,3 +92,17 @@ def test_a_held_setting_wins_over_what_runs_today(profile: Path, tmp_path: Path)
     study = fake(tmp_path / "run", current=str(profile), set=["max_num_seqs=32"], trials=2)
     assert study.ledger.trials[0].config["max_num_seqs"] == 32
     assert any("max_num_seqs=32 is held" in note for note in study.ledger.header.notes)
+
+
+def test_a_model_in_a_container_is_tuned_where_it_lies_here(tmp_path: Path) -> None:
+    def current(volumes: str, **more: object) -> TuneRequest:
+        file = tmp_path / "compose.yaml"
+        file.write_text(f"services: {{v: {{image: vllm/vllm-openai, command: --model /m/x, volumes: [{volumes}]}}}}")
+        return make_request(TuneRequest, {"engine": "vllm", "current": str(file), **more})
+
+    found = read_current(current("'./weights:/m'"))
+    assert found and found.command and found.command.served == str(tmp_path / "weights" / "x")
+    assert f"/m/x in the container is {tmp_path}/weights/x here" in found.notes
+    with pytest.raises(UsageError, match="the model /m/x lies in the container, .* name the model on this machine"):
+        read_current(current("'weights:/m'"))
+    assert read_current(current("'weights:/m'", model="builtin:tiny")) is not None

@@ -4,23 +4,33 @@ Words are split as a POSIX shell would, and no shell is ever run: what only a sh
 are left out here, before anything else sees them, and no message repeats a value.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from infertune.domain.command import Command
 from infertune.engines.base import first_line
-from infertune.engines.vllm.container import docker_run
+from infertune.engines.vllm.container import DockerRun, docker_run
 from infertune.engines.vllm.files import command_in_file, config_words
-from infertune.engines.vllm.flags import SERVER, SHORT, arity, holds_secret, is_switch
+from infertune.engines.vllm.flags import SERVER, SHORT, arity, holds_secret, is_switch, names_in
+from infertune.engines.vllm.mounts import Mount, lies_here
+from infertune.engines.vllm.scripts import command_line
 from infertune.engines.vllm.shell import FORMS, filled, split
 from infertune.errors import UsageError
 
 _SERVERS = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server")
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?", re.ASCII)
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII | re.DOTALL)
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")  # of an index that a wrapper takes packages from
 _NUMBER = re.compile(r"-\d+(\.\d+)?")
-_RUNNERS = ("uv", "poetry", "pipenv", "pixi")
+# Programs that start another one, whose words stand behind their own options.
+_WRAPPERS = names_in("""
+    env exec nohup sudo time nice ionice chrt taskset numactl stdbuf timeout setsid srun uv uvx pipx poetry pipenv pixi
+    conda mamba micromamba apptainer singularity
+""")
+_CONTAINERS = ("docker", "podman", "nerdctl")
+_SHELLS = ("sh", "bash")
 _KEPT_VARIABLES = ("VLLM_", "CUDA_", "NCCL_", "OMP_", "TORCH", "HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
@@ -35,26 +45,39 @@ def read_command(text: str, *, file: str = "", service: str = "") -> Command:
     Raises:
         UsageError: It is no such command, or one that only a shell could complete.
     """
-    found = command_in_file(text, file, service) if file else None
-    parts = _Parts()
-    if found is None:
-        _take_program(split(text), parts)
-    else:
-        for name, value in found.environment:
-            parts.variable(name, value)
-        _take_program(found.words, parts)
-    if not parts.server_found:
-        raise UsageError(f"--current: this starts no vLLM server; give {FORMS}")
+    try:
+        parts = _parts_of(text, file, service)
+    except UsageError as error:
+        raise UsageError(str(error).replace("--current:", f"--current {file}:", 1) if file else str(error)) from None
     return Command(
         file=file,
         program=tuple(parts.program),
         model=parts.model,
         model_flag=parts.model_flag,
+        contained=parts.contained,
+        model_here=lies_here(parts.model or "", parts.mounts, os.path.dirname(file)) if parts.contained else None,
         settings=tuple(parts.settings),
         server=tuple(parts.server),
         environment=tuple(parts.environment),
         secrets=tuple(dict.fromkeys(parts.secrets)),
     )
+
+
+def _parts_of(text: str, file: str, service: str) -> "_Parts":
+    found = command_in_file(text, file, service) if file else None
+    parts = _Parts()
+    if found is not None:
+        for name, value in found.environment:
+            parts.variable(name, value)
+        parts.contained, parts.mounts = found.contained, list(found.mounts)
+        _take_program(found.words, parts)
+    elif file and (line := command_line(text)):
+        _take_line(line, parts)
+    else:
+        _take_program(split(text), parts)
+    if not parts.server_found:
+        raise UsageError(f"--current: this starts no vLLM server; give {FORMS}")
+    return parts
 
 
 @dataclass
@@ -64,6 +87,8 @@ class _Parts:
     program: list[str] = field(default_factory=list)
     model: str | None = None
     model_flag: bool = False
+    contained: bool = False
+    mounts: list[Mount] = field(default_factory=list)
     settings: list[str] = field(default_factory=list)
     server: list[str] = field(default_factory=list)
     environment: list[tuple[str, str]] = field(default_factory=list)
@@ -91,38 +116,80 @@ def _take_program(words: Sequence[str], parts: _Parts) -> None:
     if not words:
         raise UsageError(f"--current: no command; give {FORMS}")
     name = words[0].rpartition("/")[2]
-    if name in ("env", "exec", "nohup", "sudo") and len(words) > 1 and not words[1].startswith("-"):
-        parts.program.append(words[0])
-        return _take_program(words[1:], parts)
-    if name in _RUNNERS and words[1:2] == ["run"] and len(words) > 2 and not words[2].startswith("-"):
-        parts.program += words[:2]
-        return _take_program(words[2:], parts)
-    if name in ("sh", "bash") and len(words) == 3 and words[1] in ("-c", "-lc", "-ec"):
+    if name in _WRAPPERS:
+        return _take_wrapped(words, parts)
+    if name in _SHELLS and len(words) == 3 and words[1] in ("-c", "-lc", "-ec"):
+        if line := command_line(words[2]):
+            return _take_line(line, parts)
         return _take_program(split(words[2]), parts)
-    if name == "vllm":
+    if name.partition("@")[0] == "vllm":
         if words[1:2] != ["serve"]:
             raise UsageError(f"--current: `vllm {first_line(' '.join(words[1:2]), 20)}` is no server; give {FORMS}")
         parts.program += words[:2]
         return _take_arguments(words[2:], parts)
     if _PYTHON.fullmatch(name):
         return _take_python(words, parts)
-    if name in ("docker", "podman", "nerdctl"):
-        run = docker_run(words)
-        for variable, value in run.environment:
-            parts.variable(variable, value)
-        parts.program += [filled(word, "docker") for word in run.program]
-        if run.entrypoint:
-            stands = len(parts.program)
-            _take_program([*run.entrypoint, *run.arguments], parts)
-            del parts.program[stands : stands + len(run.entrypoint)]  # it stands among docker's own words
-            return None
-        arguments = list(run.arguments)
-        if arguments[:1] and arguments[0].rpartition("/")[2] in ("vllm", "python", "python3", "sh", "bash"):
-            return _take_program(arguments, parts)
-        return _take_arguments(arguments[1:] if arguments[:1] == ["serve"] else arguments, parts)
+    if name in _CONTAINERS:
+        return _take_container(docker_run(words), parts)
     if words[0].startswith("-"):  # of a container whose image starts the server
         return _take_arguments(words, parts)
     raise UsageError(f"--current: {first_line(name, 40)!r} is no vLLM server; give {FORMS}")
+
+
+def _take_line(line: tuple[str, list[tuple[str, str]]], parts: _Parts) -> None:
+    """A script's line that starts the server, and the variables that are set before it."""
+    for name, value in line[1]:
+        parts.variable(name, value)
+    _take_program(split(line[0]), parts)
+
+
+def _take_wrapped(words: list[str], parts: _Parts) -> None:
+    """What a program such as `numactl` or `uv run` starts: the first word behind it that may start vLLM.
+
+    Raises:
+        UsageError: There is none.
+    """
+    for at in range(1, len(words)):
+        name = words[at].rpartition("/")[2]
+        starts = name.partition("@")[0] == "vllm" and words[at + 1 : at + 2] == ["serve"]
+        runs = name in _CONTAINERS and words[at + 1 : at + 2] in (["run"], ["create"], ["container"])
+        nested = name in _SHELLS and words[at + 1 : at + 2] in (["-c"], ["-lc"], ["-ec"])
+        if starts or runs or nested or (_PYTHON.fullmatch(name) and "-m" in words[at + 1 :]):
+            break
+    else:
+        raise UsageError(f"--current: {first_line(words[0], 40)!r} starts no vLLM server here; give {FORMS}")
+    kept, secret = [words[0]], False
+    for word in words[1:at]:
+        flag, equals, value = word.partition("=")
+        if match := _ASSIGNMENT.fullmatch(word):
+            parts.variable(match[1], match[2])
+        elif word.startswith("-") and holds_secret(flag):
+            parts.secrets.append(flag)
+            secret = not equals
+            continue
+        elif not secret:
+            kept.append(_CREDENTIALS.sub("://", filled(word, name)))
+        secret = False
+    parts.program += kept
+    _take_program(words[at:], parts)
+
+
+def _take_container(run: DockerRun, parts: _Parts) -> None:
+    """What runs in a container."""
+    parts.contained, parts.mounts = True, list(run.mounts)
+    for variable, value in run.environment:
+        parts.variable(variable, value)
+    parts.program += [filled(word, "docker") for word in run.program]
+    if run.entrypoint:
+        stands = len(parts.program)
+        _take_program([*run.entrypoint, *run.arguments], parts)
+        del parts.program[stands : stands + len(run.entrypoint)]  # it stands among docker's own words
+        return
+    arguments = list(run.arguments)
+    if arguments[:1] and arguments[0].rpartition("/")[2] in ("vllm", "python", "python3", *_SHELLS):
+        _take_program(arguments, parts)
+    else:
+        _take_arguments(arguments[1:] if arguments[:1] == ["serve"] else arguments, parts)
 
 
 def _take_python(words: list[str], parts: _Parts) -> None:
@@ -146,10 +213,11 @@ def _take_arguments(words: Sequence[str], parts: _Parts) -> None:
         UsageError: One lacks its value, stands without a flag, or is for a shell to fill in.
     """
     parts.server_found = True
+    behind = ""
     for name, flag, values in _flags(words):
         if not name:
             if parts.model is not None:
-                raise UsageError(f"--current: what is {first_line(values[0], 40)!r}? the model is {parts.model!r}")
+                raise UsageError(_not_understood(values[0], behind, parts.model))
             parts.model = filled(values[0], "the model")
         elif name in ("model", "model_tag"):
             parts.model, parts.model_flag = filled(_only(flag, values), flag), True
@@ -160,6 +228,17 @@ def _take_arguments(words: Sequence[str], parts: _Parts) -> None:
         else:
             kept = _spelled(flag, [filled(value, flag) for value in values])
             (parts.server if name.partition(".")[0].removeprefix("no_") in SERVER else parts.settings).extend(kept)
+        behind = flag
+
+
+def _not_understood(word: str, behind: str, model: str) -> str:
+    """What to say of a word that is neither a flag nor a value."""
+    shown = first_line(word, 40)
+    if word.startswith(("\u2013", "\u2014")):
+        return f"--current: {shown!r} begins with a long dash; a flag begins with two hyphens, --"
+    if is_switch(behind.lstrip("-").replace("-", "_")):
+        return f"--current: {behind} takes no value, and {shown!r} stands behind it; leave it out, or write --no-…"
+    return f"--current: what is {shown!r}? the model is {model!r}"
 
 
 def _flags(words: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
@@ -175,6 +254,10 @@ def _flags(words: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
         name = head.replace("-", "_") + dot + rest
         if not head:
             raise UsageError(f"--current: {first_line(word, 20)!r} is no flag")
+        if len(flag.split()) > 1:
+            raise UsageError(
+                f"--current: {first_line(word, 40)!r} is one word with blanks; flag and value are two words"
+            )
         if equals:
             yield name, flag, [value]
             continue
@@ -204,8 +287,9 @@ def _expanded(word: str) -> str:
             return f"--compilation-config={rest}"
         return f"--optimization-level={rest}"
     flag, equals, value = word.partition("=")
-    long = SHORT.get(flag)
-    return f"--{long.replace('_', '-')}{equals}{value}" if long else word
+    head, dot, rest = flag.partition(".")
+    long = SHORT.get(head)
+    return f"--{long.replace('_', '-')}{dot}{rest}{equals}{value}" if long else word
 
 
 def _spelled(flag: str, values: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from infertune.engines.base import first_line
 from infertune.engines.vllm.flags import holds_secret, names_in
+from infertune.engines.vllm.mounts import Mount, of_mount_option, of_short_form
 from infertune.errors import UsageError
 
 _VALUES = names_in("""
@@ -30,12 +31,14 @@ class DockerRun:
         entrypoint: What replaces the image's own program; empty where nothing does.
         arguments: What the program in the container is given.
         environment: The variables that it is given.
+        mounts: The folders of this machine that it sees.
     """
 
     program: tuple[str, ...]
     entrypoint: tuple[str, ...]
     arguments: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
+    mounts: tuple[Mount, ...] = ()
 
 
 def docker_run(words: Sequence[str]) -> DockerRun:
@@ -49,10 +52,11 @@ def docker_run(words: Sequence[str]) -> DockerRun:
     if left[:1] == ["container"]:
         program.append(left.pop(0))
     if left[:1] not in (["run"], ["create"]):
-        raise UsageError(f"--current: `docker {first_line(' '.join(left[:1]), 20)}` starts no server")
+        file = "; give the compose file itself" if left[:1] == ["compose"] else ""
+        raise UsageError(f"--current: `docker {first_line(' '.join(left[:1]), 20)}` starts no server{file}")
     program.append(left.pop(0))
     entrypoint: tuple[str, ...] = ()
-    environment = []
+    environment, mounts = [], []
     while left and left[0].startswith("-"):
         word = left.pop(0)
         flag, equals, value = word.partition("=")
@@ -71,12 +75,18 @@ def docker_run(words: Sequence[str]) -> DockerRun:
             name, _, content = value.partition("=")
             environment.append((name, content))
             value = name if holds_secret(name) else value  # docker then takes it from its own environment
-        if flag == "--entrypoint":
+        if flag in ("-v", "--volume"):
+            mounts.append(of_short_form(value))
+        elif flag == "--mount":
+            mounts.append(of_mount_option(value))
+        elif flag == "--entrypoint":
             entrypoint = (value,)
         program += [flag, value]
     if not left:
         raise UsageError("--current: docker run names no image")
     image = left.pop(0)
-    if "vllm" not in image.lower():
-        raise UsageError(f"--current: the image {first_line(image, 60)!r} is not vLLM's")
-    return DockerRun((*program, image), entrypoint, tuple(left), tuple(environment))
+    if "vllm" not in image.lower() and not any("vllm" in word for word in (*entrypoint, *left)):
+        raise UsageError(
+            f"--current: the image {first_line(image, 60)!r} is not vLLM's, and what it starts is not given"
+        )
+    return DockerRun((*program, image), entrypoint, tuple(left), tuple(environment), tuple(mounts))

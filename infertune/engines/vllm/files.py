@@ -1,6 +1,7 @@
 """Files that say how vLLM is started: `vllm serve --config`, a compose file, a Kubernetes manifest, a script."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 import yaml
 
 from infertune.engines.base import first_line
+from infertune.engines.vllm.flags import holds_secret
+from infertune.engines.vllm.mounts import Mount, of_container, of_service
 from infertune.engines.vllm.shell import fill_in, split
 from infertune.errors import UsageError
 
 _MOST_BYTES = 1_000_000
 _MOST_DEPTH = 20
+_ARGUMENT = re.compile(r"[a-z][a-z0-9_-]*(\.\w+)*|O", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,14 @@ class Started:
     Attributes:
         words: The command with its arguments.
         environment: The variables that it is given.
+        contained: It runs in a container, which has paths of its own.
+        mounts: The folders of this machine that the container sees.
     """
 
     words: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
+    contained: bool = False
+    mounts: tuple[Mount, ...] = ()
 
 
 def command_in_file(text: str, file: str, service: str) -> Started | None:
@@ -41,7 +49,7 @@ def command_in_file(text: str, file: str, service: str) -> Started | None:
     tables = [document for document in documents if isinstance(document, Mapping)]
     if not tables:
         raise UsageError(f"--current {file}: holds no command")
-    found = dict(_commands(tables))
+    found = _by_name(_commands(tables))
     if not found and len(tables) == 1 and not service and not {"services", "kind", "apiVersion"} & set(tables[0]):
         return Started(("vllm", "serve", *_words(tables[0], file)))
     if service:
@@ -81,14 +89,21 @@ def _documents(text: str, file: str) -> list[Any]:
     except (yaml.YAMLError, RecursionError, ValueError):
         if not file.endswith((".yaml", ".yml", ".json")):
             return [text]
-        raise UsageError(f"--current {file} is not YAML") from None
+        template = "; of a template, give what `helm template` makes of it" if "{{" in text else ""
+        raise UsageError(f"--current {file} is not YAML{template}") from None
 
 
 def _words(table: Mapping[Any, Any], file: str) -> list[str]:
     """Names and values as vLLM itself makes flags of them; the model comes first."""
     words = []
     for key, value in table.items():
-        flag = f"--{str(key).strip().lstrip('-').replace('_', '-')}"
+        name = str(key).strip().lstrip("-")
+        if not _ARGUMENT.fullmatch(name):
+            raise UsageError(
+                f"--current {file}: {first_line(name, 40)!r} is no argument of `vllm serve`; of a chart's values, give "
+                "what `helm template` makes of them"
+            )
+        flag = f"--{name.replace('_', '-')}"
         if flag == "--config":
             raise UsageError(f"--current {file}: a configuration cannot name another one")
         if value is None:
@@ -104,52 +119,84 @@ def _words(table: Mapping[Any, Any], file: str) -> list[str]:
     return words
 
 
-def _commands(tables: list[Mapping[Any, Any]]) -> Iterator[tuple[str, Started]]:
-    """Every service or container that starts vLLM, by its name."""
+def _by_name(commands: Iterator[tuple[str, str, Started]]) -> dict[str, Started]:
+    """Commands by the name of their service or container, with that of its resource before it where that is needed."""
+    every = list(commands)
+    names = [name for name, _, _ in every]
+    found: dict[str, Started] = {}
+    for name, resource, started in every:
+        whole = name if names.count(name) == 1 else f"{resource}/{name}"
+        found[whole if whole not in found else f"{whole}#{len(found)}"] = started
+    return found
+
+
+def _commands(tables: list[Mapping[Any, Any]]) -> Iterator[tuple[str, str, Started]]:
+    """Every service or container that starts vLLM, with its name and its resource's."""
     for table in tables:
         services = table.get("services")
         if isinstance(services, Mapping):
             for name, service in services.items():
-                if isinstance(service, Mapping) and (started := _of_service(service)):
-                    yield str(name), started
-        for container in _containers(table, set()):
-            if started := _of_container(container):
-                yield str(container.get("name", "container")), started
+                if isinstance(service, Mapping) and (started := _of_service(service, str(name))):
+                    yield str(name), "", started
+        for resource, pod, container in _containers(table, set()):
+            if started := _of_container(container, pod):
+                yield str(container.get("name", "container")), resource, started
 
 
-def _containers(node: Any, seen: set[int], depth: int = 0) -> Iterator[Mapping[Any, Any]]:
-    """The containers of a manifest, of whatever kind: a Deployment, a List, a Helm chart's output.
+def _containers(
+    node: Any, seen: set[int], resource: str = "", depth: int = 0
+) -> Iterator[tuple[str, Mapping[Any, Any], Mapping[Any, Any]]]:
+    """The containers of a manifest, of whatever kind: a Deployment, a List, a chart's values with image and arguments.
 
     An alias of YAML is one object that stands in many places: each object is looked at once.
+
+    Yields:
+        The name of the resource, what stands beside the containers, and a container.
     """
     if depth > _MOST_DEPTH or id(node) in seen:
         return
     seen.add(id(node))
     if isinstance(node, Mapping):
+        metadata = node.get("metadata")
+        if isinstance(metadata, Mapping) and "name" in metadata:
+            resource = str(metadata["name"])
         found = node.get("containers")
         if isinstance(found, list):
-            yield from (item for item in found if isinstance(item, Mapping))
+            yield from ((resource, node, item) for item in found if isinstance(item, Mapping))
+        elif {"image", "repository"} & node.keys() and {"args", "command"} & node.keys():
+            yield resource, node, node
         for key, value in node.items():
-            if key != "containers":
-                yield from _containers(value, seen, depth + 1)
+            if key not in ("containers", "services"):
+                yield from _containers(value, seen, resource, depth + 1)
     elif isinstance(node, list):
         for item in node:
-            yield from _containers(item, seen, depth + 1)
+            yield from _containers(item, seen, resource, depth + 1)
 
 
-def _of_service(service: Mapping[Any, Any]) -> Started | None:
+def _of_service(service: Mapping[Any, Any], name: str) -> Started | None:
     variables = _variables(service.get("environment"))
-    entrypoint, command = (_listed(service.get(key), variables) for key in ("entrypoint", "command"))
-    return _started(entrypoint, command, str(service.get("image", "")), variables)
+    entrypoint, command = (_listed(service.get(key), variables, name, key) for key in ("entrypoint", "command"))
+    mounts = of_service(service.get("volumes"))
+    return _started(entrypoint, command, _image(service), variables, mounts)
 
 
-def _of_container(container: Mapping[Any, Any]) -> Started | None:
+def _of_container(container: Mapping[Any, Any], pod: Mapping[Any, Any]) -> Started | None:
     variables = _variables(container.get("env"))
-    command, arguments = (_listed(container.get(key), variables) for key in ("command", "args"))
-    return _started(command, arguments, str(container.get("image", "")), variables)
+    name = str(container.get("name", "container"))
+    command, arguments = (_listed(container.get(key), variables, name, key) for key in ("command", "args"))
+    mounts = of_container(container.get("volumeMounts"), pod.get("volumes"))
+    return _started(command, arguments, _image(container), variables, mounts)
 
 
-def _started(program: list[str], arguments: list[str], image: str, environment: dict[str, str]) -> Started | None:
+def _image(container: Mapping[Any, Any]) -> str:
+    """The image, which a chart's values have in parts."""
+    image = container.get("image", container.get("repository", ""))
+    return str(image.get("repository", "") if isinstance(image, Mapping) else image)
+
+
+def _started(
+    program: list[str], arguments: list[str], image: str, environment: dict[str, str], mounts: list[Mount]
+) -> Started | None:
     """A command, if it starts vLLM: by its own words, or by an image of vLLM's."""
     words = [*program, *arguments]
     text = " ".join(words)
@@ -157,14 +204,20 @@ def _started(program: list[str], arguments: list[str], image: str, environment: 
         words = ["vllm", "serve", *(words[1:] if words[:1] == ["serve"] else words)]
     elif "vllm" not in text:
         return None
-    return Started(tuple(words), tuple(environment.items()))
+    return Started(tuple(words), tuple(environment.items()), contained=True, mounts=tuple(mounts))
 
 
-def _listed(value: Any, variables: Mapping[str, str]) -> list[str]:
-    """A list of words, or a line that is split as a shell would."""
-    if isinstance(value, list):
+def _listed(value: Any, variables: Mapping[str, str], name: str, key: str) -> list[str]:
+    """A list of words, or a text that is split as a shell would, its line breaks being blanks.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
         return [fill_in(str(item), variables) for item in value]
-    return split(fill_in(value, variables)) if isinstance(value, str) and value.strip() else []
+    if value is None or isinstance(value, str):
+        return split(" ".join(fill_in(value, variables).split("\n"))) if value and value.strip() else []
+    raise UsageError(f"--current: {key} of {first_line(name, 40)} is no list of words")
 
 
 def _variables(value: Any) -> dict[str, str]:
@@ -177,5 +230,6 @@ def _variables(value: Any) -> dict[str, str]:
             name, equals, content = item.partition("=")
             found.update({name: content} if equals else {})
         elif isinstance(item, Mapping) and "name" in item:
-            found[str(item["name"])] = str(item.get("value", ""))
+            known = "value" in item or holds_secret(str(item["name"]))  # else it comes from elsewhere in the cluster
+            found.update({str(item["name"]): str(item.get("value", ""))} if known else {})
     return found

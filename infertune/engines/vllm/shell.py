@@ -1,5 +1,6 @@
 """Splits a command line as a POSIX shell would, without running one: what only a shell could complete is refused."""
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ FORMS = (
 UNFILLED = "\ue000"  # a `$` that only a shell would replace, until it is known whether it is kept
 _MOST_LETTERS = 65_536
 _OPERATOR = re.compile(r"[();<>|&]+")
+_KNOWN = re.compile(r"\$\(\s*pwd\s*\)|`pwd`|\$\{(?:HOME|PWD)\}|\$(?:HOME|PWD)\b", re.ASCII)
 _VARIABLE = re.compile(r"\$\((\w+)\)|\$\{(\w+)(?::?-([^}]*))?\}", re.ASCII)
 
 
@@ -47,13 +49,25 @@ def split(text: str) -> list[str]:
 
 
 def _without_substitutions(text: str) -> str:
-    """The text with `$NAME` marked outside of single quotes.
+    """The text without comments, `$NAME` marked outside of single quotes; `$HOME` and `$PWD` are filled in.
 
     Raises:
         UsageError: A shell would run a command, or read a file, to fill something in.
     """
-    found, single, double, escaped = [], False, False, False
+    found, single, double, escaped, comment, known_to = [], False, False, False, False, 0
     for at, letter in enumerate(text):
+        if at < known_to:
+            continue
+        if comment and letter != "\n":
+            continue
+        comment = letter == "#" and not (single or double or escaped) and text[at - 1 : at].isspace()
+        if comment:
+            continue
+        if not (single or escaped) and (match := _KNOWN.match(text, at)):
+            value = os.environ.get("HOME", "") if "HOME" in match[0] else os.getcwd()
+            found.append(value if double else re.sub(r"([^\w/.-])", r"\\\1", value))
+            known_to = match.end()
+            continue
         if escaped:
             escaped = False
         elif letter == "\\" and not single:

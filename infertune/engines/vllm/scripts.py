@@ -1,0 +1,41 @@
+"""The one line of a script that starts vLLM: of a shell script, a systemd unit, or what a container gives `sh -c`."""
+
+import re
+
+from infertune.errors import UsageError
+
+_STARTS = re.compile(r"(^|[\s/'\"=])vllm(@\S+)?\s+serve\b|vllm\.entrypoints\.|\bvllm/vllm-openai\b")
+_SETS = re.compile(r"(?:export\s+|Environment=)(.+)")
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.ASCII)
+
+
+def command_line(text: str) -> tuple[str, list[tuple[str, str]]] | None:
+    """The line that starts vLLM, and the variables that lines of their own set before it.
+
+    Args:
+        text: The whole script; a line that ends in a backslash goes on with the next one.
+
+    Returns:
+        None where the text is a single line, or no line of it starts vLLM.
+
+    Raises:
+        UsageError: More than one line starts vLLM.
+    """
+    whole = re.sub(r"\\\r?\n", " ", text)
+    lines = [line.strip() for line in whole.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    found = [n for n, line in enumerate(lines) if _STARTS.search(line)]
+    if len(lines) < 2 or not found:
+        return None
+    if len(found) > 1:
+        raise UsageError("--current: more than one line starts vLLM; give the one that is meant")
+    environment = []
+    for line in lines[: found[0]]:
+        if (sets := _SETS.fullmatch(line)) and (match := _ASSIGNMENT.fullmatch(_unquoted(sets[1]))):
+            environment.append((match[1], _unquoted(match[2])))
+    return lines[found[0]].removeprefix("ExecStart="), environment
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip()
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
