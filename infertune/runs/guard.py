@@ -7,8 +7,9 @@ that is loaded is used wherever it runs the right configuration; nothing of this
 
 from collections.abc import Sequence
 
-from infertune.bench.bench import Asked, Bench
+from infertune.bench.bench import Asked
 from infertune.bench.channel import AnsweredReply, ScoredReply
+from infertune.bench.crew import Answering
 from infertune.domain.knobs import Config
 from infertune.domain.quality import (
     LOOKS,
@@ -30,7 +31,7 @@ _EASY_S = 10.0  # while the reference of twice as many prompts takes less, they 
 class Guard:
     """Checks configurations against one reference."""
 
-    def __init__(self, bench: Bench, reference: Config, requests: Sequence[Request], limits: Limits) -> None:
+    def __init__(self, bench: Answering, reference: Config, requests: Sequence[Request], limits: Limits) -> None:
         """A guard whose reference has not answered yet.
 
         Args:
@@ -52,7 +53,7 @@ class Guard:
         self._failure: NotScored | None = None
         self._launch_s = self._score_s = 0.0
 
-    def refer(self, other: Bench | None = None) -> NotScored | None:
+    def refer(self, other: Answering | None = None) -> NotScored | None:
         """Let the reference answer the first prompts, and as many more as cost little; why it cannot, if so.
 
         Args:
@@ -65,7 +66,7 @@ class Guard:
             self._extend(n, other)
         return self._failure
 
-    def check(self, config: Config, bench: Bench | None = None) -> Check:
+    def check(self, config: Config, bench: Answering | None = None) -> Check:
         """Score the reference's answers with a configuration until they are decided.
 
         Args:
@@ -130,7 +131,7 @@ class Guard:
             score_s=score_s,
         )
 
-    def _extend(self, n: int, other: Bench | None) -> None:
+    def _extend(self, n: int, other: Answering | None) -> None:
         """Answers and the reference's two scores of further prompts, n in all."""
         if other is not None and other is not self._bench:
             other.close()

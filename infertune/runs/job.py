@@ -10,6 +10,7 @@ from typing import Any
 
 from infertune.bench.bench import Bench
 from infertune.bench.channel import Plan
+from infertune.bench.crew import Answering
 from infertune.bench.isolation import Deadlines
 from infertune.domain.assigning import assignments
 from infertune.domain.command import Command
@@ -129,7 +130,7 @@ class Job:
         dummy = self.model is not None and self.model.weights == "dummy"
         return "dummy weights answer nothing" if dummy else ""
 
-    def guard(self, bench: Bench, reference: Config, limits: Limits) -> Guard:
+    def guard(self, bench: Answering, reference: Config, limits: Limits) -> Guard:
         """A guard over this job's prompts of the part `quality`."""
         return Guard(bench, reference, self.workload.draw("quality", LOOKS[-1]), limits)
 

@@ -40,7 +40,7 @@ class Answers:
         self._trials = trials
         self._guard: Guard | None = None
         if not trials.job.unchecked:
-            self._guard = trials.job.guard(trials.bench, trials.base, trials.request.limits)
+            self._guard = trials.job.guard(trials.crew.answering, trials.base, trials.request.limits)
 
     def refer(self) -> None:
         """Let the base answer, while it is loaded."""
@@ -61,7 +61,7 @@ class Answers:
 
     def look(self, config: Config) -> None:
         """Check a configuration that is loaded now, if it was not checked before."""
-        if self._trials.bench.launched == config and config != self._trials.base:
+        if self._trials.crew.answering.launched == config and config != self._trials.base:
             self.keeps(config)
 
     def keeps(self, config: Config) -> bool:

@@ -1,7 +1,6 @@
 """The proof of a tune: which finalist is the best, and is it better than what is to be beaten; no launch too many."""
 
 import math
-from typing import Literal
 
 from infertune.domain.knobs import Config
 from infertune.runs.summary import contrast_of, final_rounds
@@ -9,6 +8,7 @@ from infertune.search import Predictor, Result, Standing, standing
 from infertune.sequential import INDIFFERENCE, TRUST, look, looks_within
 from infertune.tuning.answers import Answers
 from infertune.tuning.budget import Budget
+from infertune.tuning.rounds import Rounds
 from infertune.tuning.trials import Trials
 
 _SHARE_OF_GAIN = 0.05  # of the expected gain: rivals that differ by less are not worth a launch; judgement
@@ -28,6 +28,7 @@ class ProofPhase:
         self._predictor = predictor
         self._trust = TRUST[trials.request.trust]
         self._why_no_winner = ""
+        self._confirmation = Rounds(trials, "confirm", after=answers.look)
 
     def confirm(self) -> Config | None:
         """The configuration to compare with the base, which answers as well; None where none is expected to be better.
@@ -63,7 +64,7 @@ class ProofPhase:
             if not self._budget.has_room_for(1 + len(rivals) + 2 * self._trust.looks[0]):
                 return stand.leader
             trials.observer.phase(f"confirm, round {number + 1}: which of {len(rivals)} is the best", 1 + len(rivals))
-            self._round("confirm", [trials.base, *rivals], number)
+            self._confirmation.measure([trials.base, *rivals], [number])
         return None
 
     def compare(self, winner: Config | None) -> str:
@@ -82,30 +83,28 @@ class ProofPhase:
         least, most = trials.request.final_launches or (self._trust.looks[0], self._trust.looks[-1])
         looks = looks_within(self._trust, least, most)
         trials.observer.phase("final comparison: is it better", len(configs) * most)
-        for number in range(most):
-            self._round("final", configs, number)
+        rounds, number = Rounds(trials, "final"), 0
+        while number < most:
+            batch = self._batch(number, looks)
+            rounds.measure(configs, batch)
+            number = batch.stop
             if failed := trials.failed("final"):
                 return f"a launch of the final comparison failed: {next(iter(failed))}"
             final = final_rounds(trials.ledger, trials.objective)
             n = len(final.candidate_samples) if final else 0
-            if final and n == number + 1 and n in looks:  # a resumed run has no look that the first one did not have
+            if final and n == number and n in looks:  # a resumed run has no look that the first one did not have
                 found = contrast_of(final, trials.objective)
                 decision = look(found, n, n + len(final.more_default_samples), self._trust, most)
                 if decision.ends:
                     return decision.why
-            if number + 1 >= least and not self._budget.has_room_for(len(configs)):
+            if number >= least and not self._budget.has_room_for(len(configs)):
                 return "the time budget was used up"
         return f"all {most} rounds were made"
 
-    def _round(self, phase: Literal["confirm", "final"], configs: list[Config], number: int) -> None:
-        """Fresh launches in turn, every other round backwards; what failed in the phase is not tried again."""
-        trials = self._trials
-        plan = trials.job.plan(phase, trials.n_requests, number)
-        for config in configs if number % 2 == 0 else reversed(configs):
-            if config not in trials.failed(phase) and not trials.done(phase, number, config):
-                trials.measure(phase, config, plan, fresh=True, round_number=number)
-                if phase == "confirm":
-                    self._answers.look(config)  # while it is loaded
+    def _batch(self, number: int, looks: tuple[int, ...]) -> range:
+        """The rounds to make from a number on: one for each device, up to the next look."""
+        until = next(look for look in looks if look > number)
+        return range(number, min(until, number + max(1, len(self._trials.crew.devices))))
 
     def _standing(self, rivals: tuple[Config, ...] | None, rounds: int) -> Standing | None:
         """Where the rivals stand after some rounds of the confirmation, of those that kept every limit."""

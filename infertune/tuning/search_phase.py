@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable
 
 from infertune.bench.channel import Plan
-from infertune.domain.knobs import SearchSpace
+from infertune.bench.crew import Worker
+from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
 from infertune.errors import BenchmarkError, UsageError
 from infertune.search import Searcher
 from infertune.tuning.answers import Answers
+from infertune.tuning.asking_beside import ask_beside
 from infertune.tuning.budget import Budget
 from infertune.tuning.trials import Trials
 
@@ -26,6 +28,7 @@ class SearchPhase:
         self._budget = budget
         self._request = trials.request
         self._plan: Plan | None = None
+        self._asked: list[Config] = []  # and not measured yet
 
     def run(self, searcher_of: Callable[[SearchSpace], Searcher]) -> str:
         """Ask, measure and tell until the search ends; why it ended, in words.
@@ -42,19 +45,16 @@ class SearchPhase:
         searcher = self._recalling(searcher_of)
         trials.observer.phase("search", most, self._budget.search_s())
         while True:
-            done = trials.of("search")
-            if most is not None and len(done) >= most:
-                return f"all {most} trials were made"
-            if self._budget.search_is_over():
-                return "the time budget was used up"
-            if self._may_end_early() and self._out_of_patience(done):
-                return f"{self._request.patience} trials in a row gained less than 1%"
-            config = searcher.ask(trials.bench.launched)
-            if config is None:
-                return "every configuration was measured"
-            if self._may_end_early() and searcher.exhausted():
-                return "nothing that is left is likely to gain 1%"
-            trial = trials.measure("search", config, self._next_plan(), fresh=False)
+            ended = self._occupy(searcher)
+            if ended and not trials.crew.busy:
+                return ended
+            done = trials.crew.next_done()
+            if done is None:  # a worker is free that was not there before
+                continue
+            trial = trials.write_down(done)
+            if trial.phase != "search":
+                continue
+            self._asked.remove(trial.config)
             searcher.tell(trials.result(trial))
             self._check_first(trial)
             if trial.number == 0 and trial.measurement:
@@ -62,6 +62,48 @@ class SearchPhase:
             spoiled = self._answers.spoils(trial)
             if trials.widen() or spoiled:
                 searcher = self._recalling(searcher_of)
+
+    def _occupy(self, searcher: Searcher) -> str:
+        """Give every free worker a configuration; in words why the search ends, empty while it does not."""
+        trials = self._trials
+        while not (ended := self._over()):
+            worker = next(iter(trials.crew.free()), None)
+            if worker is None or (self._asked and self._job_is_open()):
+                return ""
+            if self._needs_base(worker):
+                trials.start(worker, "device", trials.base, self._next_plan(), fresh=False)
+                continue
+            config = ask_beside(searcher, worker.launched, self._asked)
+            if config is None:
+                return "every configuration was measured"
+            if self._may_end_early() and searcher.exhausted():
+                return "nothing that is left is likely to gain 1%"
+            self._asked.append(config)
+            trials.start(worker, "search", config, self._next_plan(), fresh=False)
+        return ended
+
+    def _over(self) -> str:
+        """Why the search is over, whatever could be asked next; empty if it is not."""
+        most, done = self._request.most_trials, self._trials.of("search")
+        if most is not None and len(done) + len(self._asked) >= most:
+            return f"all {most} trials were made"
+        if self._budget.search_is_over():
+            return "the time budget was used up"
+        if self._may_end_early() and self._out_of_patience(done):
+            return f"{self._request.patience} trials in a row gained less than 1%"
+        return ""
+
+    def _job_is_open(self) -> bool:
+        """Whether the size of a job is not known: the base decides it, and the run ends if the base cannot run."""
+        return not self._trials.of("search") or self._trials.n_requests is None
+
+    def _needs_base(self, worker: Worker) -> bool:
+        """Whether the base is to be measured on a further device first, so that devices can be compared."""
+        trials = self._trials
+        if worker.device_id is None or not trials.of("search") or trials.base in trials.failed("search", "device"):
+            return False
+        bases = [trial for trial in trials.of("search", "device") if trial.config == trials.base]
+        return all(trial.device_id != worker.device_id for trial in bases)
 
     def _recalling(self, searcher_of: Callable[[SearchSpace], Searcher]) -> Searcher:
         """A strategy for the space as it is now, told of everything so far."""

@@ -1,7 +1,7 @@
 """The trials of a tune: measured, written down, told to whoever watches; what every phase of it shares."""
 
-from infertune.bench.bench import Bench
 from infertune.bench.channel import Plan
+from infertune.bench.crew import Crew, Done, Order, Worker
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Measurement
 from infertune.domain.objective import Objective
@@ -21,13 +21,13 @@ _SHORTEST_WARMUP_DEADLINE_S, _SHORTEST_RUN_DEADLINE_S = 60.0, 30.0  # judgement
 
 
 class Trials:
-    """A tune's ledger and its bench.
+    """A tune's ledger and who measures for it.
 
     Attributes:
         request: What was asked.
         job: It made concrete.
         ledger: Every trial so far.
-        bench: Measures configurations.
+        crew: Measures configurations.
         objective: What is tuned for.
         observer: Is told of every trial.
         base: What is to be beaten: the engine's default, or what runs today.
@@ -36,12 +36,12 @@ class Trials:
     """
 
     def __init__(
-        self, request: TuneRequest, job: Job, ledger: Ledger, bench: Bench, objective: Objective, observer: Observer
+        self, request: TuneRequest, job: Job, ledger: Ledger, crew: Crew, objective: Objective, observer: Observer
     ) -> None:
         self.request = request
         self.job = job
         self.ledger = ledger
-        self.bench = bench
+        self.crew = crew
         self.objective = objective
         self.observer = observer
         self.base = default_config(ledger)
@@ -51,20 +51,48 @@ class Trials:
         for trial in ledger.trials:
             self._set_deadlines(trial)
 
-    def measure(self, phase: Phase, config: Config, plan: Plan, *, fresh: bool, round_number: int = 0) -> Trial:
-        """Measure a configuration and write it down.
+    def start(
+        self,
+        worker: Worker,
+        phase: Phase,
+        config: Config,
+        plan: Plan,
+        *,
+        fresh: bool,
+        round_number: int = 0,
+        only_here: bool = False,
+    ) -> None:
+        """Give a free worker a configuration to measure.
 
         Args:
+            worker: Who measures it.
             phase: What it is measured for.
             config: All knobs.
             plan: What to run.
             fresh: Whether it gets a launch of its own.
             round_number: The round of a confirmation or comparison.
+            only_here: It belongs to a round on one device; no other worker takes it over.
         """
-        self.observer.trial_starts(config, live=not fresh and self.bench.takes(config))
-        started_at = now()
-        attempt = self.bench.measure(config, plan, fresh=fresh)
-        trial = Trial.of(len(self.ledger.trials), phase, round_number, config, started_at, attempt)
+        self.observer.trial_starts(config, live=not fresh and worker.takes(config))
+        self.crew.submit(worker, Order(phase, config, plan, fresh, now(), round_number, only_here))
+
+    def write_down(self, done: Done) -> Trial:
+        """What came of an order as a trial of the ledger.
+
+        Args:
+            done: An order that was measured.
+        """
+        order = done.order
+        assert done.attempt
+        trial = Trial.of(
+            len(self.ledger.trials),
+            order.phase,
+            order.round_number,
+            order.config,
+            order.started_at,
+            done.attempt,
+            done.device_id,
+        )
         self.ledger.append(trial)
         if self.n_requests is None and trial.measurement:
             self.n_requests = trial.measurement.n_requests
@@ -92,7 +120,7 @@ class Trials:
             if len(knob.values) > len(self.space[knob.name].values):
                 self.observer.note(f"the best lies at the end of {knob.name}: it may be {knob.values[-1]} too")
         self.space = wider
-        self.bench.widen(wider)
+        self.crew.widen(wider)
         return True
 
     def of(self, *phases: Phase) -> list[Trial]:
@@ -103,9 +131,10 @@ class Trials:
         """Configurations that failed in some phases: they are not tried in them again."""
         return {trial.config for trial in self.of(*phases) if trial.measurement is None}
 
-    def done(self, phase: Phase, round_number: int, config: Config) -> bool:
-        """Whether the ledger holds a trial already, as after a resume."""
-        return any(t.round_number == round_number and t.config == config for t in self.of(phase))
+    def done(self, phase: Phase, round_number: int, config: Config, device_id: str | None) -> bool:
+        """Whether the ledger holds a trial of a device already, as after a resume."""
+        found = (trial for trial in self.of(phase) if trial.round_number == round_number)
+        return any(trial.config == config and trial.device_id == device_id for trial in found)
 
     def best(self) -> tuple[Config, float] | None:
         """The best configuration of the search with its figure, without those whose answers were found to be worse."""
@@ -128,7 +157,7 @@ class Trials:
         """A configuration several times slower than the base is ended, unless the user set a deadline."""
         if self.request.run_timeout is None and trial.measurement and trial.config == self.base:
             deadlines = _deadlines_from(trial.measurement)
-            self.bench.deadlines = self.bench.deadlines.model_copy(update=deadlines)
+            self.crew.deadlines = self.crew.deadlines.model_copy(update=deadlines)
 
 
 def _deadlines_from(measurement: Measurement) -> dict[str, float]:

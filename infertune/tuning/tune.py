@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from infertune.bench.crew import OneBench
 from infertune.bench.locks import device_lock
 from infertune.domain.objective import objective_of
 from infertune.domain.record import Header
@@ -112,7 +113,7 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         try:
             with job.bench(ledger.folder, first_launch, observer.note) as bench:
                 if ledger.ending is None:
-                    trials = Trials(request, job, ledger, bench, objective, observer)
+                    trials = Trials(request, job, ledger, OneBench(bench), objective, observer)
                     budget = Budget(request, ledger)
                     answers = Answers(trials)
                     ended = SearchPhase(trials, budget, answers).run(searcher_of)
