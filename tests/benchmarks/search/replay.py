@@ -12,7 +12,7 @@ from infertune.search import Predictor, Result, standing
 from infertune.search.model_based import ModelSearcher
 from infertune.search.optuna_searcher import OptunaSearcher
 from tests.benchmarks.search.problems import Problem
-from tests.benchmarks.search.strategies import Strategy, predictor_of
+from tests.benchmarks.search.strategies import AsSampler, Strategy, predictor_of
 
 _FINALISTS, _CONFIRM_LAUNCHES = 5, 5
 _LEADERS = 2  # configurations that share the second half of the confirmation
@@ -58,7 +58,7 @@ def replay(
     launched: Config | None = None
     results: list[Result] = []
     predictor = predictor_of(problem)
-    by_model = isinstance(searcher, ModelSearcher | OptunaSearcher)
+    by_model = isinstance(searcher, ModelSearcher | OptunaSearcher | AsSampler)
     confirmations = [Confirmation(problem, rng_of(problem.name, seed, k), predictor) for k in range(_CONFIRMATIONS)]
     clock_s, regret, n_launches = 0.0, 1.0, 0
     steps: list[Step] = []

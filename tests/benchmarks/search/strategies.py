@@ -1,5 +1,6 @@
 """The strategies that are compared. Each is made anew for a problem and a seed."""
 
+import math
 import random
 import warnings
 from collections.abc import Callable, Iterable
@@ -10,7 +11,7 @@ from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.models import Model
 from infertune.domain.workload import parse_workload
-from infertune.search import Result, Searcher, make_searcher
+from infertune.search import InfertuneSampler, Result, Searcher, make_searcher
 from infertune.search.model_based import ModelSearcher, Parts
 from infertune.search.roofline import Peaks, Roofline, demand_of, peaks_of
 from tests.benchmarks.search.problems import Problem
@@ -150,6 +151,51 @@ class PlainOptuna:
         return False
 
 
+class AsSampler:
+    """infertune's strategy in anybody's study: costs and the loaded launch through attributes, failures as they are."""
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._space = space
+        self._knobs = [knob for knob in space.knobs if len(knob.values) > 1]
+        chosen = InfertuneSampler(seed=seed, launch=space.launch_names)
+        self._study = optuna.create_study(direction="maximize", sampler=chosen)
+        self._study.enqueue_trial(self._positions(space.repair(space.default)))
+
+    def ask(self, launched: Config | None) -> Config | None:
+        """Whatever the sampler proposes, mended."""
+        self._trial = self._study.ask()
+        self._trial.set_user_attr("infertune:launched", {} if launched is None else self._positions(launched))
+        chosen = {knob.name: knob.values[0] for knob in self._space.knobs}
+        for knob in self._knobs:
+            places = range(len(knob.values))
+            if knob.ordinal:
+                place = self._trial.suggest_int(knob.name, 0, places[-1])
+            else:
+                place = self._trial.suggest_categorical(knob.name, places)
+            chosen[knob.name] = knob.values[place]
+        return self._space.repair(Config(chosen))
+
+    def tell(self, result: Result) -> None:
+        """Tell it."""
+        self._trial.set_user_attr("infertune:launch_s", result.launch_s)
+        self._trial.set_user_attr("infertune:run_s", result.run_s)
+        if result.score is None:
+            self._study.tell(self._trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            self._study.tell(self._trial, math.exp(result.score))
+
+    def recall(self, results: Iterable[Result]) -> None:
+        """Not needed here."""
+
+    def exhausted(self) -> bool:
+        """Never says."""
+        return False
+
+    def _positions(self, config: Config) -> dict[str, int]:
+        return {knob.name: knob.values.index(config[knob.name]) for knob in self._knobs}
+
+
 STRATEGIES: dict[str, Strategy] = {
     "default": lambda problem, seed: Default(problem.space),
     "random": sampler("random"),
@@ -159,6 +205,7 @@ STRATEGIES: dict[str, Strategy] = {
     "sampler tpe": sampler("tpe"),
     "ours": ours(),
     "ours, no prediction": ours(predicted=False),
+    "ours, as a sampler": lambda problem, seed: AsSampler(problem.space, seed),
     "ours, per trial": ours(Parts(costs=0.0)),
     "ours, failures ignored": ours(Parts(feasibility=False)),
 }

@@ -18,7 +18,7 @@ from functools import partial
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.search import Result, Searcher, make_searcher
 from infertune.search.model_based import ModelSearcher
-from tests.benchmarks.search.strategies import OneKnobAtATime
+from tests.benchmarks.search.strategies import AsSampler, OneKnobAtATime
 from tests.benchmarks.search.unknown import FAMILIES, LAUNCH_S, RUN_S, Family, Landscape, landscapes
 
 AT = (4, 8, 12, 16, 24)
@@ -31,6 +31,7 @@ def _sampler(name: str) -> Callable[[SearchSpace, int], Searcher]:
 
 STRATEGIES: dict[str, Callable[[SearchSpace, int], Searcher]] = {
     "auto": lambda space, seed: ModelSearcher(space, seed=seed),
+    "as a sampler": AsSampler,
     "gp": _sampler("gp"),
     "tpe": _sampler("tpe"),
     "random": _sampler("random"),

@@ -1,0 +1,160 @@
+"""infertune's strategy as a sampler of Optuna: Optuna's own contract, and what is particular to it."""
+
+import doctest
+import pickle
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase
+from optuna.trial import TrialState
+
+from infertune.search import InfertuneSampler, sampler
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+class TestOptunasContract(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Callable[[], optuna.samplers.BaseSampler]:
+        return partial(InfertuneSampler, seed=0)
+
+
+def test_the_example_of_its_docstring_runs() -> None:
+    found = doctest.testmod(sampler)
+    assert found.attempted >= 8 and not found.failed
+
+
+def study_of(**arguments: Any) -> optuna.Study:
+    return optuna.create_study(direction="maximize", sampler=InfertuneSampler(seed=1, **arguments))
+
+
+def done(study: optuna.Study, space: dict[str, Any], value: float | None, **attributes: object) -> optuna.Trial:
+    """Ask, and tell a value, or that it failed."""
+    trial = study.ask(space)
+    for name, given in attributes.items():
+        trial.set_user_attr(f"infertune:{name}", given)
+    study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
+    return trial
+
+
+LADDERS = {
+    "int": (IntDistribution(1, 9, step=2), 5),
+    "float": (FloatDistribution(0.5, 0.9, step=0.1), 5),
+    "log int": (IntDistribution(1, 40, log=True), 40),
+    "long": (IntDistribution(0, 10_000), 33),
+    "log": (FloatDistribution(1e-5, 1.0, log=True), 33),
+    "choice": (CategoricalDistribution([None, True, 2, "a"]), 4),
+}
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_every_value_of_a_ladder_is_tried_once_and_then_any_again(name: str) -> None:
+    distribution, n = LADDERS[name]
+    study = study_of()
+    tried = [done(study, {"x": distribution}, 1.0 + n % 3).params["x"] for n in range(n)]
+    assert len(set(map(repr, tried))) == n
+    assert distribution._contains(distribution.to_internal_repr(done(study, {"x": distribution}, 1.0).params["x"]))
+
+
+SPACE = {"a": IntDistribution(0, 11), "b": IntDistribution(0, 11)}
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize("level", [50.0, -50.0])
+def test_a_peak_is_found_in_either_direction_and_with_values_of_any_sign(direction: str, level: float) -> None:
+    study = optuna.create_study(direction=direction, sampler=InfertuneSampler(seed=3))
+    sign = 1 if direction == "maximize" else -1
+    for _ in range(20):
+        trial = study.ask(SPACE)
+        away = (trial.params["a"] - 8) ** 2 + (trial.params["b"] - 3) ** 2
+        study.tell(trial, level - sign * 0.3 * away)
+    assert abs(study.best_params["a"] - 8) <= 1 and abs(study.best_params["b"] - 3) <= 1
+
+
+@pytest.mark.parametrize("how", ["constraint", "failed"])
+def test_failures_teach_it_where_nothing_runs(how: str) -> None:
+    """The value rises up to a limit beyond which nothing runs; a third of the space is beyond."""
+    study = study_of()
+    study.enqueue_trial({"a": 0, "b": 0})
+    beyond = []
+    for _ in range(24):
+        trial = study.ask(SPACE)
+        total = trial.params["a"] + trial.params["b"]
+        beyond.append(total > 14)
+        if how == "constraint":
+            trial.set_constraint("memory", total - 14)
+        study.tell(trial, None if beyond[-1] and how == "failed" else 1.0 + total, state=None)
+    best = max(t.params["a"] + t.params["b"] for t in study.trials if t.params["a"] + t.params["b"] <= 14)
+    print(f"{how}: {sum(beyond)} of 24 trials beyond the limit, best {best} of 14")
+    assert best >= 13 and sum(beyond) <= 9
+
+
+def test_a_loaded_launch_is_used_while_launches_are_dear() -> None:
+    def launches(**arguments: Any) -> int:
+        study, loaded, n = study_of(**arguments), None, 0
+        for _ in range(20):
+            trial = study.ask(SPACE)
+            n += trial.params["a"] != loaded
+            trial.set_user_attr("infertune:launch_s", 0.0 if trial.params["a"] == loaded else 400.0)
+            trial.set_user_attr("infertune:run_s", 10.0)
+            loaded = trial.params["a"]
+            study.tell(trial, 100.0 - trial.params["b"] ** 2 - (trial.params["a"] - 5) ** 2)
+        return n
+
+    assert launches(launch=["a"]) < 0.7 * launches()
+
+
+def test_the_asking_workers_launch_may_be_named() -> None:
+    study = study_of(launch=["a"])
+    for a, b in ((2, 2), (9, 4), (5, 6)):
+        study.enqueue_trial({"a": a, "b": b})
+        done(study, SPACE, 10.0 + a / 100 + b / 100, launch_s=5000.0, run_s=1.0)
+    for a in (2, 9):
+        trial = study.ask()
+        trial.set_user_attr("infertune:launched", {"a": a})
+        assert trial.suggest_int("a", 0, 11) == a
+        study.tell(trial, state=TrialState.FAIL)
+
+
+def test_running_trials_are_not_asked_for_again() -> None:
+    study = study_of()
+    done(study, SPACE, 1.0)
+    running = [study.ask(SPACE).params for _ in range(8)]
+    assert len({tuple(params.items()) for params in running}) == 8
+
+
+def test_pruned_trials_count_with_what_they_reported_last() -> None:
+    study = study_of()
+    for _ in range(3):
+        trial = study.ask({"a": SPACE["a"]})
+        trial.report(float(trial.params["a"]) + 1, 0)
+        study.tell(trial, state=TrialState.PRUNED)
+    done(study, {"a": SPACE["a"]}, 1.0)
+    before = {trial.params["a"] for trial in study.trials}
+    assert study.ask({"a": SPACE["a"]}).params["a"] not in before
+
+
+def test_it_can_be_pickled_with_what_it_knows_and_goes_on() -> None:
+    study = study_of()
+    for n in range(4):
+        done(study, SPACE, 1.0 + n)
+    again = pickle.loads(pickle.dumps(study.sampler))
+    first = study.ask(SPACE)
+    study.tell(first, state=TrialState.FAIL)
+    study.sampler = again
+    assert study.ask(SPACE).params is not None
+
+
+def test_it_goes_on_with_a_study_of_another_process(tmp_path: Any) -> None:
+    storage = f"sqlite:///{tmp_path}/s.db"
+    for _ in range(2):
+        study = optuna.create_study(
+            study_name="s", storage=storage, load_if_exists=True, direction="maximize", sampler=InfertuneSampler(seed=1)
+        )
+        for n in range(5):
+            done(study, SPACE, 1.0 + n)
+    assert len({tuple(trial.params.items()) for trial in study.trials}) == 10
