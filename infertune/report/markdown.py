@@ -62,7 +62,7 @@ def to_markdown(found: Findings) -> str:
         *([sentence(transfer_sentence(summary)), ""] if summary.ported else []),
         *_settings(found),
         *_economy(summary),
-        *_answers(summary),
+        *_answers(summary, shown),
         *_landscape(found, shown),
         *(["## How the search went", "", *_shown(shown, "progress")] if found.searched and "progress" in shown else []),
         *_front(found, shown),
@@ -86,7 +86,7 @@ def to_markdown(found: Findings) -> str:
     return "\n".join(lines)
 
 
-def _answers(summary: Summary) -> list[str]:
+def _answers(summary: Summary, shown: dict[str, str]) -> list[str]:
     """What the checked configurations do to answers; nothing where nothing is known."""
     lines = answers_sentences(summary)
     if not lines:
@@ -108,6 +108,7 @@ def _answers(summary: Summary) -> list[str]:
         *([sentence(about), ""] if about else []),
         *(f"- {sentence(line)}" for line in lines),
         "",
+        *_shown(shown, "quality"),
         *(table if rows else []),
         *([*(f"- {escaped(line)}" for line in changed), ""] if changed else []),
     ]

@@ -7,10 +7,11 @@ from infertune.domain.trial import EXPLORING
 from infertune.report.answer import Contender, contenders_of
 from infertune.report.data import page_data
 from infertune.report.findings import Findings
+from infertune.report.quality_picture import quality
 from infertune.report.svg import Drawing, tick_text, ticks, viridis
 from infertune.units import format_rate
 
-NAMES = ("answer", "landscape", "importance", "progress", "energy")
+NAMES = ("answer", "landscape", "importance", "progress", "energy", "quality")
 _MARKS = {"search": "a", "grid": "a", "bench": "a", "confirm": "o", "final": "g"}
 
 
@@ -22,6 +23,7 @@ def drawn(found: Findings) -> dict[str, tuple[str, str]]:
         "importance": ("what each knob decides", importance),
         "progress": ("every trial in order, with the best so far", progress),
         "energy": ("throughput against energy, with the Pareto front", energy),
+        "quality": ("what was measured against what it does to the perplexity of the answers", quality),
     }
     made = {name: (caption, draw(found)) for name, (caption, draw) in pictures.items()}
     return {name: (caption, text) for name, (caption, text) in made.items() if text}

@@ -52,6 +52,7 @@ class Guard:
         self._again: list[Scores] = []
         self._failure: NotScored | None = None
         self._launch_s = self._score_s = 0.0
+        self._reference_s = self._slowest_launch_s = 0.0
 
     def refer(self, other: Answering | None = None) -> NotScored | None:
         """Let the reference answer the first prompts, and as many more as cost little; why it cannot, if so.
@@ -83,7 +84,7 @@ class Guard:
         why, failure = "", self._failure
         for look in self._looks:
             if look > self._used:
-                self._extend(look, bench)
+                self._extend(self._worth(look), bench)
                 launch_s, score_s = launch_s + self._launch_s, score_s + self._score_s
                 self._launch_s = self._score_s = 0.0
             if failure := self._failure:
@@ -92,6 +93,7 @@ class Guard:
                 self._bench.close()
             asked = bench.score(config, self._answered[len(scores) : look], self._vocabulary)
             launch_s, score_s = launch_s + asked.launch_s, score_s + asked.score_s
+            self._slowest_launch_s = max(self._slowest_launch_s, asked.launch_s)
             if isinstance(asked.found, NotScored):
                 failure = asked.found
                 break
@@ -131,6 +133,16 @@ class Guard:
             score_s=score_s,
         )
 
+    def _worth(self, look: int) -> int:
+        """How many prompts the reference answers when it has to be launched again for a look.
+
+        At least as many more as it answers and scores in the time of a launch, once one was seen: later looks then need
+        no launch.
+        """
+        prompt_s = self._reference_s / max(1, self._used)
+        enough = (n for n in self._looks if n >= look and (n - self._used) * prompt_s >= self._slowest_launch_s)
+        return next(enough, self._looks[-1])
+
     def _extend(self, n: int, other: Answering | None) -> None:
         """Answers and the reference's two scores of further prompts, n in all."""
         if other is not None and other is not self._bench:
@@ -159,6 +171,8 @@ class Guard:
         """What came back, its cost kept; None where it failed, which is kept too."""
         self._launch_s += asked.launch_s
         self._score_s += asked.score_s
+        self._reference_s += asked.score_s
+        self._slowest_launch_s = max(self._slowest_launch_s, asked.launch_s)
         if isinstance(asked.found, NotScored):
             detail = f"the reference: {asked.found.detail}"
             self._failure = asked.found.model_copy(update={"detail": detail})

@@ -1,7 +1,7 @@
 """What a run found, computed from its ledger alone: the answer, its interval, and where the time went."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from infertune.domain.trial import EXPLORING, Trial
 from infertune.engines.base import first_line
 from infertune.runs.ledger import Ledger
 from infertune.runs.rejection import rejected_by, unchecked_lossy
+from infertune.runs.spending import Spent, spent_on
 from infertune.sequential import TRUST, Contrast, Trust, contrast, interval, is_better, side
 from infertune.stats import Estimate, geometric_mean, log_t_interval, paired_ratio
 
@@ -35,24 +36,6 @@ class FailureLine(Frozen):
     config: str
     kind: str
     what: str
-
-
-class Spent(Frozen):
-    """What a part of a run cost.
-
-    Attributes:
-        what: `search`, `proof`, or the command that searches for nothing.
-        trials: How many there were.
-        launches: How often an engine was launched for them.
-        launch_s: Seconds of those launches.
-        run_s: Seconds of warm-up and windows.
-    """
-
-    what: str
-    trials: int
-    launches: int
-    launch_s: float
-    run_s: float
 
 
 class Summary(Frozen):
@@ -88,7 +71,7 @@ class Summary(Frozen):
         launches: How often an engine was launched.
         launch_s: Seconds spent on launches.
         run_s: Seconds spent on warm-up and windows.
-        spent: The same for search and proof apart.
+        spent: The same for search, proof and the check of answers apart.
         checks: What was found of the answers of configurations.
         unchecked: Whether `best_config` changes what may spoil answers, and nobody has looked.
     """
@@ -176,7 +159,7 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         launches=len({trial.launch_number for trial in trials}),
         launch_s=sum(trial.launch_s for trial in trials),
         run_s=sum(trial.run_s for trial in trials),
-        spent=tuple(_spent(trials)),
+        spent=tuple(spent_on(ledger)),
         checks=tuple(ledger.checks),
         unchecked=unchecked_lossy(ledger, best),
     )
@@ -372,21 +355,6 @@ def _answer(ledger: Ledger, gain: Estimate | None, objective: Objective, *, have
 
 def _no_better(ledger: Ledger) -> Answer:
     return "no better than the default" if ledger.header.stock is None else "no better than current"
-
-
-def _spent(trials: Sequence[Trial]) -> Iterator[Spent]:
-    """What each part of a run cost, in the order of the parts."""
-    parts: dict[str, list[Trial]] = defaultdict(list)
-    for trial in trials:
-        parts["proof" if trial.phase in ("confirm", "final") else trial.phase].append(trial)
-    for what, of in parts.items():
-        yield Spent(
-            what=what,
-            trials=len(of),
-            launches=sum(not trial.live for trial in of),
-            launch_s=sum(trial.launch_s for trial in of),
-            run_s=sum(trial.run_s for trial in of),
-        )
 
 
 def _failure_line(trial: Trial) -> FailureLine:

@@ -15,6 +15,7 @@ from infertune.report.page.advice import uses
 from infertune.report.page.assembly import plotly, render, script
 from infertune.report.page.failures import failure_kinds
 from infertune.report.quality import answers_sentences, changed_lines, figure_rows, reference_sentence
+from infertune.report.quality_picture import quality
 from infertune.report.table import COLUMNS
 from infertune.report.words import (
     caveat_sentences,
@@ -77,6 +78,7 @@ def to_html(found: Findings) -> str:
         shares=found.importance.shares if found.importance else {},
         answers=answers_sentences(summary),
         answers_about=reference_sentence(summary),
+        answers_picture=quality(found),
         answers_rows=[
             (changed_settings(check.checked, summary.default_config), check.verdict, rows)
             for check in summary.checks

@@ -93,12 +93,19 @@ def ending_sentence(found: Findings) -> str:
 
 
 def spent_sentences(summary: Summary) -> list[str]:
-    """What search and proof cost, a line each."""
-    return [
-        f"{part.what}: {counted(part.trials, 'trial')} on {counted(part.launches, 'launch')}, "
-        f"{format_duration(part.launch_s)} launching, {format_duration(part.run_s)} measuring"
-        for part in summary.spent
-    ]
+    """What search, proof and the check of answers cost, a line each."""
+    whole_s = sum(part.launch_s + part.run_s for part in summary.spent) or 1.0
+    lines = []
+    for part in summary.spent:
+        launches, launch_s = counted(part.launches, "launch"), format_duration(part.launch_s)
+        run_s, share = format_duration(part.run_s), (part.launch_s + part.run_s) / whole_s
+        if part.what == "answers":
+            own = f" on {launches} of their own, {launch_s} launching" if part.launches else ""
+            lines.append(f"answers: {counted(part.trials, 'check')}{own}, {run_s} scoring, {share:.1%} of the whole")
+        else:
+            trials = counted(part.trials, "trial")
+            lines.append(f"{part.what}: {trials} on {launches}, {launch_s} launching, {run_s} measuring")
+    return lines
 
 
 def _engine_notes(found: Findings) -> list[str]:
