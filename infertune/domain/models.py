@@ -7,6 +7,7 @@ the engines fill with dummy weights. The same is done for any hub id or folder w
 import hashlib
 import importlib
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ from infertune.writing import write_inside
 Weights = Literal["real", "dummy"]
 _MAX_CONFIG_BYTES = 4 * 1024**2
 _MAX_VOCAB = 2**22  # the largest known has 2**18
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)  # the oldest models, such as gpt2, have no owner
+_LONGEST_HUB_ID = 96  # huggingface_hub's own limit
 
 
 class Model(Sizes):
@@ -85,12 +88,12 @@ def resolve_model(
         if weights == "dummy":
             return _dummy(spec, name, config, None, counting)
         return _trained(spec, name, folder.resolve(), config, counting)
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", spec):
+    if not _HUB_ID.fullmatch(spec) or len(spec) > _LONGEST_HUB_ID:
         raise UsageError(
             f"no model {spec!r}: give a folder with a config.json, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, "
             f"or builtin:NAME ({', '.join(BUILTINS)})"
         )
-    name = slugify(spec.partition("/")[2])
+    name = slugify(spec.rpartition("/")[2])
     shape = next((a.config for a in BUILTINS.values() if spec in a.hub_ids), None)
     if weights == "dummy" and shape:
         return _dummy(spec, name, shape, revision, FieldSizes())
@@ -136,6 +139,7 @@ def _hub_config(hub_id: str, revision: str | None) -> Path:
             f"{hub_id} is a hub id, and no engine is installed that could load it: pip install infertune[vllm] "
             "or infertune[hf]"
         ) from None
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry; the error says it once
     try:
         return Path(hub.hf_hub_download(hub_id, "config.json", revision=revision))
     except Exception as error:  # every hub, network and HTTP library error means the same here

@@ -145,6 +145,17 @@ def test_a_built_in_has_no_real_weights() -> None:
         resolve_model("builtin:tiny", weights="real")
 
 
+@pytest.mark.parametrize("spec", ["./nofolder", "../x", ".hidden/x", "a/b/c", "/no/such", "-x", "a b", "x" * 97])
+def test_a_path_without_a_folder_is_no_hub_id(spec: str) -> None:
+    with pytest.raises(UsageError, match="no model .* give a folder with a config.json"):
+        resolve_model(spec)
+
+
+def test_the_oldest_models_of_the_hub_have_no_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_cache(tmp_path, monkeypatch)
+    assert resolve_model("gpt2").name == "gpt2"
+
+
 @pytest.mark.hf
 def test_a_hub_id_without_network_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
