@@ -129,7 +129,6 @@ def test_dummy_weights_of_a_folder_are_written_elsewhere(tmp_path: Path, own_cac
     ("spec", "cure"),
     [
         ("builtin:gpt-9", "there are tiny, small"),
-        ("gpt-9", "give a folder with a config.json, a hub id such as"),
         ("a/b/c", "give a folder with a config.json"),
         ("no/../such", "give a folder with a config.json"),
     ],
