@@ -27,6 +27,8 @@ from infertune.profiles.comparing import Check
 from infertune.profiles.profile import Profile
 from infertune.report.table import COLUMNS
 from infertune.runs.summary import Summary
+from infertune.tuning.study.plan import Plan
+from infertune.tuning.study.record import StudyRecord
 from infertune.tuning.sweep import BenchRequest, BenchResult, LandscapeRequest
 from infertune.version import __version__
 
@@ -206,6 +208,8 @@ DOCUMENTS: dict[str, tuple[type[BaseModel], ...]] = {
     "gate.json": (GateResult,),
     "Stored runs": (StoredRun,),
     "Configuration files": (JobRequest, TuneRequest, LandscapeRequest, BenchRequest, GateRequest),
+    "Study plans": (Plan,),
+    "study.json": (StudyRecord,),
     "JSON output": (Summary, BenchResult, Diagnosis, Check),
 }
 
@@ -237,7 +241,7 @@ def test_the_page_of_file_formats_names_every_field_and_the_schema_version(secti
                 assert f"chema version {field.default}" in text, document.__name__
 
 
-@pytest.mark.parametrize("section", ["trials.jsonl", "profile.yaml", "gate.json", "Stored runs"])
+@pytest.mark.parametrize("section", ["trials.jsonl", "profile.yaml", "gate.json", "Stored runs", "study.json"])
 def test_the_page_of_file_formats_names_no_field_that_is_not_there(section: str) -> None:
     fields = {
         field.alias or name

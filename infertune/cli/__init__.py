@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from infertune.cli import checking, gating, looking, measuring, profiles
+from infertune.cli import checking, gating, looking, measuring, profiles, studying
 from infertune.cli.printing import harmless
 from infertune.cli.signals import Interrupts
 from infertune.cli.streams import tolerant_streams
@@ -27,6 +27,7 @@ for command in (
     measuring.landscape,
     measuring.bench,
     measuring.fake,
+    studying.study,
     checking.check,
     gating.gate,
     looking.space,

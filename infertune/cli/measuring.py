@@ -168,6 +168,9 @@ def landscape(
     device: Device = None,
     workload: Workload = None,
     repeats: Annotated[int | None, typer.Option(help="Rounds over the whole grid.")] = None,
+    relaunch: Annotated[
+        bool | None, typer.Option("--relaunch", help="Begin every round with a fresh launch: its repeats then count.")
+    ] = None,
     requests: Requests = None,
     weights: Weights = None,
     seed: Seed = None,

@@ -59,6 +59,12 @@ class TerminalObserver(Observer):
         self._default, self._base_name = default, base_name
         say(self._console, f"run: {folder}")
 
+    def part_starts(self, number: int, of: int, name: str, left_s: float | None) -> None:
+        """Print which of several runs starts, and about how long all of them will take."""
+        self.close()
+        left = "" if left_s is None else f", about {format_duration(left_s)} left"
+        say(self._console, (f"{number} of {of}", "bold"), f": {name}{left}")
+
     def phase(self, name: str, steps: int | None, budget_s: float | None = None) -> None:
         """Print the phase and its limits, and start its progress bar."""
         self.close()

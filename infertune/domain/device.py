@@ -1,9 +1,11 @@
 """The device that is tuned for: the NVIDIA GPUs of this machine as CUDA would use them, or its processor."""
 
+import contextlib
 import math
 import os
 import platform
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -185,6 +187,31 @@ def engine_environment(device: Device) -> dict[str, str]:
 def limited(device: Device) -> bool:
     """Whether a CPU quota allows fewer cores than the affinity mask has."""
     return device.cores < _allowed_cores()
+
+
+@contextlib.contextmanager
+def on_cores(count: int | None) -> Iterator[None]:
+    """Run on some of this process's cores only: what is started meanwhile has no others, and `cpu()` counts them.
+
+    Args:
+        count: How many; None leaves all.
+
+    Raises:
+        UsageError: This process may not use as many, or cores cannot be chosen on this system.
+    """
+    if count is None:
+        yield
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise UsageError("cores cannot be chosen on this system; leave `cores` out")
+    allowed = os.sched_getaffinity(0)
+    if count > len(allowed):
+        raise UsageError(f"{count} cores are asked for, and this process may use {len(allowed)}")
+    os.sched_setaffinity(0, sorted(allowed)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def memory_used_bytes(device: Device) -> int | None:

@@ -12,6 +12,9 @@ class Observer:
     def run_starts(self, folder: Path, default: Config, base_name: str = "default") -> None:
         """A run starts or continues: its folder, and the default configuration."""
 
+    def part_starts(self, number: int, of: int, name: str, left_s: float | None) -> None:
+        """One of several runs starts: its number from 1, its name, and the seconds left for all; None if unknown."""
+
     def phase(self, name: str, steps: int | None, budget_s: float | None = None) -> None:
         """A phase begins.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,11 @@ class LandscapeRequest(JobRequest):
 
     Attributes:
         repeats: Rounds over the whole grid; every second round runs in reverse order, against drift.
+        relaunch: Every round begins with a fresh launch, so that repeats are launches of their own.
     """
 
     repeats: Launches = 3
+    relaunch: bool = False
 
 
 class BenchResult(Frozen):
@@ -135,12 +138,7 @@ def landscape_request(
     """
     observer = observer or Observer()
     job = prepare(request)
-    if broken := job.space.violations(job.space.repair(job.space.default)):
-        raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
-    if job.space.size > _MOST_POINTS:
-        raise UsageError(
-            f"the grid has {job.space.size} points; restrict it with --knob NAME=values or --set NAME=VALUE"
-        )
+    check_grid(job)
     with (
         device_lock(job.lock_names, wait=request.wait, on_note=observer.note),
         _resumed(job, resume) if resume else _new_ledger(job, "landscape", observer) as ledger,
@@ -148,14 +146,29 @@ def landscape_request(
         return _landscape(job, request, observer, ledger)
 
 
+def check_grid(job: Job) -> None:
+    """Refuse a grid that cannot be measured.
+
+    Raises:
+        UsageError: Its settings cannot be together, or it has too many points.
+    """
+    if broken := job.space.violations(job.space.repair(job.space.default)):
+        raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
+    if job.space.size > _MOST_POINTS:
+        raise UsageError(
+            f"the grid has {job.space.size} points; restrict it with --knob NAME=values or --set NAME=VALUE"
+        )
+
+
 def _landscape(job: Job, request: LandscapeRequest, observer: Observer, ledger: Ledger) -> Findings:
     points = list(job.space.grid())
     observer.run_starts(ledger.folder, job.space.default)
     observer.phase("landscape", len(points) * request.repeats)
     done = {(trial.config, trial.round_number) for trial in ledger.trials}
-    rounds = [(c, r) for r in range(request.repeats) for c in (points if r % 2 == 0 else reversed(points))]
-    known = requests_of(ledger.trials) or request.requests
-    _measure(job, ledger, observer, [point for point in rounds if point not in done], "grid", known, 1)
+    rounds = [[(c, r) for c in (points if r % 2 == 0 else reversed(points))] for r in range(request.repeats)]
+    for part in rounds if request.relaunch else [list(chain.from_iterable(rounds))]:
+        known = requests_of(ledger.trials) or request.requests
+        _measure(job, ledger, observer, [point for point in part if point not in done], "grid", known, 1)
     ledger.finish("every point was measured")
     return _report(job, ledger)
 

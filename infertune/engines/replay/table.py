@@ -83,26 +83,61 @@ def read_table(path: Path, ignore: Sequence[str] = ()) -> Table:
     is_folder = os.path.isdir(path)
     if is_folder or path.name == LEDGER_NAME:
         return _table_of_ledger(path if is_folder else path.parent)
-    columns, lines = _cells_of(path)
+    columns, lines = cells_of(path)
     names = _knob_names(path, columns, ignore)
-    cells = {name: _knob_values(path, name, columns[name], lines) for name in names}
+    cells = {name: knob_values(path, name, columns[name], lines) for name in names}
+    rows, without_rate = rows_of(path, columns, lines, cells)
+    default = default_of(rows, cells)
+    if default is None:
+        raise UsageError(f"table {path} has no row with a rate: every one is a failure, so there is nothing to replay")
+    knobs = tuple(knob_of(name, cells[name], default[name]) for name in names)
+    return Table(knobs, rows, notes_of(without_rate, len(lines)))
+
+
+def rows_of(
+    path: Path, columns: Mapping[str, Sequence[str]], lines: Sequence[int], cells: Mapping[str, Sequence[Scalar]]
+) -> tuple[dict[Config, list[Row]], int]:
+    """The runs by configuration, and how many rows have neither a rate nor a status.
+
+    Args:
+        path: The table, for messages.
+        columns: The reserved columns, under their own names.
+        lines: The line of each row.
+        cells: The values of each knob, row by row.
+
+    Raises:
+        UsageError: A row is no run.
+    """
     rows: dict[Config, list[Row]] = defaultdict(list)
     without_rate = 0
     for number, line in enumerate(lines):
         row = _row(path, line, {name: columns[name][number] for name in RESERVED if name in columns})
         without_rate += row is None
-        rows[Config({name: cells[name][number] for name in names})].append(row or Row(1.0, "crash"))
+        rows[Config({name: values[number] for name, values in cells.items()})].append(row or Row(1.0, "crash"))
+    return dict(rows), without_rate
+
+
+def default_of(rows: Mapping[Config, Sequence[Row]], cells: Mapping[str, Sequence[Scalar]]) -> Config | None:
+    """The lowest configuration if it has a rate, else the first that has one; None if none has."""
     measured = [config for config, repeats in rows.items() if any(row.status == "ok" for row in repeats)]
-    if not measured:
-        raise UsageError(f"table {path} has no row with a rate: every one is a failure, so there is nothing to replay")
-    lowest = Config({name: _first_value(cells[name]) for name in names})
-    default = lowest if lowest in measured else measured[0]
-    knobs = tuple(_knob(name, cells[name], default[name]) for name in names)
-    return Table(knobs, dict(rows), _notes(without_rate, len(lines)))
+    lowest = Config({name: _first_value(values) for name, values in cells.items()})
+    return lowest if lowest in measured else next(iter(measured), None)
 
 
-def _cells_of(path: Path) -> tuple[dict[str, list[str]], list[int]]:
-    """The cells by column, without blanks around them, and the line on which each row ends."""
+def cells_of(path: Path, called: Mapping[str, str] | None = None) -> tuple[dict[str, list[str]], list[int]]:
+    """The cells by column, without blanks around them, and the line on which each row ends.
+
+    A column that is called by another name is there under both.
+
+    Args:
+        path: The table.
+        called: Reserved name → the column that holds it, where it has another name.
+
+    Raises:
+        UsageError: The file cannot be read, or is no table with a column of rates.
+    """
+    called = called or {}
+    rate = called.get(_RATE, _RATE)
     text = decoded(read_unpacked(path, "table", _MOST_TABLE_BYTES), path, "table")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -114,12 +149,10 @@ def _cells_of(path: Path) -> tuple[dict[str, list[str]], list[int]]:
         raise UsageError(f"table {path} has more than {_MOST_COLUMNS:,} columns")
     if not any(names):
         raise UsageError(f"cannot read table {path}: its first line names no columns")
-    if _RATE not in names:
+    if lacking := next((name for name in (rate, *called.values()) if name not in names), None):
         shown = ", ".join(repr(name[:40]) for name in names[:20])
-        raise UsageError(
-            f"table {path} has no column {_RATE}; its columns are {shown}: rename the one that holds output tokens "
-            f"per second to {_RATE}"
-        )
+        cure = f": rename the one that holds output tokens per second to {_RATE}" if lacking == _RATE else ""
+        raise UsageError(f"table {path} has no column {lacking}; its columns are {shown}{cure}")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"table {path} has two columns {twice!r}")
     if not found:
@@ -129,6 +162,7 @@ def _cells_of(path: Path) -> tuple[dict[str, list[str]], list[int]]:
             raise UsageError(f"table {path}, line {line}: {len(row)} values for {len(names)} columns")
     columns = {name: [row[at] if at < len(row) else "" for _, row in found] for at, name in enumerate(names)}
     columns.pop("", None)  # of a comma at the end of the line
+    columns |= {name: columns[source] for name, source in called.items()}
     return columns, [line for line, _ in found]
 
 
@@ -146,7 +180,8 @@ def _first_value(values: Sequence[Scalar]) -> Scalar:
     return min(values, key=_as_float) if _numeric(values) else values[0]
 
 
-def _notes(without_rate: int, n_rows: int) -> tuple[str, ...]:
+def notes_of(without_rate: int, n_rows: int) -> tuple[str, ...]:
+    """A sentence on rows that were taken as failed runs; empty if there are none."""
     if not without_rate:
         return ()
     what = "1 row of the table has" if without_rate == 1 else f"{without_rate} rows of the table have"
@@ -176,7 +211,7 @@ def _table_of_ledger(folder: Path) -> Table:
     return Table(record.header.space.knobs, dict(rows))
 
 
-def _knob_values(path: Path, name: str, texts: Sequence[str], lines: Sequence[int]) -> list[Scalar]:
+def knob_values(path: Path, name: str, texts: Sequence[str], lines: Sequence[int]) -> list[Scalar]:
     """A knob's values; if one of its numbers is a fraction, `16` and `16.0` are the same."""
     values = [parse_scalar(text) for text in texts]
     for line, value in zip(lines, values, strict=True):
@@ -229,6 +264,11 @@ def _status(path: Path, line: int, text: str) -> Status | None:
     return status
 
 
+def is_failure(status: str) -> bool:
+    """Whether a status says that a run failed."""
+    return _STATUS_OF.get(_as_word(status), "ok") != "ok"
+
+
 def _as_word(text: str) -> str:
     """`Out of memory` → `out_of_memory`."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
@@ -250,7 +290,8 @@ def _cost(path: Path, line: int, name: str, record: Mapping[str, str]) -> float 
     return value
 
 
-def _knob(name: str, values: Sequence[Scalar], default: Scalar) -> Knob:
+def knob_of(name: str, values: Sequence[Scalar], default: Scalar) -> Knob:
+    """A knob over the values of a column: ordinal if all are numbers."""
     distinct = list({format_scalar(value): value for value in values}.values())
     if not _numeric(values):
         return Knob(name=name, kind="choice", values=tuple(distinct), default=default)

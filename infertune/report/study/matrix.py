@@ -17,7 +17,7 @@ def matrix(travels: Sequence[Travel], title: str) -> str:
     left = 26 + 7.0 * max(len(cut(name)) for name in names)
     top = 20 if len(names) <= 4 else 8
     labels = 26 if len(names) <= 4 else 6.0 * max(len(cut(name)) for name in names) * 0.75 + 20
-    width = max(left + max(side, 150 if len(names) <= 4 else side) * len(names) + 20, 420)
+    width = max(left + max(side, 150 if len(names) <= 4 else side) * len(names) + 20, 720)
     step = max(side, 150) if len(names) <= 4 else side
     tall = min(side, 60)
     drawing = Drawing(width, top + tall * len(names) + labels + 26, title)
@@ -36,8 +36,9 @@ def matrix(travels: Sequence[Travel], title: str) -> str:
                 continue
             apart = len(travel.ports) - len(travel.gains)
             if travel.mean is None:
-                drawing.cross(x + step / 2, y + tall / 2 - 4, 5)
-                drawing.text(x + step / 2, y + tall / 2 + 18, f"{apart} apart", "quiet small", "middle")
+                drawing.cross(x + step / 2, y + tall / 2 - (4 if side > 50 else 0), 5)
+                if side > 50:
+                    drawing.text(x + step / 2, y + tall / 2 + 18, f"{apart} apart", "quiet small", "middle")
                 continue
             fill, ink = viridis(max(0.0, travel.mean) / full)
             drawing.bar(x + 1, y + 1, step - 2, tall - 2, fill=fill)
@@ -53,10 +54,11 @@ def matrix(travels: Sequence[Travel], title: str) -> str:
             drawing.text(x, below + 18, cut(here), "small", "middle")
         else:
             drawing.text(x + 4, below + 12, cut(here), "small", "end", -45)
-    drawing.text(left, below + labels + 18, "mean gain of retuning in percent; from row to column", "quiet small")
+    legend = "mean gain of retuning in percent, from row to column; apart: fails there, or was not measured (×: all)"
+    drawing.text(min(left, 60), below + labels + 18, legend, "quiet small")
     return str(drawing)
 
 
-def cut(name: str) -> str:
-    """A label that fits."""
-    return name if len(name) <= _CUT else f"{name[: _CUT // 2 - 1]}…{name[-_CUT // 2 + 1 :]}"
+def cut(name: str, most: int = _CUT) -> str:
+    """A label of at most so many characters: its start and its end."""
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - most // 2 - 1) :]}"

@@ -49,8 +49,8 @@ def write_porting(runs: Sequence[Findings], folder: Path) -> tuple[Path, list[Tr
         tags=tuple(same.values()),
         warnings=tuple(f"{name}: {note}." for name, cell in zip(names, cells, strict=True) for note in cell.notes),
         sections=(
-            porting_section(found, ports, "What porting costs"),
-            Section("The runs", tables=(Table(headings, rows, words=2),)),
+            porting_section(found, ports, "What porting costs", told=True),
+            Section("The runs", tables=(Table(headings, rows),)),
         ),
     )
     return write_page(folder, "porting", page, {"porting.csv": ports_frame(ports)}), found, ports

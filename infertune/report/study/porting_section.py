@@ -1,5 +1,6 @@
 """Porting in words, tables, a picture and a CSV."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -11,6 +12,7 @@ from infertune.stats import Estimate
 from infertune.units import format_percent, format_rate, slugify
 
 MOST_ROWS = 200  # of a table on the page; everything is in the CSV (judgement)
+_MOST_SENTENCES = 6  # on one axis (judgement)
 _ONE = "one repetition: no interval"
 _SAME = "the same configuration"
 _METHOD = (
@@ -22,10 +24,17 @@ _METHOD = (
 )
 
 
-def porting_section(travels: Sequence[Travel], ports: Sequence[Port], title: str = "Porting") -> Section:
-    """What is lost where the best of one cell is used in another."""
+def porting_section(travels: Sequence[Travel], ports: Sequence[Port], title: str, *, told: bool) -> Section:
+    """What is lost where the best of one cell is used in another.
+
+    Args:
+        travels: Ports by what changes.
+        ports: Every one.
+        title: Of the section.
+        told: Whether it says in sentences what was found; a study's report says it at its start.
+    """
     if not ports:
-        return Section(title, ("No two cells differ in one thing only and share a tuned knob.",))
+        return Section(title, text=("No two cells differ in one thing only and share a tuned knob.",))
     pictures = []
     groups = dict.fromkeys((travel.axis, travel.group) for travel in travels)
     for axis, group in groups:
@@ -36,7 +45,8 @@ def porting_section(travels: Sequence[Travel], ports: Sequence[Port], title: str
     shown = [travel for travel in travels if not travel.there or _few(travel, travels)]
     return Section(
         title,
-        (*_METHOD, *headlines(travels)),
+        tuple(headlines(travels)) if told else (),
+        _METHOD,
         tuple(pictures),
         (travels_table(shown),),
         (ports_table(ports[:MOST_ROWS], len(ports)),),
@@ -44,11 +54,20 @@ def porting_section(travels: Sequence[Travel], ports: Sequence[Port], title: str
 
 
 def headlines(travels: Iterable[Travel]) -> list[str]:
-    """One sentence for each change, over everything that changed in that way."""
-    found = list(travels)
-    wide = [travel for travel in found if not travel.there]
-    covered = {(travel.axis, travel.group) for travel in wide}
-    return [_headline(travel) for travel in (*wide, *(t for t in found if (t.axis, t.group) not in covered))]
+    """One sentence for each change; where these are many, one for each group of cells, or one for an axis."""
+    by_axis: dict[str, list[Travel]] = defaultdict(list)
+    for travel in travels:
+        by_axis[travel.axis].append(travel)
+    told = []
+    for axis in sorted(by_axis, key=lambda axis: axis == "model"):
+        found = by_axis[axis]
+        wide = [travel for travel in found if not travel.there]
+        covered = {travel.group for travel in wide}
+        pairs = [travel for travel in found if travel.there]
+        brief = [*wide, *(travel for travel in pairs if travel.group not in covered)]
+        every = Travel(axis, "", "", "", tuple(port for travel in pairs for port in travel.ports))
+        told += next((choice for choice in (pairs, brief) if len(choice) <= _MOST_SENTENCES), [every])
+    return list(map(_headline, told))
 
 
 def travels_table(travels: Sequence[Travel]) -> Table:
@@ -77,7 +96,7 @@ def travels_table(travels: Sequence[Travel]) -> Table:
         )
         for travel in travels
     ]
-    return Table(headings, tuple(rows), words=4, caption="What a change costs who does not tune again")
+    return Table(headings, tuple(rows), caption="What a change costs who does not tune again")
 
 
 def ports_table(ports: Sequence[Port], of: int) -> Table:
@@ -101,7 +120,7 @@ def ports_table(ports: Sequence[Port], of: int) -> Table:
     shown = (
         f"Every port ({of:,})" if of == len(rows) else f"The first {len(rows):,} of {of:,} ports; all are in the CSV"
     )
-    return Table(headings, tuple(rows), words=3, caption=shown)
+    return Table(headings, tuple(rows), caption=shown)
 
 
 def interval(port: Port) -> str:
@@ -150,13 +169,15 @@ def ports_frame(ports: Sequence[Port]) -> pd.DataFrame:
                 port.there.ties if port.there.best else None,
             )
         )
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).astype({"repeats": "Int64", "equally_good_there": "Int64"})
 
 
 def _headline(travel: Travel) -> str:
     what = f"{travel.there} → {travel.here}" if travel.there else f"any change of {travel.axis}"
     name = f"{what}{f' ({travel.group})' if travel.group else ''}"
     compared = len(travel.gains)
+    if len(travel.ports) == 1 and travel.mean is not None:
+        return f"{name}: retuning gains {travel.mean:+.2f}% ({interval(travel.ports[0])})."
     fail, unknown = travel.count("fails here"), travel.count("not measured here")
     apart = [f"{n} {what}" for n, what in ((fail, "fail there"), (unknown, "were not measured there")) if n]
     more = f"; {' and '.join(apart)}, counted apart" if apart else ""

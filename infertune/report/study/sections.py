@@ -1,5 +1,6 @@
 """The parts of which a study's page and its Markdown are made: the same tables and pictures in both."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from infertune.report.escaping import escaped
 from infertune.report.page.assembly import render
 
 PICTURES = "pictures"
+_FIGURE = re.compile(r"[+\-−×]?[\d.,]|–$|no intervals$|did not run$|failed$|not measured$")
 
 
 @dataclass(frozen=True)
@@ -16,14 +18,17 @@ class Table:
     Attributes:
         headings: Of its columns.
         rows: Its cells.
-        words: How many columns, from the left, hold words; the others hold figures.
         caption: What stands above it.
     """
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    words: int = 1
     caption: str = ""
+
+    @property
+    def figures(self) -> list[bool]:
+        """For each column, whether it holds figures; they stand at the right."""
+        return [all(_FIGURE.match(row[n]) for row in self.rows) for n in range(len(self.headings))]
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,15 @@ class Section:
 
     Attributes:
         title: Its heading.
-        text: Paragraphs.
+        findings: What was found, one sentence each.
+        text: Paragraphs on how.
         pictures: In order.
         tables: In order.
         details: Tables that the page folds away.
     """
 
     title: str
+    findings: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -95,6 +102,7 @@ def page_markdown(page: Page) -> str:
     lines += [line for warning in page.warnings for line in (f"> {escaped(warning)}", "")]
     for section in page.sections:
         lines += [f"## {escaped(section.title)}", ""]
+        lines += [*(f"- {escaped(text)}" for text in section.findings), *([""] if section.findings else [])]
         lines += [line for text in section.text for line in (escaped(text), "")]
         for picture in section.pictures:
             lines += [f"![{escaped(picture.caption)}]({PICTURES}/{picture.name}.svg)", "", escaped(picture.caption), ""]
@@ -106,7 +114,7 @@ def page_markdown(page: Page) -> str:
 
 
 def _table(table: Table) -> Sequence[str]:
-    marks = ["---" if n < table.words else "---:" for n in range(len(table.headings))]
+    marks = ["---:" if figure else "---" for figure in table.figures]
     rows = [table.headings, *table.rows]
     cells = [f"| {' | '.join(map(escaped, row))} |" for row in rows]
     caption = [escaped(table.caption), ""] if table.caption else []
