@@ -1,15 +1,17 @@
 """`gate --metric quality`: answers beside speed, or instead of it, on the simulated engine."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from infertune import tune
 from infertune.domain.request import GateRequest, make_request
-from infertune.errors import UsageError
+from infertune.errors import BenchmarkError, InfertuneError, MismatchError, UsageError
 from infertune.gating.gate import gate_request
 from infertune.gating.result import GateResult
 from infertune.report.gate import annotation, junit, remarks, step_summary, verdict_sentence
+from tests.e2e.gates import profile as saved
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +63,42 @@ def test_speed_alone_is_gated_as_before(profile: Path, tmp_path: Path) -> None:
 def test_answers_need_a_base(profile: Path, tmp_path: Path, more: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="--metric quality compares answers with a base"):
         gated(profile, tmp_path, "4%", metric=["quality"], **more)
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    """A profile of an engine in processes of its own, which an interpreter can be chosen for."""
+    return saved(tmp_path, engine="fake:faults", requests=8, device="cpu", set={"fault": "no fault", "speed": 4})
+
+
+def upgraded(profile: Path, tmp_path: Path, **more: object) -> GateResult:
+    """A gate of answers between two interpreters."""
+    python = tmp_path / "old-python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    flags = {"profile": profile, "engine": "fake:faults", "device": "cpu", "baseline_python": python}
+    return gate_request(make_request(GateRequest, {**flags, "out": tmp_path / "gate", "metric": ["quality"], **more}))
+
+
+def test_an_upgrade_that_changes_no_answer_passes_by_the_floor_of_the_old_version(real: Path, tmp_path: Path) -> None:
+    result = upgraded(real, tmp_path)
+    assert (result.answer, result.exit_code) == ("pass", 0) and result.base.engine == result.new.engine
+    assert result.quality and result.quality.floor and result.quality.figures
+    assert abs(result.quality.figures.perplexity_increase.mean) < 0.001
+    logs = sorted(path.name for path in (tmp_path / "gate" / "logs").iterdir())
+    assert len(logs) == 2, "each interpreter is launched once, and logs apart"
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("other vocabulary", "the two sides cannot be compared: the reference's vocabulary"),
+        ("nan logits", "answers could not be checked: the reference: answers are not numbers: nan"),
+        ("no logits", "answers could not be checked: the reference: this engine gives no log probabilities"),
+    ],
+)
+def test_a_base_that_cannot_be_compared_with_is_one_line(real: Path, tmp_path: Path, fault: str, message: str) -> None:
+    with pytest.raises(InfertuneError) as caught:
+        upgraded(real, tmp_path, baseline_set={"fault": fault})
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert isinstance(caught.value, MismatchError if fault == "other vocabulary" else BenchmarkError)

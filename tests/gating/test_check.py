@@ -7,7 +7,7 @@ import pytest
 
 from infertune.domain.measurement import Frozen
 from infertune.domain.request import make_request
-from infertune.errors import BenchmarkError, InfertuneError, UsageError
+from infertune.errors import BenchmarkError, InfertuneError, MismatchError, UsageError
 from infertune.gating.check import CheckRequest, CheckResult, check_request
 
 
@@ -57,6 +57,12 @@ def test_more_prompts_are_scored_only_while_they_may_decide(tmp_path: Path) -> N
     ("engine", "settings", "kind", "message"),
     [
         ("fake", {}, UsageError, "nothing to check"),
+        (
+            "fake:faults",
+            {"fault": "other vocabulary"},
+            MismatchError,
+            "the two sides cannot be compared: the reference's",
+        ),
         ("fake:faults", {"fault": "no logits"}, BenchmarkError, "gives no log probabilities"),
         ("fake:faults", {"fault": "oom at load"}, BenchmarkError, "out of memory"),
         ("replay", {"kernel": "b"}, UsageError, "answers cannot be checked: the engine replay gives no log"),

@@ -16,6 +16,7 @@ from infertune.engines.fake.scoring import byte_text, greedy_answers, token_scor
 FAULTS = (
     "no fault", "oom at load", "oom in run", "rejected", "exception", "segfault", "exit", "hang at load",
     "hang at warmup", "hang in run", "short answer", "nan", "nan logits", "no logits",
+    "other vocabulary",
 )  # fmt: skip
 
 
@@ -82,8 +83,8 @@ class LoadedFaulty(LoadedEngine):
         return list(text.encode())
 
     def vocab_size(self) -> int:
-        """A small vocabulary."""
-        return 1000
+        """A small vocabulary, or another one."""
+        return 1001 if self._fault == "other vocabulary" else 1000
 
     def close(self) -> None:
         """End the helper."""
