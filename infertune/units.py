@@ -1,5 +1,6 @@
 """Durations, sizes, rates and shares as text (`20m`, `1.5 GiB`, `1,234`), and text that is safe to print."""
 
+import math
 import re
 import unicodedata
 from datetime import UTC, datetime
@@ -40,6 +41,21 @@ def parse_time(text: str) -> datetime:
     if not 1970 <= moment.year <= 9000:
         raise ValueError(f"{text[:60]!r} has a year out of range")
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def parse_number(text: str) -> float:
+    """A finite number in `0.5`, `20` or `1e3`.
+
+    Raises:
+        ValueError: The text is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is no number")
+    return number
 
 
 def parse_share(text: str) -> float:

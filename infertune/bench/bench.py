@@ -26,9 +26,10 @@ from infertune.bench.handle import EngineHandle, InlineEngine
 from infertune.bench.interrupts import held_back
 from infertune.bench.isolation import Deadlines, EngineProcess, failure_of
 from infertune.bench.scoring import NotNumbersError, OtherVocabularyError
+from infertune.bench.serving import Looks, ServePlan
 from infertune.domain.device import Device, engine_environment, memory_used_bytes
 from infertune.domain.knobs import Config, SearchSpace
-from infertune.domain.measurement import Crashed, Infeasible, Outcome, TimedOut, describe
+from infertune.domain.measurement import Crashed, Infeasible, Measurement, Outcome, TimedOut, describe
 from infertune.domain.models import Model
 from infertune.domain.quality import Answered, NotScored
 from infertune.domain.trial import Attempt
@@ -106,7 +107,7 @@ class Bench:
         self._launch_number = first_launch
         self._faithful = False
 
-    def measure(self, config: Config, plan: Plan, *, fresh: bool = False) -> Attempt:
+    def measure(self, config: Config, plan: Plan | ServePlan, *, fresh: bool = False) -> Attempt:
         """Measure a configuration.
 
         Args:
@@ -125,6 +126,7 @@ class Bench:
                 attempt.run_s + again.run_s,
                 again.launch_number,
                 again.live,
+                again.rows,
             )
         return attempt
 
@@ -215,7 +217,7 @@ class Bench:
         """The live settings of a configuration."""
         return config.subset(frozenset(self._space.names) - self._space.launch_names)
 
-    def _measure_once(self, config: Config, plan: Plan, fresh: bool) -> Attempt:
+    def _measure_once(self, config: Config, plan: Plan | ServePlan, fresh: bool) -> Attempt:
         launch_s = 0.0
         launched_here = fresh or not self.takes(config)
         if launched_here:
@@ -223,9 +225,20 @@ class Bench:
             if failed is not None:
                 return Attempt(failed, launch_s, 0.0, self._launch_number, live=False)
         assert self._handle and self._launched
+        if isinstance(plan, ServePlan):
+            return self._serve(config, plan, launch_s, live=not launched_here)
         reply = self._handle.measure(MeasureCommand(live=self._live(config), plan=plan), self.deadlines)
         outcome = self._outcome(reply)
         return Attempt(outcome, launch_s, self._handle.elapsed_s, self._launch_number, live=not launched_here)
+
+    def _serve(self, config: Config, plan: ServePlan, launch_s: float, *, live: bool) -> Attempt:
+        """Measure a configuration on the server that is loaded."""
+        handle = self._handle
+        assert handle
+        looked = Looks(plan, self._live(config), handle.serve, self.deadlines, lambda: handle.elapsed_s).run()
+        found = looked.found
+        outcome = found if isinstance(found, Measurement) else self._outcome(found)
+        return Attempt(outcome, launch_s, looked.run_s, self.next_launch - 1, live, looked.rows)
 
     def _wait_for_memory(self) -> None:
         """Wait until the driver has freed the ended engine's memory: a launch before that may run out of it."""

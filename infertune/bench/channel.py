@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from infertune.domain.judging import RequestRows
 from infertune.domain.knobs import Config
-from infertune.domain.measurement import Frozen, Measurement, Stage
+from infertune.domain.measurement import EngineFacts, Frozen, Measurement, Stage, Window
+from infertune.domain.promise import Promise
 from infertune.domain.quality import TOP, Answered, Scores
 from infertune.domain.workload import Request
 from infertune.energy import Reading
@@ -87,6 +89,31 @@ class ScoreCommand(Frozen):
     vocabulary: str
 
 
+class ServeCommand(Frozen):
+    """Apply live knobs and send requests when they are due; answered by `ServedReply` or `FailureReply`.
+
+    Attributes:
+        live: All live knobs.
+        requests: What to send.
+        due_s: When, in seconds from the start; ascending, one a request.
+        cut_after_s: Seconds after the last due time at which what is unfinished is cut.
+        arrivals: As `--arrivals` has it; a closed loop sends a request when another ends.
+        rate_per_s: Requests a second that are due; None in a closed loop.
+        promise: What the requests are held against.
+        warmup: Whether it only warms the server up.
+    """
+
+    kind: Literal["serve"] = "serve"
+    live: Config
+    requests: tuple[Request, ...] = Field(min_length=1)
+    due_s: tuple[float, ...]
+    cut_after_s: float
+    arrivals: str
+    rate_per_s: float | None = None
+    promise: Promise = Promise()
+    warmup: bool = False
+
+
 class CloseCommand(Frozen):
     """Close the engine and exit; not answered."""
 
@@ -149,6 +176,27 @@ class ScoredReply(Frozen):
     elapsed_s: float
 
 
+class ServedReply(Frozen):
+    """The load is over.
+
+    Attributes:
+        window: Its figures.
+        rows: Its requests.
+        load_s: Seconds that the engine took to load.
+        peak_memory_bytes: The engine's own peak so far.
+        facts: What really ran.
+        elapsed_s: Seconds of the command.
+    """
+
+    kind: Literal["served"] = "served"
+    window: Window
+    rows: RequestRows
+    load_s: float
+    peak_memory_bytes: int | None
+    facts: EngineFacts
+    elapsed_s: float
+
+
 class FailureReply(Frozen):
     """The command could not be carried out."""
 
@@ -156,11 +204,12 @@ class FailureReply(Frozen):
     failure: Failure
 
 
-Command = LoadCommand | MeasureCommand | AnswerCommand | ScoreCommand
-Reply = LoadedReply | MeasuredReply | AnsweredReply | ScoredReply | FailureReply
+Command = LoadCommand | MeasureCommand | ServeCommand | AnswerCommand | ScoreCommand
+Reply = LoadedReply | MeasuredReply | ServedReply | AnsweredReply | ScoredReply | FailureReply
 Message = Annotated[
     LoadCommand
     | MeasureCommand
+    | ServeCommand
     | AnswerCommand
     | ScoreCommand
     | CloseCommand
@@ -169,6 +218,7 @@ Message = Annotated[
     | MeterDone
     | LoadedReply
     | MeasuredReply
+    | ServedReply
     | AnsweredReply
     | ScoredReply
     | FailureReply,

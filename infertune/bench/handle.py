@@ -10,6 +10,7 @@ from infertune.bench.channel import (
     MeasureCommand,
     Reply,
     ScoreCommand,
+    ServeCommand,
 )
 from infertune.bench.isolation import Deadlines
 from infertune.bench.measure import Session
@@ -27,6 +28,9 @@ class EngineHandle(Protocol):
 
     def measure(self, command: MeasureCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
         """Measure a configuration on it."""
+
+    def serve(self, command: ServeCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
+        """Send it a load."""
 
     def ask(self, command: AnswerCommand | ScoreCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
         """Let it answer or score."""
@@ -55,6 +59,10 @@ class InlineEngine:
 
     def measure(self, command: MeasureCommand, deadlines: Deadlines) -> Reply:
         """Measure on it."""
+        return self._handled(command)
+
+    def serve(self, command: ServeCommand, deadlines: Deadlines) -> Reply:
+        """Send it a load."""
         return self._handled(command)
 
     def ask(self, command: AnswerCommand | ScoreCommand, deadlines: Deadlines) -> Reply:

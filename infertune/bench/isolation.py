@@ -20,20 +20,19 @@ import psutil
 
 from infertune.bench.channel import (
     AnswerCommand,
-    AnsweredReply,
     Channel,
     CloseCommand,
     Command,
     FailureReply,
     LoadCommand,
-    LoadedReply,
     MeasureCommand,
     MeasuredReply,
     MeterDone,
     MeterEvent,
     Reply,
     ScoreCommand,
-    ScoredReply,
+    ServeCommand,
+    ServedReply,
     StageEvent,
 )
 from infertune.bench.interrupts import held_back
@@ -120,6 +119,10 @@ class EngineProcess:
         """Measure a configuration; on anything but a reply the process group is gone when this returns."""
         return self._ask(command, "warmup", deadlines)
 
+    def serve(self, command: ServeCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
+        """Send it a load; on anything but a reply the process group is gone when this returns."""
+        return self._ask(command, "warmup" if command.warmup else "run", deadlines)
+
     def ask(self, command: AnswerCommand | ScoreCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
         """Let it answer or score; on anything but a reply the process group is gone when this returns."""
         return self._ask(command, "score", deadlines)
@@ -185,8 +188,8 @@ class EngineProcess:
                     self._read_meter(message.edge)
                     self._channel.send(MeterDone())
                     continue
-                assert isinstance(message, LoadedReply | MeasuredReply | AnsweredReply | ScoredReply | FailureReply)
-                if isinstance(message, MeasuredReply):
+                assert isinstance(message, Reply)
+                if isinstance(message, MeasuredReply | ServedReply):
                     message = self._with_readings(message)
                 if isinstance(message, FailureReply) and not message.failure.survivable:
                     self._end()
@@ -207,15 +210,18 @@ class EngineProcess:
         else:
             self._readings.append(self._meter.end())
 
-    def _with_readings(self, reply: MeasuredReply) -> MeasuredReply:
+    def _with_readings(self, reply: MeasuredReply | ServedReply) -> MeasuredReply | ServedReply:
         """The reply with the energy that the parent read for its windows; an engine's own meter reads elsewhere."""
-        measurement = reply.measurement
-        if len(self._readings) != len(measurement.windows):
+        before = (reply.window,) if isinstance(reply, ServedReply) else reply.measurement.windows
+        if len(self._readings) != len(before):
             return reply
         windows = tuple(
             window.model_copy(update={"energy": reading.energy, "boards": reading.boards})
-            for window, reading in zip(measurement.windows, self._readings, strict=True)
+            for window, reading in zip(before, self._readings, strict=True)
         )
+        if isinstance(reply, ServedReply):
+            return reply.model_copy(update={"window": windows[0]})
+        measurement = reply.measurement
         return reply.model_copy(update={"measurement": measurement.model_copy(update={"windows": windows})})
 
     def _death(self, stage: Stage) -> Crashed:

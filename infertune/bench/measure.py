@@ -9,8 +9,6 @@ import math
 import traceback
 from collections.abc import Callable, Sequence
 
-import psutil
-
 from infertune.bench.channel import (
     AnswerCommand,
     AnsweredReply,
@@ -24,9 +22,12 @@ from infertune.bench.channel import (
     Reply,
     ScoreCommand,
     ScoredReply,
+    ServeCommand,
 )
+from infertune.bench.loading import BadAnswerError, served_reply
+from infertune.bench.others import LoadOfOthers
 from infertune.bench.scoring import answered, scored, vocabulary_of
-from infertune.domain.measurement import Measurement, OtherLoad, Stage, Window
+from infertune.domain.measurement import Measurement, Stage, Window
 from infertune.domain.workload import Request, plain_chat, token_ids
 from infertune.energy import EnergyMeter, NoMeter
 from infertune.engines import get_engine
@@ -36,45 +37,6 @@ _WARMUP_AGREEMENT = 0.03  # relative difference of two rates; launches differ by
 _WARMUP_ROUNDS = 5  # cap (judgement)
 _LONGEST_JOB_WINDOWS = 12  # `fewest` may lengthen a job to this many windows (judgement)
 _TRACE_LINES = 12  # of a traceback, kept for the ledger (judgement)
-
-
-class BadAnswerError(Exception):
-    """The engine's completions do not match the request: missing, short or long."""
-
-
-class LoadOfOthers:
-    """CPU time that processes outside of the engine use during a window."""
-
-    def __init__(self) -> None:
-        this = psutil.Process()
-        self._own = [this, *this.children(recursive=True)]
-        self._before = (0.0, 0.0, 0.0)
-
-    def begin(self) -> None:
-        """Start a window."""
-        self._before = self._seconds()
-
-    def end(self) -> OtherLoad:
-        """End it: the share of all cores' time that others used."""
-        total, busy, own = (now - then for now, then in zip(self._seconds(), self._before, strict=True))
-        if total <= 0:
-            return OtherLoad()
-        return OtherLoad(cpu_by_others=round(min(1.0, max(0.0, (busy - own) / total)), 3))
-
-    def _seconds(self) -> tuple[float, float, float]:
-        """Processor seconds of the machine in all, of them busy, and those of the engine's processes."""
-        machine = psutil.cpu_times()
-        total, own = (
-            sum(machine[:8]),
-            0.0,
-        )  # the fields after the eighth, guests, are counted in the first already
-        for process in self._own:
-            try:
-                times = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            own += times.user + times.system
-        return total, total - machine.idle - getattr(machine, "iowait", 0.0), own
 
 
 class Session:
@@ -98,6 +60,8 @@ class Session:
                 return LoadedReply(elapsed_s=self._load_s)
             if isinstance(command, AnswerCommand | ScoreCommand):
                 return self._answer_or_score(command, started)
+            if isinstance(command, ServeCommand):
+                return self._serve(command, started)
             measurement = self._measure(command)
             return MeasuredReply(measurement=measurement, elapsed_s=clock() - started)
         except Exception as error:  # an engine may raise anything; the parent classifies it
@@ -169,6 +133,17 @@ class Session:
             peak_memory_bytes=engine.peak_memory_bytes(),
             facts=facts.model_copy(update={"notes": (*facts.notes, *notes)}),
         )
+
+    def _serve(self, command: ServeCommand, started: float) -> Reply:
+        assert self._engine and self._others, "serving comes after load"
+        self._enter("warmup" if command.warmup else "run")
+        engine = self._engine
+        engine.apply(command.live)
+        prompts, notes = as_prompts(engine, command.requests, engine.facts().context_tokens)
+        engine.reset()
+        reply = served_reply(engine, self._meter, self._others, prompts, command)
+        facts = reply.facts.model_copy(update={"notes": (*reply.facts.notes, *notes)})
+        return reply.model_copy(update={"facts": facts, "load_s": self._load_s, "elapsed_s": engine.clock() - started})
 
     def _answer_or_score(self, command: AnswerCommand | ScoreCommand, started: float) -> Reply:
         assert self._engine, "answering and scoring come after load"

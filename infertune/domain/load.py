@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from infertune.domain.measurement import Frozen
+from infertune.domain.frozen import Frozen
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from infertune.domain.frozen import Amount as Amount
+from infertune.domain.frozen import Frozen as Frozen
+from infertune.domain.frozen import Seconds as Seconds
+from infertune.domain.service import Service, Sustained, sustained
 from infertune.units import parse_time
 
 Stage = Literal["load", "warmup", "run", "score"]
-Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 31 years, so that a date plus several of them is a valid date
-Amount = Annotated[float, Field(ge=0, le=1e15)]  # of energy, power or carbon
 Tokens = Annotated[int, Field(ge=0, le=10**15)]
 Bytes = Annotated[int, Field(ge=0, le=2**60)]
 EnergySource = Literal["measured", "modelled", "none"]
@@ -21,12 +23,6 @@ def _check_time(text: str) -> str:
 
 
 IsoTime = Annotated[str, AfterValidator(_check_time)]
-
-
-class Frozen(BaseModel):
-    """Base of all documents: immutable; unknown fields, NaN and infinity are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Energy(Frozen):
@@ -103,19 +99,20 @@ class OtherLoad(Frozen):
 
 
 class Window(Frozen):
-    """One job of requests run from first to last, and what it took.
+    """One job of requests run from first to last, or one load of a server, and what it took.
 
     Attributes:
         duration_s: Wall time of the whole job (makespan), in seconds.
-        n_requests: How many requests were in it, all submitted at the start.
+        n_requests: How many requests were in it, all submitted at the start, or each when it was due.
         prompt_tokens: Input tokens over all requests.
-        output_tokens: Generated tokens over all requests, as many as were asked for.
+        output_tokens: Generated tokens over all requests; of a job as many as were asked for.
         steady_output_tokens_per_s: Rate while every running slot was busy; None if it never was.
         latency_s: One latency a request, from the job's start, in seconds; empty if the engine gives none.
         ttft_s: Times to first token from the job's start, in seconds; None if the engine gives none.
         energy: Energy of the window.
         boards: State of the GPU boards; empty without any.
         other_load: What else ran.
+        service: How the requests of a load were served; None for a job.
     """
 
     duration_s: float = Field(ge=1e-9, le=1e9)
@@ -128,6 +125,7 @@ class Window(Frozen):
     energy: Energy = Energy()
     boards: tuple[Board, ...] = ()
     other_load: OtherLoad = OtherLoad()
+    service: Service | None = None
 
     @model_validator(mode="after")
     def _check_times(self) -> "Window":
@@ -182,13 +180,36 @@ class Measurement(Frozen):
     @property
     def output_tokens_per_s(self) -> float:
         """Geometric mean of the windows' rates: this launch's single sample."""
-        logs = [math.log(window.output_tokens_per_s) for window in self.windows]
+        logs = [math.log(window.output_tokens_per_s) for window in self.judged]
         return math.exp(sum(logs) / len(logs))
 
     @property
     def n_requests(self) -> int:
         """Requests of the job that a window ran."""
         return self.windows[0].n_requests
+
+    @property
+    def sustained(self) -> Sustained | None:
+        """The highest rate at which the promise is kept; None if none was, or for jobs."""
+        return sustained([window.service for window in self.windows if window.service])
+
+    @property
+    def judged(self) -> tuple[Window, ...]:
+        """The windows that figures are of: of loads at several rates, those at the highest that keeps the promise.
+
+        Where none does, or nothing was promised, those at the first rate; late loads only where there are no others.
+        """
+        loads = [window for window in self.windows if window.service]
+        if not loads:
+            return self.windows
+        loads = [window for window in loads if window.service and not window.service.late] or loads
+        kept = [window for window in loads if window.service and window.service.kept]
+        rate = max(map(_rate_of, kept)) if kept else _rate_of(loads[0])
+        return tuple(window for window in loads if _rate_of(window) == rate)
+
+
+def _rate_of(window: Window) -> float:
+    return (window.service and window.service.rate_per_s) or 0.0
 
 
 class Infeasible(Frozen):

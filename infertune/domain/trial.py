@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from infertune.domain.judging import RequestRows
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, IsoTime, Measurement, Outcome, Seconds
 
@@ -24,6 +25,7 @@ class Attempt:
         run_s: Seconds of warm-up and windows.
         launch_number: Which launch it ran on.
         live: Whether that launch was for another configuration.
+        rows: The requests of each window of a server, for the run's side file.
     """
 
     outcome: Outcome
@@ -31,6 +33,7 @@ class Attempt:
     run_s: float
     launch_number: int
     live: bool
+    rows: tuple[RequestRows, ...] = ()
 
 
 class Trial(Frozen):

@@ -16,6 +16,7 @@ _BUILTIN = {
     "vllm": "infertune.engines.vllm.engine:VllmEngine",
     "hf": "infertune.engines.hf.engine:HfEngine",
     "fake": "infertune.engines.fake.engine:FakeEngine",
+    "fake-serve": "infertune.engines.fake.serving:FakeServeEngine",
     "replay": "infertune.engines.replay.engine:ReplayEngine",
 }
 DEMO_ENGINE = "fake"

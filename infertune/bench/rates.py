@@ -1,0 +1,102 @@
+"""At which rate a server is looked at next: the search for the highest rate that keeps a promise.
+
+A look is a load at one rate. Looks bracket the rate from a first guess on, in steps as wide as the guess is unsure, and
+then close in: the next one lies where ln(strain) over ln(rate) is expected to cross 0 (see `domain.service.sustained`),
+which takes 4 to 6 looks. A queue that grows breaks the promise whatever its requests took, and what such a look
+completed bounds the rate from above.
+
+Assumed: at one rate the server is in a steady state after the ramp, and more load never makes it better.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infertune.domain.service import Service, Sustained, sustained
+
+_EDGE = 0.25  # of the bracket: the next look stays so far away from both ends, so that the bracket shrinks; judgement
+_HOPELESS = 0.85  # of the best rate so far: one that is surely below it is not located any closer; judgement
+_WIDER = 1.6  # each further step outwards, over the one before; judgement
+_LEAST_PER_S = 1e-3  # a request every quarter of an hour
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Where the rate is expected.
+
+    Attributes:
+        rate_per_s: The middle.
+        spread: How far off it may be, as a natural logarithm.
+    """
+
+    rate_per_s: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Aim:
+    """When looking ends.
+
+    Attributes:
+        most_looks: At most.
+        precision: Ratio of the bracket's ends at which it is narrow enough.
+        best_per_s: The best rate of other configurations; None before there is one.
+    """
+
+    most_looks: int = 6
+    precision: float = 1.08
+    best_per_s: float | None = None
+
+
+def next_rate(looks: Sequence[Service], guess: Guess, aim: Aim) -> float | None:
+    """The rate to look at next; None where looking ends.
+
+    Args:
+        looks: Every look so far, in their order; late ones count as made, not as evidence.
+        guess: Where the rate was expected before the first.
+        aim: When looking ends.
+    """
+    if len(looks) >= aim.most_looks:
+        return None
+    usable = [look for look in looks if not look.late and look.rate_per_s]
+    if not usable:
+        return guess.rate_per_s * math.exp(-guess.spread / 2)
+    found = sustained(usable)
+    if found is None:
+        return _lower(usable, guess)
+    if found.high_per_s is None:
+        return _higher(usable, guess, found)
+    if found.high_per_s / found.low_per_s <= aim.precision:
+        return None
+    if aim.best_per_s is not None and found.high_per_s < _HOPELESS * aim.best_per_s:
+        return None
+    low, high = math.log(found.low_per_s), math.log(found.high_per_s)
+    at = min(max(math.log(found.rate_per_s), low + _EDGE * (high - low)), high - _EDGE * (high - low))
+    return math.exp(at)
+
+
+def bracketed(looks: Sequence[Service], within: float) -> bool:
+    """Whether the rate is known to a factor: looks that come now deserve more requests than those before."""
+    found = sustained([look for look in looks if not look.late])
+    return found is not None and found.high_per_s is not None and found.high_per_s / found.low_per_s <= within
+
+
+def _higher(usable: Sequence[Service], guess: Guess, found: Sustained) -> float:
+    """All kept the promise: further up, each step wider; no further than twice where the limit is nearly reached."""
+    steps = sum(1 for look in usable if look.kept) - 1
+    top = max(usable, key=lambda look: look.rate_per_s or 0.0)
+    step = min(math.log(2), guess.spread * _WIDER**steps)
+    if top.excess > -0.1:  # a strain over 0.9: strain rises at least as fast as the rate
+        step = min(step, max(0.02, -2 * top.excess))
+    return found.low_per_s * math.exp(step)
+
+
+def _lower(usable: Sequence[Service], guess: Guess) -> float | None:
+    """None kept it: further down, below what a growing queue completed."""
+    bottom = min(usable, key=lambda look: look.rate_per_s or 0.0)
+    lowest = bottom.rate_per_s or 1.0
+    step = min(math.log(3), guess.spread * _WIDER ** (len(usable) - 1))
+    rate = lowest * math.exp(-step)
+    if bottom.growing and bottom.completed_per_s > 0:
+        rate = min(rate, 0.95 * bottom.completed_per_s)
+    return rate if rate >= _LEAST_PER_S else None

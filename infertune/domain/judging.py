@@ -1,0 +1,188 @@
+"""From the requests of a load to how they were served: what counts, shares with intervals, growth of the queue."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from scipy.special import betaincinv, stdtrit
+
+from infertune.domain.frozen import Frozen
+from infertune.domain.load import Gauges, Load, Sent
+from infertune.domain.promise import REQUEST_FIGURES, Promise, request_figure
+from infertune.domain.service import Service, Sketch
+
+_RAMP, _TAIL = 0.2, 0.1  # of the requests: the server fills, and later falls idle; judgement
+_BLOCKS = 10  # of successive requests, for the intervals; judgement
+_GROWS_BY = 0.05  # of the arrivals must pile up for the queue to be called growing; judgement
+_GROWTH_LEVEL = 0.01  # one-sided, of the slope's t test; judgement
+_LATE_S, _LATE_SHARE = 0.005, 0.05  # most lateness, and as a share of the tightest limit if that is more; judgement
+_SHOWN_FAILURES = 3
+
+
+class RequestRows(Frozen):
+    """Every request of a load, column by column, in the order of their due times; what the side file keeps.
+
+    Attributes:
+        due_s: When it was due, from the start of the load.
+        late_s: How much later it was sent.
+        ttft_s: Time to first token; None if none came.
+        latency_s: To its end.
+        output_tokens: Tokens that came.
+        longest_gap_s: Longest time between two of its tokens; None if unknown.
+        error: One line; empty if it came back whole.
+    """
+
+    due_s: tuple[float, ...]
+    late_s: tuple[float, ...]
+    ttft_s: tuple[float | None, ...]
+    latency_s: tuple[float, ...]
+    output_tokens: tuple[int, ...]
+    longest_gap_s: tuple[float | None, ...]
+    error: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sent: Sequence[Sent]) -> "RequestRows":
+        """The rows of some requests, times to a tenth of a millisecond."""
+        return cls(
+            due_s=tuple(round(one.due_s, 4) for one in sent),
+            late_s=tuple(round(one.late_s, 4) for one in sent),
+            ttft_s=tuple(None if one.ttft_s is None else round(one.ttft_s, 4) for one in sent),
+            latency_s=tuple(round(one.latency_s, 4) for one in sent),
+            output_tokens=tuple(one.output_tokens for one in sent),
+            longest_gap_s=tuple(round(max(one.gaps_s), 4) if one.gaps_s else None for one in sent),
+            error=tuple(one.error for one in sent),
+        )
+
+
+def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | None) -> Service:
+    """How the requests of a load were served.
+
+    Args:
+        load: What was sent.
+        promise: What the requests are held against.
+        arrivals: As `--arrivals` has it.
+        rate_per_s: Requests a second that were due; None in a closed loop.
+    """
+    counted = _counted(load.sent) if rate_per_s is not None else load.sent
+    strains = promise.with_share_strains(counted)
+    late_s = _quantile([one.late_s for one in load.sent], 0.99)
+    growth, growing = _growth(load.sent, counted, rate_per_s)
+    bound_s = max(_LATE_S, _LATE_SHARE * (promise.tightest_s or 0.0))
+    share, low, high = attained([strain <= 1 for strain in strains[promise.attain]])
+    failed = Counter(one.error for one in load.sent if one.error)
+    whole = [one for one in counted if not one.error]
+    begin, end = counted[0].due_s, max(counted[-1].due_s, counted[0].due_s + 1e-9)
+    ended = [one.end_s for one in load.sent if not one.error]
+    if rate_per_s is None:
+        begin, end = 0.0, max(one.end_s for one in load.sent)
+    completed = sum(begin <= moment <= end for moment in ended) / max(end - begin, 1e-9)
+    waiting = _mean_of([look.waiting for look in _during(load.gauges, begin, end)])
+    sketches = {}
+    for name in REQUEST_FIGURES:
+        found = [request_figure(name, one) for one in whole]
+        sketches[name] = Sketch.of([value for value in found if value is not None])
+    sketches["itl_s"] = Sketch.of([gap for one in whole for gap in one.gaps_s])
+    return Service(
+        arrivals=arrivals,
+        rate_per_s=rate_per_s,
+        promise=promise,
+        n_counted=len(counted),
+        n_failed=sum(failed.values()),
+        failures=tuple(f"{error} ({n})" for error, n in failed.most_common(_SHOWN_FAILURES)),
+        late_p99_s=max(0.0, late_s),
+        late=rate_per_s is not None and late_s > bound_s,
+        attainment=share if promise.limits else None,
+        attainment_low=low if promise.limits else None,
+        attainment_high=high if promise.limits else None,
+        strain=max(_quantile(values, level) for level, values in strains.items()) if promise.limits else None,
+        growth=growth,
+        growing=growing,
+        completed_per_s=completed,
+        queue_s=waiting / completed if waiting is not None and completed > 0 else None,
+        running=_mean_of([look.running for look in _during(load.gauges, begin, end)]),
+        waiting=waiting,
+        kv_cache_share=max((g.kv_cache_share for g in load.gauges if g.kv_cache_share is not None), default=None),
+        preemptions=_increase([g.preemptions for g in load.gauges]),
+        prefix_hit_share=_hit_share(load.gauges),
+        generator_cpu_s=load.generator_cpu_s,
+        **sketches,
+    )
+
+
+def attained(kept: Sequence[bool]) -> tuple[float, float, float]:
+    """The share that kept the promise, with a 95% interval; successive requests are not independent.
+
+    Clopper and Pearson's interval (Biometrika 26, 1934) on as many requests as would be worth the same if they were:
+    their number over the design effect, which is the variance between blocks of successive requests over that of
+    independent ones (Kish, Survey Sampling, 1965).
+    """
+    n = len(kept)
+    share = sum(kept) / n
+    n_worth = n / max(1.0, _design_effect(kept))
+    good = share * n_worth
+    low = float(betaincinv(good, n_worth - good + 1, 0.025)) if good > 0 else 0.0
+    high = float(betaincinv(good + 1, n_worth - good, 0.975)) if good < n_worth else 1.0
+    return share, low, high
+
+
+def _design_effect(kept: Sequence[bool]) -> float:
+    n, share = len(kept), sum(kept) / len(kept)
+    if n < 2 * _BLOCKS or share in (0.0, 1.0):
+        return 1.0
+    edges = [n * block // _BLOCKS for block in range(_BLOCKS + 1)]
+    shares = [sum(kept[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    between = sum((one - share) ** 2 for one in shares) / (_BLOCKS - 1)
+    return between / (share * (1 - share) / (n / _BLOCKS))
+
+
+def _growth(sent: Sequence[Sent], counted: Sequence[Sent], rate_per_s: float | None) -> tuple[float | None, bool]:
+    """By which share of the arrivals the requests in the server grew while counted ones were due, and whether surely.
+
+    The slope of the number in the server over its means in blocks, by least squares, with a one-sided t test.
+    """
+    begin, end = counted[0].due_s, counted[-1].due_s
+    if rate_per_s is None or end <= begin or len(counted) < 2 * _BLOCKS:
+        return None, False
+    width = (end - begin) / _BLOCKS
+    means = []
+    for block in range(_BLOCKS):
+        a, b = begin + block * width, begin + (block + 1) * width
+        means.append(sum(max(0.0, min(one.end_s, b) - max(one.due_s, a)) for one in sent) / width)
+    middle = (_BLOCKS - 1) / 2
+    spread = sum((block - middle) ** 2 for block in range(_BLOCKS))
+    mean = sum(means) / _BLOCKS
+    slope = sum((block - middle) * value for block, value in enumerate(means)) / spread
+    rest = sum((value - mean - slope * (block - middle)) ** 2 for block, value in enumerate(means))
+    error = math.sqrt(rest / (_BLOCKS - 2) / spread)
+    growth = slope / width / rate_per_s
+    surely = slope > float(stdtrit(_BLOCKS - 2, 1 - _GROWTH_LEVEL)) * error
+    return growth, surely and growth > _GROWS_BY
+
+
+def _counted(sent: Sequence[Sent]) -> Sequence[Sent]:
+    n = len(sent)
+    return sent[int(n * _RAMP) : max(int(n * _RAMP) + 1, n - int(n * _TAIL))]
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[max(0, math.ceil(share * len(values) - 1e-9) - 1)]
+
+
+def _during(gauges: Sequence[Gauges], begin_s: float, end_s: float) -> list[Gauges]:
+    return [look for look in gauges if begin_s <= look.at_s <= end_s]
+
+
+def _mean_of(values: Sequence[int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _increase(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return max(0, known[-1] - known[0]) if known else None
+
+
+def _hit_share(gauges: Sequence[Gauges]) -> float | None:
+    hits = _increase([look.prefix_hit_tokens for look in gauges])
+    asked = _increase([look.prefix_query_tokens for look in gauges])
+    return min(1.0, hits / asked) if hits is not None and asked else None
