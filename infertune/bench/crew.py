@@ -11,6 +11,7 @@ from typing import Protocol
 from infertune.bench.bench import Asked, Bench
 from infertune.bench.channel import Plan
 from infertune.bench.isolation import Deadlines
+from infertune.bench.serving import ServePlan
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.quality import Answered
 from infertune.domain.trial import Attempt, Phase
@@ -33,7 +34,7 @@ class Order:
 
     phase: Phase
     config: Config
-    plan: Plan
+    plan: Plan | ServePlan
     fresh: bool
     started_at: str
     round_number: int = 0

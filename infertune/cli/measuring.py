@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infertune.cli.options import (
+    Arrivals,
+    Attain,
     CarbonIntensity,
     ConfigFile,
     Country,
@@ -30,6 +32,7 @@ from infertune.cli.options import (
     RunTimeout,
     Seed,
     Set,
+    Slo,
     Table,
     Wait,
     Weights,
@@ -56,8 +59,12 @@ def tune(
             metavar="COMMAND|FILE", help="What runs today, to be beaten: a server's command, a file, a profile."
         ),
     ] = None,
-    objective: Annotated[str | None, typer.Option(help="throughput, tokens-per-joule, energy or cost.")] = None,
-    slo: Annotated[list[str] | None, typer.Option(metavar="NAME<VALUE", help="A limit to keep; repeatable.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="throughput, tokens-per-joule, energy, cost, goodput or goodput-per-joule.")
+    ] = None,
+    slo: Slo = None,
+    attain: Attain = None,
+    arrivals: Arrivals = None,
     trials: Annotated[int | None, typer.Option(help="Most trials of the search; 30 unless --budget is given.")] = None,
     budget: Annotated[str | None, typer.Option(help="Most time for everything, such as 20m.")] = None,
     from_: Annotated[
@@ -218,6 +225,11 @@ def bench(
     engine: Engine = None,
     device: Device = None,
     workload: Workload = None,
+    rate: Annotated[float | None, typer.Option(help="Load a server with so many requests a second.")] = None,
+    duration: Annotated[str | None, typer.Option(help="Length of that load, such as 60s.")] = None,
+    arrivals: Arrivals = None,
+    slo: Slo = None,
+    attain: Attain = None,
     launches: Annotated[tuple[int, int] | None, typer.Option(help="Least and most launches.")] = None,
     windows: Annotated[int | None, typer.Option(help="Windows on each launch.")] = None,
     requests: Requests = None,
@@ -252,6 +264,7 @@ def bench(
     if as_json:
         print_json({"schema_version": 1, **result.model_dump(mode="json")})
     else:
+        from infertune.cli.terminal_serving import figure_lines
         from infertune.report.words import interval_text
         from infertune.units import format_rate
 
@@ -261,3 +274,5 @@ def bench(
             f"{format_rate(estimate.mean)} tok/s (95% interval {interval_text(estimate)}, {estimate.n} launches)  "
             f"{result.config}",
         )
+        for line in figure_lines(result.figures):
+            say(console(), line)

@@ -59,6 +59,21 @@ ConfigFile = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, and nothing else.")]
 Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Continue a run from its folder.")]
 
+Arrivals = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="When requests come: poisson, gamma:CV, constant, trace[:SPEEDUP], concurrency:N or all-at-once.",
+    ),
+]
+Slo = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME<VALUE", help="A limit to keep, such as ttft_s<0.5 for every request; repeatable."),
+]
+Attain = Annotated[
+    str | None, typer.Option(metavar="SHARE", help="Share of requests that must keep the limits; 99% unless given.")
+]
+
 MaxQualityLoss = Annotated[
     str | None, typer.Option(help="Most increase of perplexity over the noise floor; 1% unless given.", metavar="SHARE")
 ]

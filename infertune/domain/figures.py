@@ -5,12 +5,14 @@ machine has no counter: `energy_basis` says which.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
 from infertune.domain.measurement import Energy, Frozen, Measurement, Window
+from infertune.domain.promise import REQUEST_FIGURES, RequestFigure
+from infertune.domain.service import Service
 from infertune.stats import geometric_mean
 
 _J_PER_KWH = 3.6e6
@@ -37,11 +39,13 @@ class Figure:
         name: With its unit, as in `--slo NAME<VALUE`.
         unit: For people.
         of: The figure, None where it is not known.
+        higher_is_better: Latencies, energy, power and memory should be low.
     """
 
     name: str
     unit: str
     of: Callable[[Measurement], float | None]
+    higher_is_better: bool = False
 
 
 def window_j(window: Window) -> float | None:
@@ -51,7 +55,7 @@ def window_j(window: Window) -> float | None:
 
 def total_j(measurement: Measurement) -> float | None:
     """Gross energy of all windows in joules, None if one of them is unknown."""
-    joules = [window_j(window) for window in measurement.windows]
+    joules = [window_j(window) for window in measurement.judged]
     known = [value for value in joules if value is not None]
     return sum(known) if len(known) == len(joules) else None
 
@@ -89,7 +93,7 @@ def j_per_output_token(measurement: Measurement) -> float | None:
 def net_j_per_output_token(measurement: Measurement) -> float | None:
     """GPU joules per output token, minus the energy of the loaded, idle boards over the same time."""
     net = 0.0
-    for window in measurement.windows:
+    for window in measurement.judged:
         if window.energy.gpu_j is None or window.energy.gpu_idle_w is None:
             return None
         net += window.energy.gpu_j - window.energy.gpu_idle_w * window.duration_s
@@ -104,7 +108,7 @@ def power_w(measurement: Measurement) -> float | None:
 
 def co2e_g_per_million_tokens(measurement: Measurement) -> float | None:
     """Grams of CO₂ equivalent a million output tokens."""
-    grams = [window.energy.co2e_g for window in measurement.windows]
+    grams = [window.energy.co2e_g for window in measurement.judged]
     known = [value for value in grams if value is not None]
     return sum(known) / _tokens(measurement) * 1e6 if len(known) == len(grams) else None
 
@@ -174,12 +178,43 @@ def percentile(values: Sequence[float], share: float) -> float | None:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def _latency(share: float) -> Callable[[Measurement], float | None]:
-    return lambda m: percentile([s for window in m.windows for s in window.latency_s], share)
+def _time(name: RequestFigure, level: float) -> Callable[[Measurement], float | None]:
+    """A quantile over the requests of a launch: of a server's loads, those that its figures are of."""
+
+    def of(measurement: Measurement) -> float | None:
+        services = [window.service for window in measurement.judged if window.service]
+        sketches = [sketch for service in services if (sketch := getattr(service, name)) is not None]
+        if services:
+            return sum(sketch.at(level) for sketch in sketches) / len(sketches) if sketches else None
+        if name == "latency_s":
+            return percentile([s for window in measurement.windows for s in window.latency_s], level)
+        if name == "ttft_s":
+            return percentile([s for window in measurement.windows for s in window.ttft_s or ()], level)
+        return None
+
+    return of
 
 
-def _ttft(share: float) -> Callable[[Measurement], float | None]:
-    return lambda m: percentile([s for window in m.windows for s in window.ttft_s or ()], share)
+def _times() -> Iterator[Figure]:
+    for name in REQUEST_FIGURES:
+        for level in (0.5, 0.9, 0.99):
+            yield Figure(f"{name[:-2]}_p{100 * level:g}_s", "s", _time(name, level))
+
+
+def _of_loads(value: Callable[[Service], float | None]) -> Callable[[Measurement], float | None]:
+    """The mean over the loads that a launch's figures are of."""
+
+    def of(measurement: Measurement) -> float | None:
+        found = [value(window.service) for window in measurement.judged if window.service]
+        known = [one for one in found if one is not None]
+        return sum(known) / len(known) if known and len(known) == len(found) else None
+
+    return of
+
+
+def _goodput_per_s(measurement: Measurement) -> float | None:
+    found = measurement.sustained
+    return None if found is None else found.goodput_per_s
 
 
 def _memory(measurement: Measurement) -> float | None:
@@ -189,21 +224,21 @@ def _memory(measurement: Measurement) -> float | None:
 FIGURES = {
     figure.name: figure
     for figure in (
-        Figure("output_tokens_per_s", "tok/s", lambda m: m.output_tokens_per_s),
+        Figure("output_tokens_per_s", "tok/s", lambda m: m.output_tokens_per_s, higher_is_better=True),
         Figure("j_per_output_token", "J/token", j_per_output_token),
         Figure("power_w", "W", power_w),
-        Figure("ttft_p50_s", "s", _ttft(0.5)),
-        Figure("ttft_p99_s", "s", _ttft(0.99)),
-        Figure("latency_p50_s", "s", _latency(0.5)),
-        Figure("latency_p99_s", "s", _latency(0.99)),
+        *_times(),
         Figure("peak_memory_gib", "GiB", _memory),
+        Figure("goodput_per_s", "req/s", _goodput_per_s, higher_is_better=True),
+        Figure("attainment", "share", _of_loads(lambda service: service.attainment), higher_is_better=True),
+        Figure("completed_per_s", "req/s", _of_loads(lambda service: service.completed_per_s), higher_is_better=True),
     )
 }
 
 
 def _tokens(measurement: Measurement) -> int:
-    return sum(window.output_tokens for window in measurement.windows)
+    return sum(window.output_tokens for window in measurement.judged)
 
 
 def _seconds(measurement: Measurement) -> float:
-    return sum(window.duration_s for window in measurement.windows)
+    return sum(window.duration_s for window in measurement.judged)

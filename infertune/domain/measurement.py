@@ -269,6 +269,8 @@ Outcome = Annotated[Measurement | Infeasible | TimedOut | Crashed, Field(discrim
 def describe(outcome: Measurement | Infeasible | TimedOut | Crashed) -> str:
     """The outcome of a trial in one line."""
     match outcome:
+        case Measurement(sustained=Sustained() as found):
+            return f"{found.goodput_per_s:,.2f} req/s within the limits"
         case Measurement():
             return f"{outcome.output_tokens_per_s:,.1f} tok/s"
         case Infeasible(reason="oom"):

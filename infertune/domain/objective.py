@@ -2,14 +2,22 @@
 
 import math
 import operator
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from infertune.domain.figures import FIGURES, Prices, cost_per_million_tokens, energy_basis, j_per_output_token
+from infertune.domain.figures import (
+    FIGURES,
+    Prices,
+    cost_per_million_tokens,
+    energy_basis,
+    j_per_output_token,
+    window_j,
+)
 from infertune.domain.measurement import Measurement
+from infertune.domain.promise import Promise, parse_limit
 from infertune.domain.request import JobRequest, TuneRequest
+from infertune.domain.serving_options import ServingOptions
 from infertune.errors import UsageError
 
 _COMPARISONS = {"<": operator.le, ">": operator.ge}
@@ -83,6 +91,13 @@ class Objective:
         missing = [name for name, value in asked.items() if value is None]
         if not missing:
             return ""
+        loads = [window.service for window in measurement.windows if window.service and window.service.strain]
+        if self.name in GOODPUTS and loads and measurement.sustained is None:
+            least = min(loads, key=lambda load: load.rate_per_s or 0.0)
+            return (
+                f"the promise is kept at no rate that was looked at: at {least.rate_per_s:.3g} requests/s "
+                f"{least.strain:.3g} times the limit is used; loosen --slo or --attain"
+            )
         known = ", ".join(name for name, figure in FIGURES.items() if figure.of(measurement) is not None)
         return f"{', '.join(missing)} cannot be measured here ({energy_basis(measurement)}); available are {known}"
 
@@ -91,7 +106,8 @@ class Objective:
         return self.score_of(new) > self.score_of(than) + math.log(by)
 
 
-NAMES = ("throughput", "tokens-per-joule", "energy", "cost")
+GOODPUTS = ("goodput", "goodput-per-joule")
+NAMES = ("throughput", "tokens-per-joule", "energy", "cost", *GOODPUTS)
 
 
 def get_objective(name: str, limits: Sequence[str] = (), prices: Prices | None = None) -> Objective:
@@ -106,7 +122,7 @@ def get_objective(name: str, limits: Sequence[str] = (), prices: Prices | None =
         UsageError: There is no such objective or figure, a limit is malformed, or `cost` has no price.
     """
     given = prices or Prices()
-    parsed = tuple(map(_parse_limit, limits))
+    parsed = tuple(_launch_limits(limits, name))
     if name == "throughput":
         return Objective(name, "tok/s", lambda m: m.output_tokens_per_s, False, parsed, given)
     if name == "tokens-per-joule":
@@ -118,6 +134,10 @@ def get_objective(name: str, limits: Sequence[str] = (), prices: Prices | None =
             raise UsageError("--objective cost needs --price-per-hour or --price-per-kwh, or both")
         figure = partial(cost_per_million_tokens, prices=given)
         return Objective(name, "per million tokens", figure, True, parsed, given)
+    if name == "goodput":
+        return Objective(name, "req/s", _goodput, False, parsed, given)
+    if name == "goodput-per-joule":
+        return Objective(name, "req/J", _goodput_per_joule, False, parsed, given)
     raise UsageError(f"unknown objective {name!r}; there are {', '.join(NAMES)}")
 
 
@@ -138,14 +158,44 @@ def _tokens_per_joule(measurement: Measurement) -> float | None:
     return None if joules is None else 1 / joules
 
 
-def _parse_limit(text: str) -> Limit:
-    match = re.fullmatch(r"\s*(\w+)\s*([<>])=?\s*([0-9.eE+-]+)\s*", text)
-    try:
-        value = float(match[3]) if match else math.nan
-    except ValueError:
-        value = math.nan
-    if not match or not math.isfinite(value):
-        raise UsageError(f"--slo {text!r} is not like j_per_output_token<0.05")
-    if match[1] not in FIGURES:
-        raise UsageError(f"--slo {text!r}: there is no figure {match[1]!r}; there are {', '.join(FIGURES)}")
-    return Limit(text=text.strip(), figure=match[1], comparison=match[2], value=value)
+def _goodput(measurement: Measurement) -> float | None:
+    found = measurement.sustained
+    return None if found is None else found.goodput_per_s
+
+
+def _goodput_per_joule(measurement: Measurement) -> float | None:
+    """Requests that kept the promise a joule, at the highest rate that keeps it."""
+    found = measurement.sustained
+    loads = measurement.judged
+    joules = [window_j(window) for window in loads]
+    if found is None or any(value is None or value <= 0 for value in joules):
+        return None
+    seconds = sum(window.duration_s for window in loads)
+    return found.goodput_per_s * seconds / sum(value or 0.0 for value in joules)
+
+
+def promise_of(request: JobRequest) -> Promise:
+    """What the requests of a load must keep, by the `--slo` and `--attain` of a request.
+
+    Raises:
+        UsageError: A limit is malformed.
+    """
+    if not isinstance(request, ServingOptions):
+        return Promise()
+    limits = [parse_limit(text, tuple(FIGURES)) for text in request.slo]
+    return Promise(limits=tuple(one.of_requests for one in limits if one.of_requests), attain=request.attain)
+
+
+def _launch_limits(texts: Sequence[str], name: str) -> Iterator[Limit]:
+    """The limits on figures of a launch; those on requests are a server's promise.
+
+    Raises:
+        UsageError: A limit is malformed, or is on requests where none come at a rate.
+    """
+    for text in texts:
+        found = parse_limit(text, tuple(FIGURES))
+        if found.of_requests is not None and name in GOODPUTS:
+            continue
+        if found.figure not in FIGURES:
+            raise UsageError(f"--slo {text!r} is on single requests: it needs --objective {GOODPUTS[0]}")
+        yield Limit(text=text.strip(), figure=found.figure, comparison=found.comparison, value=found.value)

@@ -94,7 +94,7 @@ class HeaderChecks:
         else:
             self._check_in_space("config", trial.config)
         if trial.measurement:
-            sizes = {window.n_requests for window in trial.measurement.windows}
+            sizes = {window.n_requests for window in trial.measurement.windows if window.service is None}
             if len(sizes) > 1:
                 raise SenseError("outcome.windows: they have different numbers of requests")
 

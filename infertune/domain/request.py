@@ -11,6 +11,7 @@ from infertune.domain.assigning import as_scalar, assignments, check_texts, name
 from infertune.domain.device import DeviceChoice
 from infertune.domain.knobs import Scalar, check_scalars, parse_scalar
 from infertune.domain.quality import LimitOptions
+from infertune.domain.serving_options import ServingOptions
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.errors import UsageError
 from infertune.sequential import TrustName
@@ -150,14 +151,13 @@ class JobRequest(BaseModel):
         return parse_duration_s(given) if isinstance(given, str) else given
 
 
-class TuneRequest(LimitOptions, JobRequest):
+class TuneRequest(ServingOptions, LimitOptions, JobRequest):
     """The options of `infertune tune`.
 
     Attributes:
         current: What runs today, and is to be beaten: a server's command line, a file that holds one (its service
             behind a colon), or a profile.
         objective: What is tuned for.
-        slo: Limits that a configuration must keep, each like `j_per_output_token<0.05`.
         from_: Profiles or runs' folders to start from, of other GPUs, models or versions; the key is `from`.
         allow_lossy: Search lossy values even where answers cannot be checked.
         sampler: The search strategy.
@@ -173,7 +173,6 @@ class TuneRequest(LimitOptions, JobRequest):
     allow_lossy: bool = False
     current: str | None = None
     objective: str = "throughput"
-    slo: tuple[str, ...] = ()
     from_: tuple[Path, ...] = Field(default=(), alias="from")
     sampler: str = "auto"
     trials: _Count | None = None

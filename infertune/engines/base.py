@@ -283,6 +283,7 @@ class Engine(Protocol):
         needs_model: Whether MODEL must be given or chosen.
         simulated: Runs inside the parent on a simulated clock; takes no device.
         scores: Whether its `LoadedEngine` answers and scores, so that what a setting does to answers can be checked.
+        serves: Whether its `LoadedEngine` is a server, to which requests are sent when they are due.
         forms: What `profile export --as` takes for this engine; empty if there is nothing to write but the profile.
     """
 

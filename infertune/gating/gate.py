@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from infertune.bench.bench import Bench
 from infertune.bench.channel import Plan
 from infertune.bench.locks import device_lock
+from infertune.bench.serving import ServePlan
 from infertune.domain.figures import ENERGY_FIGURES, FIGURES, energy_origins
 from infertune.domain.measurement import Measurement, describe
 from infertune.domain.request import GateRequest
@@ -246,7 +247,7 @@ class _Run:
         assert trial.measurement
         return trial.measurement.n_requests
 
-    def _measure(self, phase: Phase, plan: Plan, number: int) -> Trial:
+    def _measure(self, phase: Phase, plan: Plan | ServePlan, number: int) -> Trial:
         """Launch and measure base or candidate once.
 
         Raises:
@@ -262,7 +263,7 @@ class _Run:
         bench.close()
         self._next_launch = bench.next_launch
         trial = Trial.of(len(self._ledger.trials), phase, number, arm.config, started_at, attempt)
-        self._ledger.append(trial)
+        self._ledger.append(trial, attempt.rows)
         figure = trial.measurement.output_tokens_per_s if trial.measurement else None
         self._observer.trial_ends(trial, figure=figure, best=None, default=None)
         if trial.measurement is None:

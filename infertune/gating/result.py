@@ -15,7 +15,6 @@ from infertune.domain.quality import Check
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.engines.base import first_line
 from infertune.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSION, UsageError
-from infertune.gating.comparison import RATE
 from infertune.gating.verdict import Answer, Calibration, Judgement
 from infertune.profiles.fingerprint import differences
 from infertune.profiles.profile import Fingerprint, Sample
@@ -180,8 +179,8 @@ class StoredRun(Frozen):
 
 
 def lower_is_better(metric: str) -> bool:
-    """Every metric but throughput: latencies, energy, power and memory should be low."""
-    return metric != RATE
+    """Of most metrics less is better: of latencies, energy, power and memory."""
+    return not FIGURES[metric].higher_is_better
 
 
 def gain(metric: str, new: float, base: float = 1.0) -> float:

@@ -20,6 +20,7 @@ from infertune.domain.workload import WorkloadRecord
 from infertune.engines.base import first_line
 from infertune.errors import UsageError
 from infertune.profiles.answers import CheckedAnswers, checked_answers
+from infertune.profiles.promised import Promised, promised_of
 from infertune.runs.ledger import Ledger
 from infertune.runs.summary import Answer, Summary, default_config, figures
 from infertune.units import format_percent, slugify
@@ -60,6 +61,7 @@ class Profile(Frozen):
         fingerprint: What it holds for.
         objective: What was tuned for.
         slo: The limits that it keeps, as `--slo` has them.
+        serving: The load under which it keeps them; None for offline jobs.
         unit: Of the samples.
         answer: What the final comparison said.
         config: Every knob's value.
@@ -81,6 +83,7 @@ class Profile(Frozen):
     fingerprint: Fingerprint
     objective: str
     slo: tuple[str, ...] = ()
+    serving: Promised | None = None
     unit: str
     answer: Answer
     config: Config
@@ -108,7 +111,7 @@ class Profile(Frozen):
     @classmethod
     def _parsed_limits(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         try:
-            get_objective("throughput", given)
+            get_objective("goodput", given)
         except UsageError as error:
             raise ValueError(str(error)) from None
         return given
@@ -244,6 +247,7 @@ def profile_of(ledger: Ledger, summary: Summary, objective: str) -> Profile:
         fingerprint=fingerprint(ledger.header),
         objective=objective,
         slo=_limits(ledger),
+        serving=promised_of(ledger, summary.best_config),
         unit=summary.unit,
         answer=summary.answer,
         config=summary.best_config,
@@ -274,6 +278,7 @@ def profile_at(ledger: Ledger, config: Config, objective: Objective) -> Profile:
         fingerprint=fingerprint(ledger.header),
         objective=objective.name,
         slo=_limits(ledger),
+        serving=promised_of(ledger, config),
         unit=objective.unit,
         answer="unconfirmed",
         config=config,

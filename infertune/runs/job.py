@@ -12,6 +12,7 @@ from infertune.bench.bench import Bench
 from infertune.bench.channel import Plan
 from infertune.bench.crew import Answering
 from infertune.bench.isolation import Deadlines
+from infertune.bench.serving import ServePlan
 from infertune.domain.assigning import assignments
 from infertune.domain.command import Command
 from infertune.domain.device import Device, survey, survey_to_measure
@@ -31,6 +32,7 @@ from infertune.errors import MismatchError, UsageError
 from infertune.runs.asked import Current, Fixed, asked_of, resting_at_current, restrict
 from infertune.runs.guard import Guard
 from infertune.runs.ledger import Ledger, now
+from infertune.runs.serving import Serving, serving_of
 from infertune.search.roofline import Roofline, demand_of, peaks_of
 from infertune.units import slugify
 from infertune.version import __version__
@@ -64,6 +66,7 @@ class Job:
         running: The command that runs today, if one was given.
         window_s: Length of one window in seconds.
         notes: What was chosen for the user, in sentences.
+        serving: How a server is loaded; None for offline jobs.
     """
 
     request: JobRequest
@@ -81,6 +84,7 @@ class Job:
     for_all: Config = Config({})
     stock: Config | None = None
     running: Command | None = None
+    serving: Serving | None = None
 
     def bench(self, folder: Path, first_launch: int = 0, on_note: Callable[[str], None] = lambda text: None) -> Bench:
         """A bench that logs into a run's folder."""
@@ -108,8 +112,10 @@ class Job:
         """The devices that the run locks; none for a simulated engine."""
         return () if self.engine.simulated else self.device.lock_names
 
-    def plan(self, part: Part, n_requests: int | None, round_number: int = 0, windows: int = 1) -> Plan:
+    def plan(self, part: Part, n_requests: int | None, round_number: int = 0, windows: int = 1) -> Plan | ServePlan:
         """The requests to run: of one part of the workload, as many as given or as many as fill a window."""
+        if self.serving is not None:
+            return self.serving.plan(self.workload, part, round_number, windows)
         fewest = max(_FEWEST_REQUESTS, min(self.space.most_concurrent, _WARMUP_REQUESTS))
         drawn = n_requests or fewest
         if part == "search":  # the first n of one long draw: every configuration then runs the same requests
@@ -314,6 +320,7 @@ def prepare(
         running=current.command if current else None,
         window_s=request.window or _DEFAULT_WINDOWS_S[device.kind],
         notes=(*notes, *found.notes, *space.notes),
+        serving=serving_of(request, workload, engine, device.kind),
     )
 
 

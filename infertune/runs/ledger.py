@@ -7,15 +7,18 @@ crash; it is dropped. One process at a time appends to it.
 import fcntl
 import os
 import weakref
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from infertune.bench.locks import flock_owner
+from infertune.domain.judging import RequestRows
 from infertune.domain.measurement import Frozen
 from infertune.domain.quality import Check
 from infertune.domain.record import FILE_NAME, Ending, Header, Record, read_record
 from infertune.domain.trial import Trial
 from infertune.errors import BenchmarkError, UsageError
+from infertune.runs.samples import append_samples
 from infertune.writing import open_to_append, remove_inside
 
 
@@ -106,14 +109,19 @@ class Ledger(Record):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def append(self, trial: Trial) -> None:
+    def append(self, trial: Trial, rows: Sequence[RequestRows] = ()) -> None:
         """Write a trial to disk, whole or not at all.
+
+        Args:
+            trial: The trial.
+            rows: The requests of its windows, for the side file.
 
         Raises:
             BenchmarkError: The disk refused; the ledger is as it was before.
         """
         self._write(trial)
         self.take(trial)
+        append_samples(self.folder, trial.number, rows)
 
     def note_check(self, check: Check) -> None:
         """Write what was found of a configuration's answers to disk, whole or not at all.

@@ -5,6 +5,7 @@ from typing import Literal
 
 from infertune.bench.channel import Plan
 from infertune.bench.crew import Worker
+from infertune.bench.serving import ServePlan
 from infertune.domain.knobs import Config
 from infertune.tuning.trials import Trials
 
@@ -29,7 +30,7 @@ class Rounds:
         self._trials = trials
         self._phase = phase
         self._after = after
-        self._plans: dict[int, Plan] = {}
+        self._plans: dict[int, Plan | ServePlan] = {}
 
     def measure(self, configs: Sequence[Config], numbers: Iterable[int]) -> None:
         """Measure every configuration in every round; what failed in the phase is not tried again.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from infertune.bench.channel import Plan
 from infertune.bench.crew import Worker
+from infertune.bench.serving import ServePlan
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
@@ -27,7 +28,7 @@ class SearchPhase:
         self._answers = answers
         self._budget = budget
         self._request = trials.request
-        self._plan: Plan | None = None
+        self._plan: Plan | ServePlan | None = None
         self._asked: list[Config] = []  # and not measured yet
 
     def run(self, searcher_of: Callable[[SearchSpace], Searcher]) -> str:
@@ -111,13 +112,13 @@ class SearchPhase:
         searcher.recall([self._trials.result(trial) for trial in self._trials.of("search")])
         return searcher
 
-    def _next_plan(self) -> Plan:
+    def _next_plan(self) -> Plan | ServePlan:
         """The same job for every configuration; a second window only for those that may still win."""
         trials = self._trials
-        if self._plan is None or self._plan.window_s is not None:
+        if self._plan is None or (isinstance(self._plan, Plan) and self._plan.window_s is not None):
             self._plan = trials.job.plan("search", trials.n_requests, windows=2)
         best = trials.best()
-        if trials.objective.name != "throughput" or best is None:
+        if isinstance(self._plan, ServePlan) or trials.objective.name != "throughput" or best is None:
             return self._plan  # racing is by rate: it is no guide where something else is tuned for
         return self._plan.model_copy(update={"floor_output_tokens_per_s": _RACING_SHARE * best[1]})
 

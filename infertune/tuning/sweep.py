@@ -9,10 +9,12 @@ from typing import Any
 from pydantic import field_validator
 
 from infertune.bench.locks import device_lock
+from infertune.domain.figures import FIGURES
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, describe
 from infertune.domain.objective import get_objective, objective_of
 from infertune.domain.request import JobRequest, Launches
+from infertune.domain.serving_options import LoadOptions
 from infertune.domain.trial import Phase, Trial
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.report import Findings, check_place, find, write_found
@@ -29,7 +31,7 @@ _MOST_POINTS = 100_000
 _MAY_CHANGE = {"repeats", "wait", "load_timeout", "run_timeout"}
 
 
-class BenchRequest(JobRequest):
+class BenchRequest(LoadOptions, JobRequest):
     """What `infertune bench` takes besides.
 
     Attributes:
@@ -67,12 +69,14 @@ class BenchResult(Frozen):
         config: Every knob's value.
         output_tokens_per_s: Over launches.
         samples: One rate a launch, in tokens per second.
+        figures: Of a server's loads: every figure that is known, over launches.
         run: The run's folder.
     """
 
     config: Config
     output_tokens_per_s: Estimate
     samples: tuple[float, ...]
+    figures: dict[str, Estimate] = {}
     run: str
 
 
@@ -122,8 +126,21 @@ def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer, 
         config=config,
         output_tokens_per_s=narrow_mean([math.log(sample) for sample in samples], _TRUST),
         samples=tuple(samples),
+        figures=_figures(ledger, config) if job.serving else {},
         run=str(ledger.folder),
     )
+
+
+def _figures(ledger: Ledger, config: Config) -> dict[str, Estimate]:
+    """Every figure that is known and positive on every launch."""
+    launches = [trial.measurement for trial in ledger.trials if trial.measurement and trial.config == config]
+    found = {name: [figure.of(launch) for launch in launches] for name, figure in FIGURES.items()}
+    known = {name: [value for value in values if value is not None and value > 0] for name, values in found.items()}
+    return {
+        name: narrow_mean([math.log(value) for value in values], _TRUST)
+        for name, values in known.items()
+        if len(values) == len(launches)
+    }
 
 
 def landscape_request(
@@ -238,7 +255,7 @@ def _measure(
                 started_at = now()
                 attempt = bench.measure(config, job.plan("search", n_requests, windows=windows), fresh=fresh)
                 trial = Trial.of(len(ledger.trials), phase, round_number, config, started_at, attempt)
-                ledger.append(trial)
+                ledger.append(trial, attempt.rows)
                 trials.append(trial)
                 if n_requests is None and trial.measurement:
                     n_requests = trial.measurement.n_requests

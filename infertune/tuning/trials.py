@@ -2,6 +2,7 @@
 
 from infertune.bench.channel import Plan
 from infertune.bench.crew import Crew, Done, Order, Worker
+from infertune.bench.serving import ServePlan
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Measurement
 from infertune.domain.objective import Objective
@@ -14,6 +15,7 @@ from infertune.runs.rejection import rejected_by
 from infertune.runs.summary import default_config, figures, ranked, requests_of
 from infertune.search import Result
 from infertune.stats import geometric_mean
+from infertune.tuning.aiming import aimed
 from infertune.tuning.growing import grown
 
 _SLOWEST_SHARE = 5  # times what the base takes: slower configurations are ended; judgement
@@ -56,7 +58,7 @@ class Trials:
         worker: Worker,
         phase: Phase,
         config: Config,
-        plan: Plan,
+        plan: Plan | ServePlan,
         *,
         fresh: bool,
         round_number: int = 0,
@@ -74,6 +76,8 @@ class Trials:
             only_here: It belongs to a round on one device; no other worker takes it over.
         """
         self.observer.trial_starts(config, live=not fresh and worker.takes(config))
+        if isinstance(plan, ServePlan):
+            plan = aimed(plan, config, self.ledger.trials, self.space, closely=phase in ("confirm", "final"))
         self.crew.submit(worker, Order(phase, config, plan, fresh, now(), round_number, only_here))
 
     def write_down(self, done: Done) -> Trial:
@@ -93,7 +97,7 @@ class Trials:
             done.attempt,
             done.device_id,
         )
-        self.ledger.append(trial)
+        self.ledger.append(trial, done.attempt.rows)
         if self.n_requests is None and trial.measurement:
             self.n_requests = trial.measurement.n_requests
         for note in trial.measurement.facts.notes if trial.measurement else ():

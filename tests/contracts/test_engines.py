@@ -83,6 +83,7 @@ class Case:
 ENGINES = [
     Case("fake"),
     Case("fake:faults"),
+    Case("fake-serve"),
     Case("replay", table=TABLE),
     pytest.param(Case("hf", "builtin:tiny", {"threads": 1}), marks=pytest.mark.hf),
     pytest.param(Case("vllm", "builtin:tiny", {"enforce_eager": True, "max_num_seqs": 8}), marks=pytest.mark.vllm),

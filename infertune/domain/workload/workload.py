@@ -70,6 +70,11 @@ class Workload:
         tail = rest if kind == "synthetic" else Path(rest.split(",")[0]).name.partition(".")[0]
         return slugify(f"{self.format or kind} {tail}")
 
+    @cached_property
+    def recorded_s(self) -> tuple[float, ...]:
+        """When the requests of a trace were sent, ascending, in seconds; empty where the file does not say."""
+        return tuple(sorted(r.arrival_s for r in self.pool if r.arrival_s is not None))
+
     @property
     def largest_output_tokens(self) -> int:
         """The longest output that any request asks for."""

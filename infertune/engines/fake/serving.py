@@ -39,7 +39,7 @@ from infertune.units import parse_duration_s, parse_share
 _KV_TOKENS = 90_000  # with the default share of memory
 _IDLE_W, _BUSY_W = 120.0, 350.0
 _LOAD_NOISE = 0.4  # of the launch's own: how much loads on one launch differ
-_TRUE_REQUESTS, _ROUGH_REQUESTS = 20_000, 2_000  # of each load behind a true goodput; judgement
+_ROUGH_REQUESTS = 2_000  # of the loads that bracket a true goodput; judgement
 _TRUE_CUT_S = 60.0
 
 
@@ -85,6 +85,7 @@ class FakeServeEngine:
     needs_model: ClassVar[bool] = False
     forms: ClassVar[tuple[str, ...]] = ()
     scores: ClassVar[bool] = False
+    serves: ClassVar[bool] = True
     simulated = True
 
     def __init__(self, options: EngineOptions) -> None:
@@ -123,21 +124,25 @@ class FakeServeEngine:
         return LoadedFakeServe(self._variant, setup)
 
     def true_goodput(
-        self, config: Config, promise: Promise, arrivals: Arrivals, draw: Callable[[int], Sequence[Prompt]]
+        self,
+        config: Config,
+        promise: Promise,
+        arrivals: Arrivals,
+        draw: Callable[[int], Sequence[Prompt]],
+        n_requests: int = 20_000,
     ) -> float:
         """Requests a second that keep the promise at the highest rate that does, without noise; 0 where none does.
-
-        Of so many requests that its own error is far below 1%: it takes some seconds.
 
         Args:
             config: All knobs.
             promise: Limits and share.
             arrivals: An open loop other than a trace.
             draw: Gives so many prompts of the workload.
+            n_requests: Of each load.
         """
-        prompts, speed = draw(_TRUE_REQUESTS), speed_of(config)
+        prompts, speed = draw(n_requests), speed_of(config)
 
-        def excess(rate: float, n: int = _TRUE_REQUESTS) -> float:
+        def excess(rate: float, n: int = n_requests) -> float:
             load = served(speed, prompts[:n], arrivals.due_s(n, rate, "truth"), _TRUE_CUT_S)
             return service_of(load, promise, str(arrivals), rate).excess
 
@@ -152,7 +157,8 @@ class FakeServeEngine:
             low, high = (low, middle) if excess(middle) > 0 else (middle, high)
         at_low, at_high = excess(low), excess(high)
         share = -at_low / (at_high - at_low) if at_high > at_low else 0.5
-        return low * (high / low) ** min(1.0, max(0.0, share)) * promise.attain
+        rate: float = low * (high / low) ** min(1.0, max(0.0, share))
+        return rate * promise.attain
 
 
 class LoadedFakeServe(LoadedEngine):

@@ -1,0 +1,111 @@
+"""How a job loads a server: when requests come, what they must keep, and at which rates."""
+
+from dataclasses import dataclass
+
+from infertune.bench.rates import Aim
+from infertune.bench.serving import ServePlan
+from infertune.domain.arrivals import Arrivals
+from infertune.domain.objective import GOODPUTS, promise_of
+from infertune.domain.promise import Promise
+from infertune.domain.request import JobRequest, TuneRequest
+from infertune.domain.serving_options import LoadOptions
+from infertune.domain.workload import Part, Workload
+from infertune.engines.base import Engine
+from infertune.errors import UsageError
+
+_DRAWN = 4096  # requests, of which the loads of a launch take one after the other; judgement
+_WARMUP_REQUESTS = 64
+_WINDOWS_S = {"cpu": 10.0, "gpu": 30.0}  # of a load; judgement
+_SEARCH_AIM, _PROOF_AIM = Aim(6, 1.10), Aim(5, 1.05)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a server is loaded.
+
+    Attributes:
+        arrivals: When requests come.
+        promise: What they are held against.
+        window_s: Length of a load in seconds.
+        recorded_s: A trace's own times.
+        rates_per_s: Rates to look at in any case.
+        searches: Whether the highest rate that keeps the promise is looked for.
+        n_requests: Requests of a load; None takes as many as it needs.
+        deadline_s: Of one load; None allows what it should take and more.
+    """
+
+    arrivals: Arrivals
+    promise: Promise
+    window_s: float
+    recorded_s: tuple[float, ...] = ()
+    rates_per_s: tuple[float, ...] = ()
+    searches: bool = True
+    n_requests: int | None = None
+    deadline_s: float | None = None
+
+    def plan(self, workload: Workload, part: Part, round_number: int, windows: int = 1) -> ServePlan:
+        """The loads of one launch: requests of one part of the workload, the same for every configuration."""
+        drawn = max(_DRAWN, 2 * (self.n_requests or 0))
+        return ServePlan(
+            warmup=workload.draw("warmup", _WARMUP_REQUESTS),
+            requests=workload.draw(part, drawn, round_number),
+            arrivals=self.arrivals,
+            promise=self.promise,
+            seed=f"{workload.seed}/{part}/{round_number}",
+            window_s=self.window_s,
+            recorded_s=self.recorded_s,
+            rates_per_s=self.rates_per_s,
+            searches=self.searches,
+            aim=_SEARCH_AIM if part == "search" else _PROOF_AIM,
+            n_requests=self.n_requests,
+            windows=windows,
+            deadline_s=self.deadline_s,
+        )
+
+
+def serving_of(request: JobRequest, workload: Workload, engine: Engine, kind: str) -> Serving | None:
+    """How a request wants a server to be loaded; None where it measures offline jobs.
+
+    Args:
+        request: What was asked.
+        workload: What is asked of the engine.
+        engine: Must be a server, if one is to be loaded.
+        kind: Of the device: its default window.
+
+    Raises:
+        UsageError: Options do not go together, or the engine is no server.
+    """
+    goodput = isinstance(request, TuneRequest) and request.objective in GOODPUTS
+    loads = isinstance(request, LoadOptions) and request.loads_a_server
+    if isinstance(request, TuneRequest) and request.arrivals is not None and not goodput:
+        raise UsageError(f"--arrivals is for --objective {GOODPUTS[0]}; an offline job has all requests at once")
+    if not (goodput or loads):
+        return None
+    if not getattr(engine, "serves", False):
+        raise UsageError(f"engine {engine.name} is no server; take one that is, such as fake-serve")
+    promise = promise_of(request)
+    given = getattr(request, "arrivals", None)
+    arrivals = Arrivals.parse(given) if given else Arrivals("poisson")
+    if goodput and not promise.limits:
+        raise UsageError(f"--objective {GOODPUTS[0]} needs a limit on requests, such as --slo 'ttft_s<0.5'")
+    if goodput and not arrivals.open_loop:
+        raise UsageError(f"--arrivals {arrivals}: --objective {GOODPUTS[0]} needs requests that come at a rate")
+    rate = request.rate if isinstance(request, LoadOptions) else None
+    if rate is not None and not arrivals.open_loop:
+        raise UsageError(f"--rate is of no meaning with --arrivals {arrivals}, which sends as fast as it may")
+    if loads and arrivals.open_loop and arrivals.kind != "trace" and rate is None:
+        raise UsageError(f"--arrivals {arrivals} needs --rate, in requests a second")
+    duration = request.duration if isinstance(request, LoadOptions) else None
+    recorded = workload.recorded_s if arrivals.kind == "trace" else ()
+    if arrivals.kind == "trace" and len(recorded) < 2:
+        raise UsageError("--arrivals trace: this workload has no times; take a trace with timestamps, or poisson")
+    return Serving(
+        arrivals=arrivals,
+        promise=promise,
+        window_s=duration or request.window or _WINDOWS_S[kind],
+        recorded_s=recorded,
+        rates_per_s=() if rate is None else (rate,),
+        searches=goodput,
+        n_requests=request.requests,
+        deadline_s=request.run_timeout,
+    )

@@ -1,0 +1,76 @@
+"""Which rate is looked at next: few looks, a narrow bracket, and no look that cannot change the answer."""
+
+import random
+
+import pytest
+
+from infertune.bench.rates import Aim, Guess, next_rate
+from infertune.domain.promise import Promise
+from infertune.domain.service import Service, sustained
+
+
+def look(rate: float, capacity: float, noise: float = 0.0) -> Service:
+    """A queue's strain: flat at first, steep towards the capacity, and growing above it."""
+    load = rate / capacity
+    strain = 0.4 + 0.06 / max(1e-3, 1 - load) if load < 0.995 else 12.0
+    return Service(
+        arrivals="poisson",
+        rate_per_s=rate,
+        promise=Promise(attain=0.95),
+        n_counted=200,
+        strain=strain * (1 + noise),
+        attainment=0.9,
+        growing=load > 1.02,
+        growth=max(0.0, 1 - 1 / load),
+        completed_per_s=min(rate, capacity),
+    )
+
+
+def searched(truth: float, guess: Guess, aim: Aim, noise: float = 0.0, seed: int = 0) -> list[Service]:
+    rng, looks = random.Random(seed), []
+    while (rate := next_rate(looks, guess, aim)) is not None:
+        looks.append(look(rate, truth / 0.9, rng.gauss(0, noise)))  # the strain is 1 at nine tenths of the capacity
+    return looks
+
+
+@pytest.mark.parametrize("off", [0.3, 0.6, 0.8, 1.0, 1.2, 1.8, 3.0])
+def test_from_a_rough_guess_six_looks_find_the_rate(off: float) -> None:
+    looks = searched(20.0, Guess(20.0 * off, 0.4), Aim(6, 1.08))
+    found = sustained(looks)
+    assert found and len(looks) <= 6
+    assert found.rate_per_s == pytest.approx(20.0, rel=0.1)
+
+
+@pytest.mark.parametrize("off", [0.94, 0.98, 1.0, 1.03, 1.06])
+def test_from_a_good_guess_four_looks_find_it_closely(off: float) -> None:
+    looks = searched(20.0, Guess(20.0 * off, 0.05), Aim(5, 1.06))
+    found = sustained(looks)
+    assert found and len(looks) <= 4
+    assert found.rate_per_s == pytest.approx(20.0, rel=0.02)
+
+
+def test_a_noisy_strain_costs_little() -> None:
+    errors = []
+    for seed in range(50):
+        looks = searched(20.0, Guess(18.0, 0.2), Aim(6, 1.08), noise=0.05, seed=seed)
+        found = sustained(looks)
+        assert found and len(looks) <= 6
+        errors.append(abs(found.rate_per_s / 20 - 1))
+    assert sorted(errors)[45] < 0.06
+
+
+def test_a_configuration_that_is_surely_behind_is_not_located_closely() -> None:
+    exact = searched(10.0, Guess(20.0, 0.3), Aim(6, 1.02))
+    behind = searched(10.0, Guess(20.0, 0.3), Aim(6, 1.02, best_per_s=30.0))
+    assert len(behind) < len(exact)
+
+
+def test_late_looks_are_counted_but_not_believed() -> None:
+    late = look(20.0, 30.0).model_copy(update={"late": True})
+    assert next_rate([late], Guess(20.0, 0.05), Aim(2)) == next_rate([], Guess(20.0, 0.05), Aim(2))
+    assert next_rate([late, late], Guess(20.0, 0.05), Aim(2)) is None
+
+
+def test_where_nothing_is_kept_looking_ends() -> None:
+    hopeless = [look(rate, rate / 2) for rate in (1.0, 0.1, 0.0011)]
+    assert next_rate(hopeless, Guess(1.0, 3.0), Aim(9)) is None

@@ -1,0 +1,130 @@
+"""Serving from end to end on the simulated server: loads at a rate, tunes for goodput, what is kept of them."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+import infertune
+from infertune.domain.promise import Promise
+from infertune.domain.request import make_request
+from infertune.errors import UsageError
+from infertune.profiles.profile import load_profile
+from infertune.runs.ledger import Ledger
+from infertune.runs.samples import SAMPLES_NAME
+from infertune.tuning.sweep import BenchRequest, bench_request
+from infertune.tuning.tune import Study, resumed_request, tune_request
+
+LIMITS = ("ttft_s<0.5", "tpot_s<0.03")
+SERVER = {"engine": "fake-serve:launch=20s", "device": "cpu", "workload": "synthetic:in=128,out=16"}
+
+
+def bench(folder: Path, **options: object) -> BenchRequest:
+    return make_request(BenchRequest, {**SERVER, "out": folder / "run", "launches": (2, 2), "windows": 1, **options})
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("serving")
+    return infertune.tune(
+        **SERVER, objective="goodput", slo=LIMITS, attain="90%", trials=8, window="5s", trust="quick",
+        out=folder / "run", profiles=folder / "profiles",
+    )  # fmt: skip
+
+
+def test_a_load_at_a_rate_gives_the_figures_of_its_requests(tmp_path: Path) -> None:
+    result = bench_request(bench(tmp_path, rate=20, duration="10s", slo=LIMITS))
+    figures = result.figures
+    assert figures["completed_per_s"].mean == pytest.approx(20, rel=0.05)
+    assert figures["attainment"].mean == 1.0
+    assert figures["ttft_p50_s"].mean < figures["ttft_p99_s"].mean < 0.5
+    ledger = Ledger.open(tmp_path / "run")
+    assert [window.n_requests for window in ledger.trials[0].measurement.windows] == [200]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("arrivals", ["constant", "gamma:2", "concurrency:4", "all-at-once"])
+def test_every_kind_of_arrival_can_be_measured(tmp_path: Path, arrivals: str) -> None:
+    rate = {} if arrivals in ("concurrency:4", "all-at-once") else {"rate": 10}
+    result = bench_request(bench(tmp_path, arrivals=arrivals, duration="5s", **rate))
+    assert result.figures["latency_p50_s"].mean > 0 and "attainment" not in result.figures
+    service = Ledger.open(tmp_path / "run").trials[0].measurement.windows[0].service  # type: ignore[union-attr]
+    assert service and service.promise == Promise() and service.arrivals == arrivals
+
+
+def test_a_trace_is_replayed_at_its_own_times(tmp_path: Path) -> None:
+    rows = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
+    rows += [f"2024-05-10 00:00:{n // 10:02d}.{n % 10}00000,64,8" for n in range(300)]
+    (tmp_path / "trace.csv").write_text("\n".join(rows) + "\n")
+    workload = f"trace:{tmp_path / 'trace.csv'}"
+    bench_request(bench(tmp_path, workload=workload, arrivals="trace:2", requests=100))
+    service = Ledger.open(tmp_path / "run").trials[0].measurement.windows[0].service  # type: ignore[union-attr]
+    assert service and service.rate_per_s == pytest.approx(20, rel=0.05)
+
+
+def test_a_tune_for_goodput_proves_its_winner_and_its_profile_holds_the_load(study: Study) -> None:
+    summary = study.summary
+    assert summary.answer == "better" and summary.unit == "req/s" and summary.gain and summary.gain.mean > 1.1
+    assert summary.best_config["compiled"] is True
+    profile = load_profile(study.profile_file)
+    assert profile.slo == LIMITS and profile.serving
+    assert (profile.serving.arrivals, profile.serving.attain) == ("poisson", 0.9)
+    assert profile.serving.rate_per_s == pytest.approx(summary.candidate.mean / 0.9, rel=0.15)  # type: ignore[union-attr]
+
+
+def test_a_configuration_takes_few_looks_and_its_line_of_the_ledger_is_short(study: Study) -> None:
+    measured = [trial.measurement for trial in study.ledger.trials if trial.measurement]
+    assert max(len(found.windows) for found in measured) <= 6
+    lines = (study.ledger.folder / "trials.jsonl").read_text().splitlines()
+    assert max(map(len, lines)) < 20_000
+
+
+def test_every_request_is_kept_in_a_side_file(study: Study) -> None:
+    lines = gzip.decompress((study.ledger.folder / SAMPLES_NAME).read_bytes()).decode().splitlines()
+    found = {(line["trial"], line["window"]): line["requests"] for line in map(json.loads, lines)}
+    for trial in study.ledger.trials:
+        for number, window in enumerate(trial.measurement.windows if trial.measurement else ()):
+            assert len(found[trial.number, number]["due_s"]) == window.n_requests
+
+
+def test_a_tune_for_goodput_that_was_cut_goes_on_where_it_was(study: Study, tmp_path: Path) -> None:
+    lines = (study.ledger.folder / "trials.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "trials.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:50])
+    again = tune_request(resumed_request(tmp_path, {"profiles": tmp_path / "profiles"}), resume=tmp_path)
+    assert [trial.config for trial in again.ledger.trials[:4]] == [trial.config for trial in study.ledger.trials[:4]]
+    assert again.ledger.ending == study.ledger.ending
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "fake", "rate": 5}, "engine fake is no server"),
+        ({"arrivals": "poisson"}, "needs --rate"),
+        ({"arrivals": "concurrency:2", "rate": 5}, "--rate is of no meaning"),
+        ({"arrivals": "soon", "rate": 5}, "is no arrival"),
+        ({"arrivals": "trace"}, "this workload has no times"),
+        ({"rate": 5, "attain": "150%"}, "not between 0 and 1"),
+        ({"rate": 5, "slo": ("ttft<1",)}, "there is no figure 'ttft'"),
+    ],
+)
+def test_a_load_that_cannot_be_is_refused_in_one_line(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        bench_request(bench(tmp_path, **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"objective": "goodput"}, "needs a limit on requests"),
+        ({"objective": "goodput", "slo": ("peak_memory_gib<1",)}, "needs a limit on requests"),
+        ({"slo": ("ttft_s<1",)}, "needs --objective goodput"),
+        ({"arrivals": "poisson"}, "--arrivals is for --objective goodput"),
+        ({"objective": "goodput", "slo": LIMITS, "arrivals": "concurrency:2"}, "come at a rate"),
+        ({"objective": "goodput", "slo": ("ttft_s<0.000001",), "trials": 1}, "the promise is kept at no rate"),
+    ],
+)
+def test_a_tune_for_goodput_that_cannot_be_is_refused_in_one_line(
+    tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        infertune.tune(**SERVER, out=tmp_path / "run", profiles=tmp_path / "profiles", **options)
