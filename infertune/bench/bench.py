@@ -309,8 +309,13 @@ class Bench:
         log = self._handle.log_tail(_LINES_TO_CLASSIFY)
         whole = failure.model_copy(update={"trace_tail": f"{log}\n{failure.trace_tail}"})
         tail = f"{self._handle.log_tail()}\n{failure.trace_tail}".strip()
-        crashed = Crashed(stage=failure.stage, detail=_one_line(failure), stderr_tail=tail)
+        crashed = Crashed(stage=failure.stage, detail=self._cause(whole), stderr_tail=tail)
         return _with_log(self._engine.classify(whole), tail) or crashed
+
+    def _cause(self, failure: Failure) -> str:
+        """A failure in one line: the error behind it, where the engine can tell, else its own."""
+        explain: Callable[[Failure], str] | None = getattr(self._engine, "explain", None)
+        return (explain(failure) if explain else "") or _one_line(failure)
 
     def _ceilings(self) -> dict[str, int | float]:
         """The largest values of those live knobs that a loaded engine can only lower below its launch value."""

@@ -278,6 +278,8 @@ class LoadedEngine(ABC):
 class Engine(Protocol):
     """What infertune knows of an engine without loading it.
 
+    It may also have `explain(failure) -> str`: the error behind a failure in one line, empty if that is its own.
+
     Attributes:
         name: As in `--engine NAME`.
         needs_model: Whether MODEL must be given or chosen.

@@ -128,6 +128,25 @@ def test_the_cause_of_a_multi_process_failure_is_found_in_the_log(log: str, reas
     assert found and found.reason == reason and found.detail.startswith(detail_begins)
 
 
+ENGINE_DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
+
+
+def test_a_crash_is_told_by_the_error_behind_it_and_not_by_what_wraps_it() -> None:
+    """The log of a Mamba model on the CPU build of 0.32, shortened."""
+    cause = "Dimension out of range (expected to be in range of [-2, 1], but got 2)"
+    log = (
+        f"(Worker pid=5) ERROR 11-27 21:50:38 [multiproc_executor.py:1063] IndexError: {cause}\n"
+        "(EngineCore pid=4) ERROR 11-27 21:50:38 [core.py:1512]     raise RuntimeError(\n"
+        f"(EngineCore pid=4) ERROR 11-27 21:50:38 [core.py:1512] RuntimeError: Worker failed with error '{cause}', "
+        "please check the stack trace above for the root cause\n"
+        f"EngineDeadError: {ENGINE_DEAD}"
+    )
+    dead = Failure(stage="warmup", error_type="EngineDeadError", message=ENGINE_DEAD, trace_tail=log)
+    assert ENGINE.explain(dead) == f"IndexError: {cause}"
+    assert ENGINE.explain(dead.model_copy(update={"trace_tail": ""})) == ""
+    assert ENGINE.explain(Failure(stage="run", error_type="RuntimeError", message="x", trace_tail=log)) == ""
+
+
 def test_memory_can_run_out_at_any_stage_but_refusals_come_while_loading() -> None:
     assert ENGINE.classify(Failure(stage="run", error_type="OutOfMemoryError", message="CUDA out of memory."))
     assert ENGINE.classify(Failure(stage="run", error_type="ValueError", message="x")) is None

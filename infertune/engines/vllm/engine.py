@@ -42,7 +42,7 @@ from infertune.engines.installed import installed_versions
 from infertune.engines.vllm import export as vllm_export
 from infertune.engines.vllm.asked import needs_parser, understand
 from infertune.engines.vllm.command import read_command
-from infertune.engines.vllm.errors import infeasible
+from infertune.engines.vllm.errors import explained, infeasible
 from infertune.engines.vllm.memory import MemoryNeed, check_fits, cpu_cache_gib
 from infertune.engines.vllm.parser import typed
 from infertune.engines.vllm.probe import QUIET, ask_installed, question_of, vllm_version
@@ -140,6 +140,8 @@ class VllmEngine:
     def classify(self, failure: Failure) -> Infeasible | None:
         """vLLM's ways to say out of memory (at any stage), and to refuse a setting (while loading)."""
         return infeasible(failure)
+
+    explain = staticmethod(explained)
 
     def export(self, served: Served, form: str) -> str:
         """A `vllm serve` command or its configuration file, a script, a compose file or a Kubernetes manifest."""

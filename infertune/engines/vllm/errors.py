@@ -37,6 +37,17 @@ def infeasible(failure: Failure) -> Infeasible | None:
     return None
 
 
+def explained(failure: Failure) -> str:
+    """The error behind a failure in one line; empty where the failure says it itself, or nothing more is known."""
+    if not _WRAPPER.search(failure.message):
+        return ""
+    kind, detail = root_cause(failure)
+    cause = first_line(detail)
+    if _WRAPPER.search(cause):
+        return ""
+    return f"{kind}: {cause}" if kind else cause
+
+
 def root_cause(failure: Failure) -> tuple[str, str]:
     """Type and text of the error behind a failure: its own, or that in the log of the process where it happened.
 
