@@ -110,6 +110,7 @@ def report(
 
     Everything is read from the ledgers; nothing is measured.
     """
+    from infertune.search.storage import shown_storage
     from infertune.tuning.afterwards import check_report, compare_runs, port_runs, report_again
     from infertune.tuning.afterwards import to_optuna as export
 
@@ -129,10 +130,11 @@ def report(
         return
     if to_optuna is not None:
         name, n = export(runs[0], to_optuna)
+        place = shown_storage(to_optuna)
         if as_json:
-            print_json({"schema_version": 1, "study": name, "trials": n, "storage": to_optuna})
+            print_json({"schema_version": 1, "study": name, "trials": n, "storage": place})
         else:
-            say(console(), f"study {name}: {n} trials in {to_optuna}")
+            say(console(), f"study {name}: {n} trials in {place}")
         return
     found, page = report_again(runs[0])
     if as_json:

@@ -72,6 +72,10 @@ def tune(
         typer.Option("--from", metavar="PROFILE|RUN", help="Start from what was best elsewhere; repeatable."),
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="auto, gp, tpe, random or grid.")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL|FILE.log", help="Show the run live as an Optuna study, such as sqlite:///runs.db."),
+    ] = None,
     patience: Annotated[int | None, typer.Option(help="End after so many trials without a gain of 1%.")] = None,
     trust: Annotated[
         str | None, typer.Option(help="How sure the answer must be: quick, normal or strict.", metavar="LEVEL")

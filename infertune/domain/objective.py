@@ -44,6 +44,13 @@ class Limit:
         found = FIGURES[self.figure].of(measurement)
         return found is not None and bool(_COMPARISONS[self.comparison](found, self.value))
 
+    def excess(self, measurement: Measurement) -> float | None:
+        """By how much a launch breaks it, in the figure's unit; 0 and below where it is kept, None if unknown."""
+        found = FIGURES[self.figure].of(measurement)
+        if found is None:
+            return None
+        return found - self.value if self.comparison == "<" else self.value - found
+
 
 @dataclass(frozen=True)
 class Objective:

@@ -18,6 +18,7 @@ from infertune.sequential import TrustName
 from infertune.units import parse_duration_s, parse_share
 
 _DEFAULT_TRIALS = 30
+_SECRET = ("storage",)  # options whose values may have a password
 _SHOWN_CHARACTERS = 80  # of a value in a message
 _Duration = Annotated[float, Field(gt=0, le=1e6)]  # 11 days; the system's waits overflow at 24
 Launches = Annotated[int, Field(ge=1, le=10_000)]
@@ -161,6 +162,8 @@ class TuneRequest(ServingOptions, LimitOptions, JobRequest):
         from_: Profiles or runs' folders to start from, of other GPUs, models or versions; the key is `from`.
         allow_lossy: Search lossy values even where answers cannot be checked.
         sampler: The search strategy.
+        storage: Where the run is kept as an Optuna study too: a URL of SQLAlchemy's or a journal file. It may have a
+            password, so it is no part of the ledger.
         trials: Most trials of the search; None where only time is limited.
         budget: Most seconds for everything; None where only trials are limited.
         patience: The search ends after so many trials without a gain of 1%.
@@ -175,6 +178,7 @@ class TuneRequest(ServingOptions, LimitOptions, JobRequest):
     objective: str = "throughput"
     from_: tuple[Path, ...] = Field(default=(), alias="from")
     sampler: str = "auto"
+    storage: str | None = Field(default=None, exclude=True, repr=False)
     trials: _Count | None = None
     budget: _Duration | None = None
     patience: _Count = 12
@@ -299,7 +303,8 @@ def make_request(
         if fault["type"] == "extra_forbidden":
             raise UsageError(f"{f'{config_file}: ' if config_file else ''}there is no option {name!r}") from None
         message = str(fault["msg"]).removeprefix("Value error, ")
-        raise UsageError(f"--{name} {_shown(fault['input'])}: {message[0].lower() + message[1:]}") from None
+        value = "" if name in _SECRET else f" {_shown(fault['input'])}"
+        raise UsageError(f"--{name}{value}: {message[0].lower() + message[1:]}") from None
 
 
 def _read_config_file(path: Path) -> dict[str, Any]:

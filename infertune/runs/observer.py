@@ -4,6 +4,7 @@ from pathlib import Path
 
 from infertune.domain.knobs import Config
 from infertune.domain.trial import Trial
+from infertune.runs.summary import Summary
 
 
 class Observer:
@@ -35,6 +36,9 @@ class Observer:
 
         From here on a further Ctrl-C leaves that out.
         """
+
+    def run_ends(self, summary: Summary) -> None:
+        """Profile and report are written; the answer, which is unconfirmed where the run was interrupted."""
 
     def note(self, text: str) -> None:
         """Something that the user should know."""

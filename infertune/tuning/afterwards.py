@@ -6,7 +6,6 @@ from pathlib import Path
 
 from infertune.domain.assigning import assignments
 from infertune.domain.knobs import format_scalar
-from infertune.domain.measurement import describe
 from infertune.domain.objective import Objective, objective_of
 from infertune.domain.record_checks import recorded_request
 from infertune.domain.trial import EXPLORING
@@ -21,7 +20,8 @@ from infertune.report.study.ported_runs import write_porting
 from infertune.report.study.porting_section import headlines
 from infertune.runs.ledger import Ledger
 from infertune.runs.summary import summarise
-from infertune.search.export import Result, export_study
+from infertune.search.export import export_study
+from infertune.tuning.in_storage import shown
 from infertune.writing import write_inside, write_named
 
 
@@ -106,14 +106,10 @@ def to_optuna(folder: Path, storage: str) -> tuple[str, int]:
     """
     ledger = Ledger.open(folder)
     objective = _objective(ledger)
-    results = [
-        Result(trial, objective.figure(trial.measurement) if trial.measurement else None, describe(trial.outcome))
-        for trial in ledger.trials
-        if trial.phase in EXPLORING
-    ]
+    trials = [shown(trial, objective) for trial in ledger.trials if trial.phase in EXPLORING]
     name = Path(os.path.realpath(folder)).name
     knobs = ledger.header.space.knobs
-    return name, export_study(storage, name, knobs, results, minimize=objective.lower_is_better)
+    return name, export_study(storage, name, knobs, trials, minimize=objective.lower_is_better)
 
 
 def profile_from(source: Path, place: str | None = None) -> Profile:

@@ -24,9 +24,11 @@ from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.runs.summary import Summary, default_config
 from infertune.search import Predictor, Transferred, make_searcher
+from infertune.search.storage import check_storage
 from infertune.tuning.answers import Answers, without_unchecked
 from infertune.tuning.budget import Budget
 from infertune.tuning.current import read_current
+from infertune.tuning.in_storage import InStorage
 from infertune.tuning.origin import Origin, read_origin
 from infertune.tuning.proof_phase import ProofPhase
 from infertune.tuning.search_phase import SearchPhase
@@ -34,7 +36,7 @@ from infertune.tuning.trials import Trials
 from infertune.writing import check_inside
 
 _PROFILE = "profile.yaml"
-_MAY_CHANGE = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout", "profiles"}
+_MAY_CHANGE = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout", "profiles", "storage"}
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,15 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
     )
     searcher_of(job.space)  # refuses a sampler that there is not before anything starts
     _check_can_save(request.profiles)
+    if request.storage is not None:
+        check_storage(request.storage)
     header = job.header("tune", ported=origins[0].config if origins else None)
     with (
         device_lock(job.lock_names, wait=request.wait, on_note=observer.note),
         _opened(job, resume, header) as ledger,
     ):
+        if request.storage is not None:
+            observer = InStorage(observer, request.storage, ledger, objective)
         observer.run_starts(ledger.folder, default_config(ledger), "current" if job.stock else "default")
         for note in (*job.notes, *(origin.note for origin in origins), *ledger.warnings):
             observer.note(note)
@@ -123,7 +129,9 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         except KeyboardInterrupt:
             raise _interrupted(ledger, request, observer) from None
         try:
-            return _finished(ledger, request)
+            study = _finished(ledger, request)
+            observer.run_ends(study.summary)
+            return study
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted at the end: all {len(ledger.trials)} trials were made; write profile and report: "
@@ -202,7 +210,7 @@ def _interrupted(ledger: Ledger, request: TuneRequest, observer: Observer) -> In
     done, go_on = len(ledger.trials), f"continue: infertune tune --resume {ledger.folder}"
     try:
         observer.interrupted()
-        _finished(ledger, request)
+        observer.run_ends(_finished(ledger, request).summary)
     except KeyboardInterrupt:
         return InterruptedRunError(
             f"interrupted twice after {done} trials: they are kept, profile and report are not written; {go_on}"
