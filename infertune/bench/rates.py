@@ -17,6 +17,8 @@ from infertune.domain.service import Service, Sustained, sustained
 _EDGE = 0.25  # of the bracket: the next look stays so far away from both ends, so that the bracket shrinks; judgement
 _HOPELESS = 0.85  # of the best rate so far: one that is surely below it is not located any closer; judgement
 _WIDER = 1.6  # each further step outwards, over the one before; judgement
+_NEAR = -0.5  # ln of the strain above which it is extrapolated; judgement
+_FLATTEST, _BEYOND = 0.5, 0.04  # slope at least, and how much further than the crossing; judgement
 _LEAST_PER_S = 1e-3  # a request every quarter of an hour
 
 
@@ -82,12 +84,14 @@ def bracketed(looks: Sequence[Service], within: float) -> bool:
 
 
 def _higher(usable: Sequence[Service], guess: Guess, found: Sustained) -> float:
-    """All kept the promise: further up, each step wider; no further than twice where the limit is nearly reached."""
-    steps = sum(1 for look in usable if look.kept) - 1
-    top = max(usable, key=lambda look: look.rate_per_s or 0.0)
-    step = min(math.log(2), guess.spread * _WIDER**steps)
-    if top.excess > -0.1:  # a strain over 0.9: strain rises at least as fast as the rate
-        step = min(step, max(0.02, -2 * top.excess))
+    """All kept the promise: further up, each step wider, but little further than where the strain would cross 1."""
+    *_, top = rising = sorted(usable, key=lambda look: look.rate_per_s or 0.0)
+    step = min(math.log(1.6), guess.spread * _WIDER ** (len(rising) - 1))
+    slope = 1.0  # of ln(strain) over ln(rate): strain rises about as fast as the rate, and faster near the limit
+    if len(rising) > 1 and (apart := math.log((top.rate_per_s or 1.0) / (rising[-2].rate_per_s or 1.0))) > 0:
+        slope = max(_FLATTEST, (top.excess - rising[-2].excess) / apart)
+    if top.excess > _NEAR:
+        step = min(step, _BEYOND - top.excess / slope)
     return found.low_per_s * math.exp(step)
 
 

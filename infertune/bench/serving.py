@@ -17,7 +17,7 @@ from infertune.domain.workload import Request
 _FEWEST = 50  # requests of a look; judgement
 _BROKEN_EXPECTED = 3  # requests that break the promise where it is just kept: a look has as many as give these
 _MOST = 4000  # requests of a look; judgement
-_LATENCIES = 5  # a look lasts so many mean latencies, so that the ramp is one of them
+_LATENCIES = 8  # a look lasts so many mean latencies, so that its ramp, a fifth, is over one; judgement
 _SHORT = 3  # the part of a look's requests, one in so many, while the rate is not known to a factor
 _SHORT_UNTIL = 1.3  # that factor
 _AFTER_BURST = Guess(0.6, 0.4)  # of what a burst completed a second: where the rate is expected; judgement
@@ -117,7 +117,9 @@ class Looks:
             if plan.arrivals.open_loop and (plan.searches or plan.rates_per_s):
                 for rate in plan.rates_per_s:
                     for _ in range(plan.windows):
-                        self._look(rate, self._size(rate))
+                        window = self._look(rate, self._size(rate))
+                        if window.service and window.service.late:  # the machine may have been busy for a moment
+                            self._look(rate, self._size(rate))
                 if plan.searches:
                     self._search(plan.guess or Guess(_AFTER_BURST.rate_per_s * self._burst_per_s, _AFTER_BURST.spread))
             elif plan.arrivals.open_loop:  # a trace at its own rate
@@ -142,11 +144,12 @@ class Looks:
         )
 
     def _warm_up(self) -> ServedReply:
-        """A burst; what it completes a second bounds the rate from above."""
+        """A burst; what it completes a second bounds the rate from above, and its latencies say how long a ramp is."""
         requests = self._plan.warmup[:_WARMUP]
         reply = self._serve(requests, (0.0,) * len(requests), None, Arrivals("all-at-once"), warmup=True)
         self._burst_per_s = len(requests) / reply.window.duration_s
-        self._latency_s = 0.0
+        service = reply.window.service
+        self._latency_s = service.latency_s.mean if service and service.latency_s else 0.0
         return reply
 
     def _search(self, guess: Guess) -> None:

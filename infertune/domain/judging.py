@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 from scipy.special import betaincinv, stdtrit
 
@@ -14,6 +15,7 @@ from infertune.domain.service import Service, Sketch
 _RAMP, _TAIL = 0.2, 0.1  # of the requests: the server fills, and later falls idle; judgement
 _BLOCKS = 10  # of successive requests, for the intervals; judgement
 _GROWS_BY = 0.05  # of the arrivals must pile up for the queue to be called growing; judgement
+_CHANCE = 3.0  # standard deviations of the number in the server that it must grow by; judgement
 _GROWTH_LEVEL = 0.01  # one-sided, of the slope's t test; judgement
 _LATE_S, _LATE_SHARE = 0.005, 0.05  # most lateness, and as a share of the tightest limit if that is more; judgement
 _SHOWN_FAILURES = 3
@@ -138,7 +140,8 @@ def _design_effect(kept: Sequence[bool]) -> float:
 def _growth(sent: Sequence[Sent], counted: Sequence[Sent], rate_per_s: float | None) -> tuple[float | None, bool]:
     """By which share of the arrivals the requests in the server grew while counted ones were due, and whether surely.
 
-    The slope of the number in the server over its means in blocks, by least squares, with a one-sided t test.
+    The slope of the number in the server over its means in blocks, by least squares, with a one-sided t test. The
+    number also varies where it does not grow: by its square root for Poisson arrivals (M/G/∞), by more for bursts.
     """
     begin, end = counted[0].due_s, counted[-1].due_s
     if rate_per_s is None or end <= begin or len(counted) < 2 * _BLOCKS:
@@ -156,7 +159,15 @@ def _growth(sent: Sequence[Sent], counted: Sequence[Sent], rate_per_s: float | N
     error = math.sqrt(rest / (_BLOCKS - 2) / spread)
     growth = slope / width / rate_per_s
     surely = slope > float(stdtrit(_BLOCKS - 2, 1 - _GROWTH_LEVEL)) * error
-    return growth, surely and growth > _GROWS_BY
+    chance = _CHANCE * math.sqrt(2 * max(1.0, _dispersion(sent)) * max(mean, 1.0))
+    return growth, surely and growth > _GROWS_BY and slope * _BLOCKS > chance
+
+
+def _dispersion(sent: Sequence[Sent]) -> float:
+    """Squared coefficient of variation of the gaps between due times: 1 for Poisson arrivals."""
+    gaps = [b.due_s - a.due_s for a, b in pairwise(sent)]
+    mean = sum(gaps) / len(gaps)
+    return sum((gap - mean) ** 2 for gap in gaps) / len(gaps) / mean**2 if mean > 0 else 1.0
 
 
 def _counted(sent: Sequence[Sent]) -> Sequence[Sent]:

@@ -7,11 +7,13 @@ from pathlib import Path
 from infertune.domain.device import survey_to_measure
 from infertune.domain.figures import FIGURES
 from infertune.domain.knobs import Config, Scalar, SearchSpace, format_scalar
+from infertune.domain.objective import GOODPUTS
 from infertune.domain.request import GateRequest
 from infertune.domain.workload import workload_file
 from infertune.engines.asking import canonical
 from infertune.engines.base import first_line
 from infertune.errors import MismatchError, UsageError
+from infertune.gating.loads import GOODPUT, loaded
 from infertune.profiles.fingerprint import HELD, check_device, check_fingerprint, fingerprint_of
 from infertune.profiles.profile import Profile, changed_settings, load_profile
 from infertune.runs.asked import Fixed, restrict
@@ -95,6 +97,9 @@ def compared(request: GateRequest) -> Comparison:
         base = candidate
     against_default = base.label == DEFAULT
     metrics, metric_notes = _metrics(request, profile, against_default)
+    same = base is candidate
+    candidate = replace(candidate, job=loaded(candidate.job, profile, metrics, request))
+    base = candidate if same else replace(base, job=loaded(base.job, profile, metrics, request))
     if against_default and base.config == candidate.config:
         more_notes = [*more_notes, "the profile's configuration is the default: base and candidate are the same"]
     return Comparison(
@@ -268,6 +273,8 @@ def _metrics(request: GateRequest, profile: Profile, against_default: bool) -> t
     """The gated metrics: throughput, unless the profile was tuned for energy at the expense of throughput."""
     if request.metric:
         return tuple(name for name in request.metric if name != QUALITY), []
+    if profile.objective in GOODPUTS:
+        return (GOODPUT,), []
     if not against_default or profile.objective == "throughput":
         return (RATE,), []
     if profile.objective in ENERGY_OBJECTIVES:

@@ -17,6 +17,7 @@ from infertune.gating.answers import answers_alone, check_flags, with_answers
 from infertune.gating.check import check_can_judge, run_check
 from infertune.gating.comparison import QUALITY, RATE, Arm, Comparison, compared
 from infertune.gating.history import History
+from infertune.gating.loads import GOODPUT, LEAST, check_on_time, guessed
 from infertune.gating.result import (
     ArmRecord,
     GateResult,
@@ -148,8 +149,9 @@ class _Run:
         metrics = paired_metrics(base, candidate, judgement, self._request.margin, self._withheld())
         result = self._result(judgement, metrics=metrics, pairs=len(candidate[RATE]))
         promised = self._comparison.profile.gain
-        if self._comparison.against_default and promised and self._comparison.profile.objective == "throughput":
-            rate = next(metric for metric in metrics if metric.name == RATE)
+        name = {"throughput": RATE, "goodput": GOODPUT}.get(self._comparison.profile.objective)
+        rate = next((metric for metric in metrics if metric.name == name), None)
+        if self._comparison.against_default and promised and rate and (name == RATE or rate.gated):
             result = result.model_copy(update={"stored_gain": stored_gain(promised, rate)})
         return result
 
@@ -232,6 +234,10 @@ class _Run:
 
     def _job_size(self, of_history: int | None) -> int:
         """Requests in every job: as asked for, else as many as fill one window of the base, found by a launch."""
+        if serving := self._job.serving:
+            rate = "rates around the highest" if serving.searches else f"{serving.rates_per_s[0]:.4g} requests/s"
+            self._size = f", loads at {rate} for {serving.window_s:g} s or more"
+            return 1
         sources = (
             (self._request.requests, "--requests asks"),
             (of_history, "the earlier runs have"),
@@ -239,9 +245,9 @@ class _Run:
         )
         for n_requests, whose in sources:
             if n_requests is not None:
-                self._size = f"as {whose}"
+                self._size = f" as {whose}"
                 return n_requests
-        self._size = f"fill {self._job.window_s:g} s of {self._comparison.base.label}"
+        self._size = f" fill {self._job.window_s:g} s of {self._comparison.base.label}"
         self._observer.phase("sizing the job", 1)
         trial = self._measure("search", self._job.plan("search", None), 0)
         assert trial.measurement
@@ -257,6 +263,8 @@ class _Run:
         arm = self._comparison.candidate if of_candidate else self._comparison.base
         bench = self._candidate_bench if of_candidate else self._base_bench
         bench.next_launch = self._next_launch
+        if isinstance(plan, ServePlan):
+            plan = guessed(plan, self._measurements(phase), self._comparison.profile, of_profile=of_candidate)
         self._observer.trial_starts(arm.config, live=False)
         started_at = now()
         attempt = bench.measure(arm.config, plan, fresh=True)
@@ -271,6 +279,7 @@ class _Run:
                 f"{arm.label} could not be measured: {describe(trial.outcome)}; "
                 f"its log is in {self._ledger.folder / 'logs'}"
             )
+        check_on_time(trial.measurement, arm.label)
         return trial
 
     def _bench(self, arm: Arm) -> Bench:
@@ -286,6 +295,8 @@ class _Run:
         for measurement in measurements:
             for name, figure in FIGURES.items():
                 value = figure.of(measurement)
+                if name in LEAST and value is not None:
+                    value = max(value, LEAST[name])
                 if value is not None and value > 0:
                     found[name].append(value)
         return {name: values for name, values in found.items() if len(values) == len(measurements)}
@@ -324,7 +335,11 @@ class _Run:
         answer = judgement.answer if judgement else None
         candidate, base = self._measurements("new"), self._measurements("base")
         n_requests = candidate[0].n_requests
-        notes = [*comparison.notes, *notes, f"{n_requests} requests in a job {self._size}"]
+        notes = [
+            *comparison.notes,
+            *notes,
+            f"{n_requests} requests in a {'load' if self._job.serving else 'job'}{self._size}",
+        ]
         if (withheld := {metric.withheld for metric in metrics} - {""}) and request.mode != "stored":
             notes.append(f"{_ENERGY_NAMES} have no verdict: {withheld.pop()}")
         return GateResult(

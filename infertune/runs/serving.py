@@ -96,16 +96,31 @@ def serving_of(request: JobRequest, workload: Workload, engine: Engine, kind: st
     if loads and arrivals.open_loop and arrivals.kind != "trace" and rate is None:
         raise UsageError(f"--arrivals {arrivals} needs --rate, in requests a second")
     duration = request.duration if isinstance(request, LoadOptions) else None
-    recorded = workload.recorded_s if arrivals.kind == "trace" else ()
-    if arrivals.kind == "trace" and len(recorded) < 2:
-        raise UsageError("--arrivals trace: this workload has no times; take a trace with timestamps, or poisson")
     return Serving(
         arrivals=arrivals,
         promise=promise,
-        window_s=duration or request.window or _WINDOWS_S[kind],
-        recorded_s=recorded,
+        window_s=duration or load_window_s(request.window, kind),
+        recorded_s=recorded_of(arrivals, workload),
         rates_per_s=() if rate is None else (rate,),
         searches=goodput,
         n_requests=request.requests,
         deadline_s=request.run_timeout,
     )
+
+
+def load_window_s(asked_s: float | None, kind: str) -> float:
+    """Length of a load in seconds, as asked or as the kind of device needs."""
+    return asked_s or _WINDOWS_S[kind]
+
+
+def recorded_of(arrivals: Arrivals, workload: Workload) -> tuple[float, ...]:
+    """The times of a trace that is replayed; empty for other arrivals.
+
+    Raises:
+        UsageError: The workload has none.
+    """
+    if arrivals.kind != "trace":
+        return ()
+    if len(workload.recorded_s) < 2:
+        raise UsageError("--arrivals trace: this workload has no times; take a trace with timestamps, or poisson")
+    return workload.recorded_s

@@ -8,6 +8,7 @@ from infertune.domain.measurement import Measurement
 from infertune.domain.objective import Objective
 from infertune.domain.request import TuneRequest
 from infertune.domain.trial import Phase, Trial
+from infertune.runs.aiming import aimed
 from infertune.runs.job import Job
 from infertune.runs.ledger import Ledger, now
 from infertune.runs.observer import Observer
@@ -15,7 +16,6 @@ from infertune.runs.rejection import rejected_by
 from infertune.runs.summary import default_config, figures, ranked, requests_of
 from infertune.search import Result
 from infertune.stats import geometric_mean
-from infertune.tuning.aiming import aimed
 from infertune.tuning.growing import grown
 
 _SLOWEST_SHARE = 5  # times what the base takes: slower configurations are ended; judgement

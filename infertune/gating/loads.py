@@ -1,0 +1,78 @@
+"""How a gate loads a server: around the highest rate for goodput, at the profile's rate for every other metric."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from infertune.bench.rates import Guess
+from infertune.bench.serving import ServePlan
+from infertune.domain.arrivals import Arrivals
+from infertune.domain.figures import FIGURES
+from infertune.domain.measurement import Measurement
+from infertune.domain.promise import Promise, parse_limit
+from infertune.domain.request import GateRequest
+from infertune.errors import BenchmarkError, UsageError
+from infertune.profiles.profile import Profile
+from infertune.runs.job import Job
+from infertune.runs.serving import Serving, load_window_s, recorded_of
+from infertune.stats import geometric_mean
+
+GOODPUT = "goodput_per_s"
+LEAST = {"attainment": 1e-6}  # none kept the promise: a ratio needs more than 0
+_OWN, _OTHER = 0.05, 0.2  # how far off a guess may be, as a natural logarithm; judgement
+
+
+def loaded(job: Job, profile: Profile, metrics: Sequence[str], request: GateRequest) -> Job:
+    """The job of an arm with the load that its profile holds for; the same job for a profile of offline jobs.
+
+    Raises:
+        UsageError: The metrics need loads at different rates, or a rate that the profile does not have.
+    """
+    found = profile.serving
+    if found is None:
+        return job
+    searches = GOODPUT in metrics
+    if searches and len(metrics) > 1:
+        other = next(name for name in metrics if name != GOODPUT)
+        raise UsageError(
+            f"--metric {GOODPUT} is found at another rate than --metric {other}, which is measured at the profile's: "
+            "gate on one of them"
+        )
+    if not searches and found.rate_per_s is None:
+        raise UsageError(f"--metric {metrics[0]} is measured at the profile's rate, and {request.profile} has none")
+    arrivals = Arrivals.parse(found.arrivals)
+    limits = (parse_limit(text, tuple(FIGURES)).of_requests for text in profile.slo)
+    rate = found.rate_per_s
+    serving = Serving(
+        arrivals=arrivals,
+        promise=Promise(limits=tuple(limit for limit in limits if limit), attain=found.attain),
+        window_s=load_window_s(request.window, job.device.kind),
+        recorded_s=recorded_of(arrivals, job.workload),
+        rates_per_s=() if searches or rate is None else (rate,),
+        searches=searches,
+        n_requests=request.requests,
+        deadline_s=request.run_timeout,
+    )
+    return replace(job, serving=serving)
+
+
+def guessed(plan: ServePlan, launches: Sequence[Measurement], profile: Profile, *, of_profile: bool) -> ServePlan:
+    """A plan with a guess of the rate: from the arm's own launches, else from the profile."""
+    rates = [found.rate_per_s for launch in launches if (found := launch.sustained)]
+    if rates:
+        return plan.expecting(Guess(geometric_mean(rates), _OWN))
+    rate = profile.serving.rate_per_s if profile.serving else None
+    return plan if rate is None else plan.expecting(Guess(rate, _OWN if of_profile else _OTHER))
+
+
+def check_on_time(measurement: Measurement, label: str) -> None:
+    """Refuse loads that were sent late: a verdict on them would be on the generator.
+
+    Raises:
+        BenchmarkError: Those that the figures are of were.
+    """
+    late = [window.service for window in measurement.judged if window.service and window.service.late]
+    if late and len(late) == len(measurement.judged):
+        raise BenchmarkError(
+            f"{label} was loaded late: requests were sent up to {late[0].late_p99_s:.3g} s after they were due; this "
+            "machine is too busy to judge a server at that rate"
+        )
