@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infertune.tuning.afterwards import compare_runs, report_again
+from infertune.tuning.study.run import study
 from tests.report.runs import hostile, saved, tuned
+from tests.tuning.study_plans import written
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -25,7 +27,7 @@ CONTRAST = """() => {
   for (const e of document.body.querySelectorAll("*")) {
     if (!e.checkVisibility() || ![...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())) continue;
     const style = getComputedStyle(e), drawing = e.closest("svg"), a = light(parse(drawing ? style.fill : style.color));
-    if (drawing && (e.closest("title, style, defs, .on-bar, #chart-map .annotation") || style.fill === "none")) continue;
+    if (drawing && (e.closest("title, style, defs, .on-bar, .on-dark, .on-light, #chart-map .annotation") || style.fill === "none")) continue;
     const b = light(behind(drawing ? drawing.parentElement : e));
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), size = parseFloat(style.fontSize);
     if (ratio < (size >= 24 || (size >= 18.66 && style.fontWeight >= 700) ? 3 : 4.5)) poor.push(e.tagName + " " + e.textContent.trim().slice(0, 40) + " " + ratio.toFixed(2));
@@ -211,6 +213,15 @@ def test_a_comparison_is_legible_too(opened: Opened, run: Path, large: Path, tmp
     for width, scheme in ((1280, "light"), (390, "dark")):
         page = opened(compared, width=width, scheme=scheme, charts=False)
         assert page.evaluate(CONTRAST) == [] and page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_study_is_legible_too(opened: Opened, tmp_path: Path) -> None:
+    page_file = study(written(tmp_path), tmp_path / "out").page
+    assert page_file is not None
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        page = opened(page_file, width=width, scheme=scheme, charts=False)
+        assert page.evaluate(CONTRAST) == [] and page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.locator("svg").count() >= 4
 
 
 def test_who_reads_in_the_dark_prints_on_white(opened: Opened, run: Path) -> None:

@@ -80,15 +80,16 @@ def _map(drawing: Drawing, cell: Cell, left: float, top: float, share: Callable[
             failed.add(at)
         elif at not in best or point.goodness > best[at].goodness:
             best[at] = point
-    wide = (_WIDE - _LEFT - 12) / len(columns)
+    edge = _LEFT if up is None else min(90.0, 14 + 6.4 * max(len(format_scalar(value)) for value in rows))
+    wide = (_WIDE - edge - 12) / len(columns)
     tall = min((_TALL - 24) / len(rows), 34.0)
     bottom = top + _TOP + tall * len(rows)
     for row, value in enumerate(rows):
         y = bottom - tall * (row + 1)
         if up and (len(rows) <= 6 or row % 2 == 0):
-            drawing.text(left + _LEFT - 5, y + tall / 2 + 4, cut(format_scalar(value), 6), "quiet small", "end")
+            drawing.text(left + edge - 5, y + tall / 2 + 4, cut(format_scalar(value), 12), "quiet small", "end")
         for column in range(len(columns)):
-            x = left + _LEFT + wide * column
+            x = left + edge + wide * column
             shown = best.get((column, row))
             if shown is not None:
                 drawing.bar(x + 0.5, y + 0.5, wide - 1, tall - 1, fill=viridis(share(cell, shown))[0])
@@ -96,8 +97,8 @@ def _map(drawing: Drawing, cell: Cell, left: float, top: float, share: Callable[
                     drawing.ring(x + wide / 2, y + tall / 2, min(wide, tall) / 2 - 2)
             elif (column, row) in failed:
                 drawing.cross(x + wide / 2, y + tall / 2, min(3.5, wide / 3))
-    every = max(1, math.ceil(len(columns) * 26 / (_WIDE - _LEFT)))
+    every = max(1, math.ceil(len(columns) * 26 / (_WIDE - edge)))
     for column in range(0, len(columns), every):
         text = cut(format_scalar(columns[column]), 9)
-        drawing.text(left + _LEFT + wide * (column + 0.5), bottom + 13, text, "quiet small", "middle")
-    drawing.text(left + _LEFT, bottom + 27, f"{cut(across, 18)}{f' × {cut(up, 14)}' if up else ''}", "quiet small")
+        drawing.text(left + edge + wide * (column + 0.5), bottom + 13, text, "quiet small", "middle")
+    drawing.text(left + edge, bottom + 27, cut(f"{across}{f' × {up}' if up else ''}", 28), "quiet small")

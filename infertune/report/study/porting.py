@@ -200,6 +200,18 @@ def travels(cells: Sequence[Cell], ports: Iterable[Port]) -> list[Travel]:
     return sorted(made, key=lambda travel: (order.get(travel.axis, len(AXES)), travel.group, not travel.there))
 
 
+def over_groups(found: Iterable[Travel]) -> list[Travel]:
+    """The same changes over all groups of cells together."""
+    together: dict[tuple[str, str, str], list[Travel]] = defaultdict(list)
+    for travel in found:
+        if travel.there:
+            together[travel.axis, travel.there, travel.here].append(travel)
+    return [
+        Travel(axis, there, here, "", tuple(port for t in own for port in t.ports), sum(t.absent for t in own))
+        for (axis, there, here), own in together.items()
+    ]
+
+
 @dataclass(frozen=True)
 class _Group:
     """Ports over one set of axes between cells that share all other labels but the model's."""

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from infertune.report.study.matrix import matrix
-from infertune.report.study.porting import Port, Travel
+from infertune.report.study.porting import Port, Travel, over_groups
 from infertune.report.study.sections import Picture, Section, Table
 from infertune.stats import Estimate
 from infertune.units import format_percent, format_rate, slugify
 
 MOST_ROWS = 200  # of a table on the page; everything is in the CSV (judgement)
 _MOST_SENTENCES = 6  # on one axis (judgement)
+_MOST_PICTURES = 4  # of one axis, each of one group of cells; else one over all groups (judgement)
+_MOST_PAIRS = 12  # of an axis with a row each (judgement)
 _ONE = "one repetition: no interval"
 _SAME = "the same configuration"
 _METHOD = (
@@ -35,21 +37,30 @@ def porting_section(travels: Sequence[Travel], ports: Sequence[Port], title: str
     """
     if not ports:
         return Section(title, text=("No two cells differ in one thing only and share a tuned knob.",))
-    pictures = []
-    groups = dict.fromkeys((travel.axis, travel.group) for travel in travels)
-    for axis, group in groups:
-        own = [travel for travel in travels if (travel.axis, travel.group) == (axis, group) and travel.there]
-        caption = f"gain of retuning after a change of {axis}{f', {group}' if group else ''}: from row to column"
-        name = f"porting-{slugify(f'{axis} {group}')[:80]}"
-        pictures.append(Picture(name, caption, matrix(own, caption)))
-    shown = [travel for travel in travels if not travel.there or _few(travel, travels)]
+    pictures, tables = [], []
+    for axis in dict.fromkeys(travel.axis for travel in travels):
+        own = [travel for travel in travels if travel.axis == axis]
+        groups = dict.fromkeys(travel.group for travel in own)
+        if len(groups) > _MOST_PICTURES:
+            own, groups = over_groups(own), {"": None}
+        for group in groups:
+            caption = f"gain of retuning after a change of {axis}{f', {group}' if group else ''}: from row to column"
+            name = f"porting-{slugify(f'{axis} {group}')[:80]}"
+            drawn = [travel for travel in own if travel.group == group and travel.there]
+            pictures.append(Picture(name, caption, matrix(drawn, caption)))
+        pairs = len({(travel.there, travel.here) for travel in own})
+        tables += [travel for travel in own if not travel.there or pairs <= _MOST_PAIRS]
+    details = [ports_table(ports[:MOST_ROWS], len(ports))]
+    if len(tables) < len(travels):
+        more = f"Every change in every group of cells ({len(travels):,})"
+        details.insert(0, travels_table(travels[:MOST_ROWS], more))
     return Section(
         title,
         tuple(headlines(travels)) if told else (),
         _METHOD,
         tuple(pictures),
-        (travels_table(shown),),
-        (ports_table(ports[:MOST_ROWS], len(ports)),),
+        (travels_table(tables, "What a change costs those who do not tune again"),),
+        tuple(details),
     )
 
 
@@ -70,7 +81,7 @@ def headlines(travels: Iterable[Travel]) -> list[str]:
     return list(map(_headline, told))
 
 
-def travels_table(travels: Sequence[Travel]) -> Table:
+def travels_table(travels: Sequence[Travel], caption: str) -> Table:
     """One row a change."""
     headings = (
         "what changes", "from", "to", "with", "compared", "mean gain of retuning", "median", "largest", "lose",
@@ -96,7 +107,7 @@ def travels_table(travels: Sequence[Travel]) -> Table:
         )
         for travel in travels
     ]
-    return Table(headings, tuple(rows), caption="What a change costs who does not tune again")
+    return Table(headings, tuple(rows), caption)
 
 
 def ports_table(ports: Sequence[Port], of: int) -> Table:
@@ -187,11 +198,6 @@ def _headline(travel: Travel) -> str:
         f"{name}: retuning gains {travel.mean:+.2f}% on average and {travel.median:+.2f}% in the median of {compared}; "
         f"{travel.lose} of {compared} lose by not retuning, {travel.lose_clearly} of them more than 2%{more}."
     )
-
-
-def _few(travel: Travel, travels: Sequence[Travel]) -> bool:
-    """Whether the changes of an axis are few enough for a row each."""
-    return sum((other.axis, other.group) == (travel.axis, travel.group) for other in travels) <= 31
 
 
 def _percent(value: float | None) -> str:
