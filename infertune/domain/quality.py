@@ -140,9 +140,11 @@ class LimitOptions(BaseModel):
     @field_validator("max_quality_loss", "min_agreement", mode="before")
     @classmethod
     def _shares(cls, given: object) -> object:
-        """`1%` or 0.01; 0 and 100% too."""
-        ends = {"0": 0.0, "0%": 0.0, "0.0": 0.0, "1": 1.0, "100%": 1.0, "1.0": 1.0}
+        """`1%` or 0.01; 0 and 100% too. A bare 1 may mean either."""
+        ends = {"0": 0.0, "0%": 0.0, "0.0": 0.0, "100%": 1.0, "1.0": 1.0}
         text = str(given).strip()
+        if text == "1":
+            raise ValueError("write 1% or 100%")
         return given if given is None else ends[text] if text in ends else parse_share(text)
 
     @property

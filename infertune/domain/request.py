@@ -304,7 +304,7 @@ def make_request(
             raise UsageError(f"{f'{config_file}: ' if config_file else ''}there is no option {name!r}") from None
         message = str(fault["msg"]).removeprefix("Value error, ")
         value = "" if name in _SECRET else f" {_shown(fault['input'])}"
-        raise UsageError(f"--{name}{value}: {message[0].lower() + message[1:]}") from None
+        raise UsageError(f"--{name}{value.rstrip()}: {message[0].lower() + message[1:]}") from None
 
 
 def _read_config_file(path: Path) -> dict[str, Any]:

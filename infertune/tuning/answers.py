@@ -1,4 +1,4 @@
-"""What a tune knows of its answers: lossy values are searched only where they can be checked, and finalists are."""
+"""The quality guard of a tune: lossy values are searched only where answers can be checked; finalists are checked."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from infertune.tuning.trials import Trials
 def without_unchecked(job: Job, *, allow_lossy: bool) -> Job:
     """The job without lossy values, where nothing can tell whether they spoil the answers.
 
-    A simulated engine that answers from a table keeps them: nobody is served by it.
+    An engine that answers from a table keeps them, because nobody is served by it.
     """
     if not job.unchecked:
         return job
@@ -34,7 +34,7 @@ def without_unchecked(job: Job, *, allow_lossy: bool) -> Job:
 
 
 class Answers:
-    """The guard of a tune: who answers worse than the base is out."""
+    """Checks configurations of a tune; one whose answers are worse than the base's is rejected."""
 
     def __init__(self, trials: Trials) -> None:
         self._trials = trials
@@ -82,7 +82,7 @@ class Answers:
         return not self.rejects(config)
 
     def rejects(self, config: Config) -> bool:
-        """Whether it, or another with the same settings that touch answers, has failed."""
+        """Whether its check failed, or that of a configuration with the same lossy settings."""
         return rejected_by(self._trials.ledger, config)
 
     def _unjudged(self, failure: NotScored | None) -> None:

@@ -33,7 +33,7 @@ class ProofPhase:
     def confirm(self) -> Config | None:
         """The configuration to compare with the base, which answers as well; None where none is expected to be better.
 
-        Who answers worse is out, with all that share the settings by which it does; the next one moves up.
+        One whose answers are worse is rejected, with all that share its lossy settings; the next best leads.
         """
         while (leader := self._leader()) is not None:
             if self._answers.keeps(leader):

@@ -47,6 +47,11 @@ def test_limits_are_the_users(tmp_path: Path) -> None:
     assert checked(tmp_path / "c", "fake:plateau,loss=0.5%", {"bits": 8}, max_quality_loss="0").answer != "pass"
 
 
+def test_a_bare_1_may_mean_two_shares_and_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--max-quality-loss 1: write 1% or 100%"):
+        checked(tmp_path, "fake:plateau,loss=4%", {"bits": 8}, max_quality_loss="1")
+
+
 def test_more_prompts_are_scored_only_while_they_may_decide(tmp_path: Path) -> None:
     clear = checked(tmp_path / "a", "fake:plateau,loss=20%", {"bits": 8})
     close = checked(tmp_path / "b", "fake:plateau,loss=1%", {"bits": 8})

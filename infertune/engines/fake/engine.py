@@ -39,7 +39,7 @@ from infertune.units import parse_duration_s, parse_share
 _LAUNCH_S = 30.0
 _NOISE = 0.013  # of one window on a launch of its own: most of it is the launch's
 _LAUNCH_SHARE, _WINDOW_SHARE = 12 / 13, 5 / 13  # of that noise; their squares sum to 1
-_PREFILL = 0.05  # tokens scored in the time of one that is written: few prompts cost little real time; judgement
+_PREFILL = 0.05  # tokens scored in the time of one generated; slow, so that tests score few prompts; judgement
 _NO_CO2 = "simulated; CO₂ unknown: the energy is simulated"
 
 
@@ -187,7 +187,7 @@ class FakeEngine:
         return Infeasible.model_validate({"reason": reason, "stage": failure.stage, "detail": failure.message})
 
     def export(self, served: Served, form: str) -> str:
-        """Nobody serves it."""
+        """Not called: a simulated engine has no form but the profile."""
         raise UsageError(f"--as {form}: the engine {self.name} has no such form")
 
     def load(self, setup: Setup) -> LoadedEngine:
@@ -245,12 +245,12 @@ class LoadedFake(LoadedEngine):
         return [Completion(prompt.output_tokens, latency_s=duration_s) for prompt in prompts]
 
     def answer(self, prompts: Sequence[Prompt]) -> Sequence[list[int]]:
-        """Tokens drawn from the prompt; it takes the time of the job."""
+        """Random tokens, seeded by the prompt; the clock advances as for a job."""
         self.generate(prompts)
         return greedy_answers(prompts, self.vocab_size())
 
     def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
-        """Probabilities of a model that is not there, with a known loss."""
+        """Simulated log probabilities with a known loss."""
         self._now_s += sum(map(len, sequences)) / (_PREFILL * _rate(self._landscape, self._config))
         return token_scores(sequences, _numbers(self._config), self._loss, self._launch_seed)
 
@@ -259,7 +259,7 @@ class LoadedFake(LoadedEngine):
         return byte_text(token_ids)
 
     def meter(self) -> EnergyMeter:
-        """Its power is of a closed form too."""
+        """The simulated energy meter."""
         return self._meter
 
     def slots(self) -> int:
@@ -267,7 +267,7 @@ class LoadedFake(LoadedEngine):
         return int(_numbers(self._config)["max_num_seqs"])
 
     def facts(self) -> EngineFacts:
-        """Nothing real ran."""
+        """The version of the simulation; it has no settings to read back."""
         return EngineFacts(versions={"fake": "1"}, notes=("simulated: these figures are of no real engine",))
 
     def tokenize(self, text: str) -> list[int]:
@@ -279,7 +279,7 @@ class LoadedFake(LoadedEngine):
         return 1000
 
     def recover(self, error: Exception) -> bool:
-        """Out of memory is survived."""
+        """True after an out-of-memory error: the simulation goes on."""
         return isinstance(error, FakeOutOfMemoryError)
 
     def _check_memory(self) -> None:
@@ -306,13 +306,13 @@ class _SimulatedMeter:
         self.gpu_j = 0.0
 
     def measure_idle(self) -> None:
-        """Known beforehand."""
+        """Nothing to measure: the idle power is a constant of the simulation."""
 
     def begin(self) -> None:
-        """Nothing to start."""
+        """Nothing to start in a simulation."""
 
     def end(self) -> Reading:
-        """As simulated; labelled modelled, for nothing was measured."""
+        """The simulated energy, labelled modelled because nothing was measured."""
         return Reading(Energy(gpu_j=self.gpu_j, gpu_idle_w=120.0, gpu_source="modelled", reason=_NO_CO2))
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ class LoadedFaulty(LoadedEngine):
         self._measuring = False
 
     def generate(self, prompts: Sequence[Prompt]) -> Sequence[Completion]:
-        """Wait as long as the work would take, or fail."""
+        """Sleep for as long as the work would take, or fail."""
         started = self.clock()
         self._fail_if("run" if self._measuring else "warmup", None)
         time.sleep(0.1 / self._speed)
@@ -50,11 +50,11 @@ class LoadedFaulty(LoadedEngine):
         return [Completion(prompt.output_tokens - missing, latency_s=latency_s) for prompt in prompts]
 
     def answer(self, prompts: Sequence[Prompt]) -> Sequence[list[int]]:
-        """As the simulation."""
+        """Random tokens, seeded by the prompt, as the simulation has."""
         return greedy_answers(prompts, self.vocab_size())
 
     def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
-        """As the simulation, or what is no number, or nothing."""
+        """Simulated log probabilities; NaN or none at all where the fault says so."""
         if self._fault == "no logits":
             raise NotOfferedError("this engine gives no log probabilities")
         found = token_scores(sequences, {}, 0.0, 0)
@@ -67,15 +67,15 @@ class LoadedFaulty(LoadedEngine):
         return byte_text(token_ids)
 
     def reset(self) -> None:
-        """A window starts: what comes now is measured."""
+        """Called before each window: faults of the stage `run` happen from here on."""
         self._measuring = True
 
     def slots(self) -> int:
-        """All at once."""
+        """Eight requests run at once."""
         return 8
 
     def facts(self) -> EngineFacts:
-        """Nothing real ran."""
+        """The version of the simulation; it has no settings to read back."""
         return EngineFacts(versions={"fake": "1"})
 
     def tokenize(self, text: str) -> list[int]:

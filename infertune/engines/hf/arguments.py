@@ -1,7 +1,7 @@
 """Any scalar argument of a pipeline's model or of `generate()`, asked of the installed transformers.
 
-`python -m infertune.engines.hf.arguments` reads settings from standard input and prints one JSON line: what each rests
-at, and why it cannot be. It is the only place here that imports the library.
+`python -m infertune.engines.hf.arguments` reads settings from standard input and prints one JSON line: the defaults of
+all arguments, and why a value is refused. It is the only place here that imports the library.
 """
 
 import difflib
@@ -23,14 +23,14 @@ from infertune.engines.interpreter import package_link
 from infertune.errors import UsageError
 
 _SECONDS = 120.0
-# Of `from_pretrained`: name → what it rests at. Its other arguments are no scalars, or name what is loaded.
+# Of `from_pretrained`: name → default. Its other arguments are no scalars, or name what is loaded.
 MODEL_ARGUMENTS: dict[str, Scalar] = {
     "low_cpu_mem_usage": None, "use_safetensors": None, "trust_remote_code": False, "use_kernels": False,
     "experts_implementation": None, "local_files_only": False, "code_revision": None, "cache_dir": None,
     "subfolder": None, "variant": None,
 }  # fmt: skip
 _OPENING = ("trust_remote_code", "use_kernels", "code_revision", "cache_dir", "subfolder", "variant", "custom_generate")
-# What the measuring itself decides: every output has exactly the length that the workload asks for.
+# Set by infertune itself: every output has exactly the length that the workload asks for.
 _OURS = (
     "max_new_tokens", "min_new_tokens", "max_length", "min_length", "eos_token_id", "pad_token_id", "bos_token_id",
     "num_return_sequences", "return_dict_in_generate", "output_scores", "output_logits", "output_attentions",
@@ -40,7 +40,7 @@ _EXACT = ("low_cpu_mem_usage", "use_safetensors", "local_files_only", "trust_rem
 _NUMERIC = ("use_cache", "prompt_lookup_num_tokens", "experts_implementation", "use_kernels", "disable_compile")
 
 
-# What generation arguments are, where what they rest at does not say: the newest versions rest at None.
+# Types of generation arguments: the default does not tell them where it is None, as in the newest versions.
 _KIND_WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number"}
 _KINDS = {
     "bool": (
@@ -62,7 +62,7 @@ class Answer(Frozen):
     """What the installed library says.
 
     Attributes:
-        defaults: Its scalar generation arguments, with what each rests at.
+        defaults: Its scalar generation arguments, with what its default is.
         faults: Asked name → what it says of the value.
     """
 

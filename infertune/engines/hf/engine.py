@@ -44,7 +44,7 @@ from infertune.errors import UsageError
 
 _PACKAGES = ("transformers", "torch", "accelerate", "flash_attn")
 _STATIC_CACHE_STEP_TOKENS = 128
-_SCORED_TOGETHER = 16  # requests; their order and padding are no matter here (judgement)
+_SCORED_TOGETHER = 16  # requests in a batch; greedy answers and scores hardly depend on it (judgement)
 _LOGITS_TOGETHER = 2**27  # of one forward pass: 256 MiB in 16 bits (judgement)
 _OOM_TYPES = ("OutOfMemoryError", "MemoryError")
 _OOM_TEXTS = ("CUDA out of memory", "CUDA error: out of memory", "DefaultCPUAllocator: can't allocate memory")
@@ -301,7 +301,7 @@ class LoadedHf(LoadedEngine):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes
 
     def recover(self, error: Exception) -> bool:
-        """Memory can be given back, and a refusal changed nothing; after any other error nothing is sure."""
+        """True after out of memory (its tensors are freed) and after a refused setting; False after other errors."""
         import gc
 
         import torch

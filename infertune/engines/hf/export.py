@@ -140,7 +140,7 @@ def _check(name: str, value: Scalar) -> None:
 
 
 def _matters(name: str, settings: dict[str, Scalar]) -> bool:
-    """Whether a generate() setting says anything: compiling is a question of static caches only."""
+    """Whether a setting of generate() has an effect: compiling applies to static caches only."""
     if settings.get("cache_implementation") != "static":
         return False
     return name in settings and settings[name] is not False

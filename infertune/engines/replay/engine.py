@@ -69,7 +69,7 @@ class ReplayEngine:
         return SearchSpace(self._table.knobs, notes=(*self._table.notes, *notes))
 
     def classify(self, failure: Failure) -> Infeasible | None:
-        """What the table says."""
+        """The recorded failures: out of memory, refused, or not in the table; a recorded crash is a fault."""
         reasons = {
             RecordedOutOfMemoryError.__name__: "oom",
             RecordedRejectionError.__name__: "rejected",
@@ -81,7 +81,7 @@ class ReplayEngine:
         return Infeasible.model_validate({"reason": reason, "stage": failure.stage, "detail": failure.message})
 
     def export(self, served: Served, form: str) -> str:
-        """Nobody serves it."""
+        """Not called: a table has no form but the profile."""
         raise UsageError(f"--as {form}: the engine {self.name} has no such form")
 
     def load(self, setup: Setup) -> LoadedEngine:
@@ -132,7 +132,7 @@ class LoadedReplay(LoadedEngine):
         return 1
 
     def facts(self) -> EngineFacts:
-        """Nothing real ran."""
+        """The format of the table; it has no settings to read back."""
         return EngineFacts(versions={"replay": "1"}, notes=("replayed from a table: nothing was run",))
 
     def tokenize(self, text: str) -> list[int]:
@@ -148,7 +148,7 @@ class LoadedReplay(LoadedEngine):
         return self._meter
 
     def recover(self, error: Exception) -> bool:
-        """Nothing is ever lost here."""
+        """Always usable again: a table has no state that an error could damage."""
         return True
 
     def _look_up(self) -> Row:
@@ -165,13 +165,13 @@ class _RecordedMeter:
         self.energy = Energy()
 
     def measure_idle(self) -> None:
-        """Not recorded."""
+        """Nothing to measure: tables have no idle power."""
 
     def begin(self) -> None:
         """Nothing to start."""
 
     def end(self) -> Reading:
-        """As recorded."""
+        """The recorded energy of the last job."""
         return Reading(self.energy)
 
     def close(self) -> None:
