@@ -128,6 +128,17 @@ def test_the_cause_of_a_multi_process_failure_is_found_in_the_log(log: str, reas
     assert found and found.reason == reason and found.detail.startswith(detail_begins)
 
 
+def test_of_a_value_out_of_range_the_field_is_named() -> None:
+    """As pydantic 2.14 writes it."""
+    message = (
+        "2 validation errors for SchedulerConfig\nmax_num_seqs\n"
+        "  Input should be greater than or equal to 1 [type=greater_than_equal, input_value=0, input_type=int]\n"
+        "    For further information visit x"
+    )
+    found = ENGINE.classify(Failure(stage="load", error_type="ValidationError", message=message))
+    assert found and found.detail == "max_num_seqs: Input should be greater than or equal to 1"
+
+
 ENGINE_DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 
 

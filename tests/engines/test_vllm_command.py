@@ -1,5 +1,8 @@
 """A command that runs vLLM today: sorted into its parts without a shell, its secrets never kept."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -307,3 +310,28 @@ def test_the_whole_command_is_one_line_that_a_shell_reads_back() -> None:
 def test_only_engines_with_a_server_read_commands() -> None:
     with pytest.raises(UsageError, match="is not started by a command"):
         of_engine("hf", SERVE)
+
+
+REFUSED_BY_PARSER = {
+    "--swap-space=16": "has no argument --swap-space=16: leave it out of the command, or name the interpreter of a",
+    "--max-num-seqs=x": "--current: argument --max-num-seqs: invalid int value: 'x'",
+    "--limit-mm-per-prompt=image=2": "Value image=2 cannot be converted to JSON.",
+    "--compilation-config={bad": "Invalid JSON: key must be a string",
+}
+
+
+@pytest.mark.vllm
+def test_what_the_installed_parser_refuses_of_a_command_is_one_line_for_its_user() -> None:
+    script = (
+        "import json, sys\n"
+        "from infertune.engines.vllm.parser import RefusedError, given_in\n"
+        "for word in sys.argv[1:]:\n"
+        "    try:\n        given_in([word])\n"
+        "    except RefusedError as error:\n        print(json.dumps([word, str(error)]))\n"
+    )
+    command = [sys.executable, "-c", script, *REFUSED_BY_PARSER]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    found = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith('["--'))
+    assert found.keys() == REFUSED_BY_PARSER.keys()
+    for word, message in REFUSED_BY_PARSER.items():
+        assert message in found[word] and found[word].startswith("--current: ") and "pydantic.dev" not in found[word]

@@ -24,6 +24,7 @@ _WRAPPER = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|EngineCore encountered an issue"
     r"|Worker failed with error '(?P<quoted>.*?)', please check"
 )
+_COUNT = re.compile(r"\d+ validation errors? for \w+$")
 _ERROR_LINE = re.compile(r"^(?:\(.*?\) ERROR .*?\] )?(?:\w+\.)*(\w+(?:Error|Exception)): (.*)$")
 
 
@@ -70,4 +71,6 @@ def _said(message: str) -> str:
     """The sentence of an error: pydantic first counts errors and names a field, the sentence follows."""
     lines = [line.strip() for line in message.splitlines()]
     sentence = next((line for line in lines if line.startswith("Value error, ")), message)
+    if sentence is message and len(lines) > 2 and _COUNT.match(lines[0]):
+        sentence = f"{lines[1]}: {lines[2]}"
     return re.sub(r"^Value error, |\s*\[type=.*$", "", sentence.strip())

@@ -8,6 +8,7 @@ import argparse
 import difflib
 import enum
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -21,6 +22,8 @@ from infertune.engines.vllm.flags import SERVER
 
 _PARSER_MODULES = ("vllm.utils.argparse_utils", "vllm.utils")
 _NEAREST = 3
+_DETAILS = re.compile(r"\s*\[type=.*$|\s*For further information visit .*$")  # of pydantic
+_FUNCTION = re.compile(r"<function \w+ at 0x[0-9a-f]+>")  # argparse names the converter: json.loads
 # Parts of nested arguments that have a name of their own.
 _ALIASES = {
     "compilation_config.max_cudagraph_capture_size": "max_cudagraph_capture_size",
@@ -98,7 +101,10 @@ def given_in(words: Sequence[str]) -> dict[str, tuple[Scalar, ...]]:
     Raises:
         RefusedError: The parser does not take it.
     """
-    parsed = _parse(words)
+    try:
+        parsed = _parse(words)
+    except RefusedError as error:
+        raise RefusedError(f"--current: {_with_cure(str(error))}") from None
     found: dict[str, Scalar] = {}
     for word in words:
         if not word.startswith("-"):
@@ -121,6 +127,17 @@ def given_in(words: Sequence[str]) -> dict[str, tuple[Scalar, ...]]:
         else:
             found[action.dest] = _canonical(value, text if equals else value)
     return {_ALIASES.get(name, name): (value,) for name, value in found.items()}
+
+
+def _with_cure(refusal: str) -> str:
+    """A refusal of a command's words; those of another version of vLLM are named with what to do."""
+    unknown = refusal.removeprefix("unrecognized arguments: ")
+    if unknown == refusal:
+        return refusal
+    return (
+        f"vLLM {_version()} has no argument {first_line(unknown, 80)}: leave it out of the command, or name the "
+        "interpreter of a version that has it with --engine-python"
+    )
 
 
 def _nested(text: str) -> dict[str, Scalar] | None:
@@ -249,8 +266,9 @@ def _options() -> Mapping[str, argparse.Action]:
 
 
 def _refuse(message: str) -> NoReturn:
-    """What the parser says of a wrong value, in one line."""
-    raise RefusedError(" ".join(message.split())[:300])
+    """What the parser says of a wrong value, in one line, without what is for programmers only."""
+    text = _FUNCTION.sub("JSON", _DETAILS.sub("", " ".join(message.split())))
+    raise RefusedError(text[:300])
 
 
 def _version() -> str:
