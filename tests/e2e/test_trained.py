@@ -30,6 +30,7 @@ def infertune(folder: Path, command: str, *more: str) -> tuple[int, dict[str, An
         (["dtype=float32", "enforce_eager=true"], "pass", -0.005, 0.005),
         (["max_num_seqs=8", "enable_prefix_caching=false"], "pass", -1e-4, 1e-4),
     ],
+    ids=["fp8", "float32", "exact"],
 )
 def test_vllm_is_checked_against_its_default(
     tmp_path: Path, settings: list[str], verdict: str, least: float, most: float
