@@ -50,10 +50,11 @@ class Answers:
     def spoils(self, trial: Trial) -> bool:
         """Whether the best trial of the search so far is now found to answer worse: the search then looks elsewhere.
 
-        It is checked on the engine that is loaded, and only if no other one with its lossy settings was.
+        It is checked on the engine that is loaded, and only if no other one with its lossy settings was; while other
+        workers measure, it is left to the confirmation.
         """
         trials, best = self._trials, self._trials.best()
-        if self._guard is None or best is None or best[0] != trial.config:
+        if self._guard is None or trials.crew.busy or best is None or best[0] != trial.config:
             return False
         lossy = lossy_settings(trials.ledger, trial.config)
         known = [lossy_settings(trials.ledger, check.checked) for check in trials.ledger.checks]
