@@ -15,6 +15,7 @@ from compose_spec import PyCompose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, Scalar
 from infertune.domain.models import Model, resolve_model
@@ -382,3 +383,14 @@ def test_the_script_of_vllm_runs(tmp_path: Path) -> None:
     lines = run_script(script.replace("print(output.outputs[0].text)", "print(len(output.outputs[0].token_ids))"),
                        tmp_path, "a\nbb\n")  # fmt: skip
     assert lines[-2:] == ["32", "32"]
+
+
+def test_what_started_a_command_and_is_not_written_out_is_named() -> None:
+    running = Command(program=("conda", "run", "-n", "llm", "vllm", "serve"), model="m/x", settings=())
+    known = served().model_copy(update={"running": running, "current": Config(VLLM_DEFAULTS)})
+    text = export_served("vllm", known, "vllm-args")
+    assert "# `vllm serve` stands in the place of: conda run -n" in text
+    assert text.splitlines()[-1].startswith("vllm serve m/x --")
+    plain = known.model_copy(update={"running": running.model_copy(update={"program": ("uv", "run", "vllm", "serve")})})
+    text = export_served("vllm", plain, "vllm-args")
+    assert "stands in the place" not in text and text.splitlines()[-1].startswith("uv run vllm serve m/x --")

@@ -81,6 +81,9 @@ def test_a_plain_command_and_a_container_of_vllms_own_are_written_out_whole() ->
     for text in (
         COMMAND.text,
         "python -m vllm.entrypoints.openai.api_server --model m/x --max-num-seqs 4",
+        "sudo docker run --rm vllm/vllm-openai:v0.10.0 --model m/x",
+        "numactl --cpunodebind=0 -m 0 vllm serve m/x",
+        "uv run vllm serve m/x",
         "docker run --gpus all -v /cache:/root/.cache -p 80:80 --ipc=host vllm/vllm-openai:v0.10.0 --model m/x",
         "vllm serve m/x --cudagraph-capture-sizes 1 2 4",
     ):
@@ -94,6 +97,10 @@ def test_a_plain_command_and_a_container_of_vllms_own_are_written_out_whole() ->
         ("vllm", "serve", "&&"),
         ("docker", "run", "--privileged", "vllm/vllm-openai"),
         ("docker", "run", "evil/vllm"),
+        ("numactl", "-N", "0", "sh", "-c", "id"),
+        ("numactl", "--cpunodebind=0;id", "vllm", "serve"),
+        ("uv", "run", "--with", "evil", "vllm", "serve"),
+        ("uvx", "evil@1", "vllm", "serve"),
         ("docker", "run", "vllm/vllm-openai", "sh", "-c", "id"),
         ("python", "-c", "evil"),
         (),

@@ -13,7 +13,7 @@ from dataclasses import replace
 from infertune.documents import plain_yaml
 from infertune.domain.knobs import Scalar
 from infertune.domain.models import resolve_model
-from infertune.engines.base import Served
+from infertune.engines.base import Served, first_line
 from infertune.engines.exporting import Source, comment, known_settings, source_of
 from infertune.engines.vllm.memory import cpu_cache_gib
 from infertune.engines.vllm.opening import opens
@@ -70,6 +70,9 @@ def export(served: Served, form: str) -> str:
             running = checked(served.running, served.allowed)
             _plain(served)  # refuses what may not be written out
             text = rewritten(running, served.current, served.config, served.held.root).text
+            if running.program != served.running.program:
+                left = first_line(shlex.join(served.running.program), 120)
+                source = replace(source, remarks=(*source.remarks, f"`vllm serve` stands in the place of: {left}"))
             if running.secrets:
                 remark = f"Left out because they hold secrets; add them again: {', '.join(running.secrets)}"
                 source = replace(source, remarks=(*source.remarks, remark))

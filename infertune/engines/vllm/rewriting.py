@@ -26,6 +26,8 @@ _PLAIN_OPTIONS = names_in("""
     --gpus --ipc --shm-size -p --publish --name --rm -d --detach -i --interactive -t --tty -it -ti --runtime -e --env
     --restart --network --net -v --volume --mount --ulimit --init --memory -m --cpus --label -l --env-file --platform
 """)
+_RUNNERS = (("uv", "run"), ("poetry", "run"), ("pipenv", "run"), ("pixi", "run"))
+_BINDING = re.compile(r"--(cpunodebind|membind|physcpubind|interleave|localalloc)(=[\d,+-]+)?|-[NmCil]|[\d,+-]+")
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,13 @@ def _unasked(name: str, value: str) -> UsageError:
 
 
 def _is_plain_program(program: tuple[str, ...]) -> bool:
+    if program[:2] in _RUNNERS:
+        program = program[2:]
+    elif program[:1] == ("sudo",) and program[1:2] == ("docker",):
+        program = program[1:]
+    elif program[:1] == ("numactl",):
+        at = next((i for i, word in enumerate(program[1:], 1) if not _BINDING.fullmatch(word)), 0)
+        program = program[at:]
     if program in (("vllm", "serve"), ()):
         return program != ()
     if program[:1] and re.fullmatch(r"python(\d(\.\d+)?)?", program[0], re.ASCII):
