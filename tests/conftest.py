@@ -41,6 +41,7 @@ def signals_as_they_were() -> Iterator[None]:
 _NEEDS = {
     "hf": lambda: importlib.util.find_spec("transformers") and importlib.util.find_spec("torch"),
     "vllm": lambda: importlib.util.find_spec("vllm"),
+    "ray": lambda: importlib.util.find_spec("ray"),
     "gpu": lambda: shutil.which("nvidia-smi"),
     "browser": lambda: (
         importlib.util.find_spec("playwright")

@@ -35,6 +35,7 @@ ONLY_IMPORTERS = {
     "jinja2": {"report"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "ray": {"bench"},
 }
 
 
@@ -117,6 +118,15 @@ def test_some_libraries_have_one_importer() -> None:
     assert strays == []
 
 
+def test_ray_is_imported_in_one_file() -> None:
+    importers = [
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if any(name.split(".")[0] == "ray" for name in _imports(path))
+    ]
+    assert importers == ["bench/remote/cluster.py"]
+
+
 def test_engine_names_stand_nowhere_outside_engines() -> None:
     names = {"vllm", "hf", "fake", "replay"}
     strays = [
@@ -176,7 +186,7 @@ def test_the_parent_never_imports_an_engine() -> None:
         "import infertune.cli.terminal, infertune.cli.terminal_gate\n"
         "from infertune.cli.doctor import diagnose\n"
         "diagnose()\n"
-        "print(sorted({'torch', 'transformers', 'vllm'} & set(sys.modules)))"
+        "print(sorted({'torch', 'transformers', 'vllm', 'ray'} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

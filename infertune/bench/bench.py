@@ -166,6 +166,11 @@ class Bench:
         """The configuration that the loaded engine was launched with, None if none is loaded."""
         return self._launched if self._handle and self._handle.alive else None
 
+    @property
+    def faithful(self) -> bool:
+        """Whether the loaded engine was launched for exactly one configuration and takes no other."""
+        return self._faithful
+
     def takes(self, config: Config) -> bool:
         """Whether the loaded engine can run a configuration without a relaunch."""
         launched = self.launched

@@ -47,6 +47,10 @@ EngineBinary = Annotated[Path | None, typer.Option(help="The engine's own progra
 LoadTimeout = Annotated[str | None, typer.Option(help="Deadline of one launch; 20m unless given.")]
 RunTimeout = Annotated[str | None, typer.Option(help="Deadline of one measurement; else five times the default's.")]
 Wait = Annotated[bool | None, typer.Option("--wait", help="Wait for a busy device instead of refusing.")]
+Workers = Annotated[
+    str | None,
+    typer.Option(metavar="auto|N|ADDRESS", help="Measure on several devices at once, as workers of Ray."),
+]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; else one under reports/.")]
 Country = Annotated[str | None, typer.Option(help="For CO₂: ISO code of the country, such as DEU.")]
 CarbonIntensity = Annotated[float | None, typer.Option(help="For CO₂: grams a kWh; wins over --country.")]

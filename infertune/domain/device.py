@@ -58,11 +58,6 @@ class Device(Frozen):
         return slugify(self.name if self.count == 1 else f"{self.count}x {self.name}")
 
     @property
-    def lock_names(self) -> tuple[str, ...]:
-        """The names under which a run locks the device: every GPU by UUID, or `cpu`."""
-        return self.uuids or ("cpu",)
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """Warnings about the device, in sentences."""
         if self.has_bfloat16:
@@ -182,6 +177,27 @@ def engine_environment(device: Device) -> dict[str, str]:
     if limited(device) and "OMP_NUM_THREADS" not in os.environ:
         environment["OMP_NUM_THREADS"] = str(device.cores)
     return environment
+
+
+def lock_names(device: Device) -> tuple[str, ...]:
+    """The names under which this process locks a device: every GPU by UUID, or the processor by its cores.
+
+    A process that may use some cores only locks these, so that two of them can measure beside each other; one that may
+    use all locks `cpu` too.
+    """
+    if device.uuids:
+        return device.uuids
+    cores = partial_cores()
+    every = cores or tuple(range(os.cpu_count() or 1))
+    return (*(() if cores else ("cpu",)), *(f"cpu core {core}" for core in every))
+
+
+def partial_cores() -> tuple[int, ...]:
+    """The cores in the affinity mask, if it leaves out some of the machine's; else none."""
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    return cores if len(cores) < (os.cpu_count() or 1) else ()
 
 
 def limited(device: Device) -> bool:

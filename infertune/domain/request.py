@@ -152,7 +152,18 @@ class JobRequest(BaseModel):
         return parse_duration_s(given) if isinstance(given, str) else given
 
 
-class TuneRequest(ServingOptions, LimitOptions, JobRequest):
+class StaffedRequest(JobRequest):
+    """The options of commands that can measure on several devices.
+
+    Attributes:
+        workers: Who measures: `auto`, a number, or the address of a Ray cluster; None for this process. It is where and
+            not what, and a stranger's ledger must not name it: it is kept in none and read from none.
+    """
+
+    workers: str | None = Field(default=None, exclude=True)
+
+
+class TuneRequest(ServingOptions, LimitOptions, StaffedRequest):
     """The options of `infertune tune`.
 
     Attributes:

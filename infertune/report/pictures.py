@@ -12,7 +12,7 @@ from infertune.report.svg import Drawing, tick_text, ticks, viridis
 from infertune.units import format_rate
 
 NAMES = ("answer", "landscape", "importance", "progress", "energy", "quality")
-_MARKS = {"search": "a", "grid": "a", "bench": "a", "confirm": "o", "final": "g"}
+_MARKS = {"search": "a", "grid": "a", "bench": "a", "device": "o", "confirm": "o", "final": "g"}
 
 
 def drawn(found: Findings) -> dict[str, tuple[str, str]]:

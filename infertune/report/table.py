@@ -14,7 +14,7 @@ from infertune.writing import write_inside
 TABLE = "landscape.csv"
 COLUMNS = {
     "number": "position in the ledger",
-    "phase": "search, confirm, final, grid or bench",
+    "phase": "search, device, confirm, final, grid or bench",
     "round": "interleaved round within the phase",
     "status": "measured, oom, rejected, timed_out or crashed",
     "output_tokens_per_s": "output tokens over makespan, geometric mean of the windows",
@@ -33,6 +33,7 @@ COLUMNS = {
     "peak_memory_bytes": "the engine's own peak memory",
     "started_at": "time in UTC",
     "what": "one line: the rate, or what went wrong; a text like a formula has a ' before it, in every column",
+    "device_id": "which of the run's devices it ran on; empty where the run has one only",
 }
 
 
@@ -55,6 +56,7 @@ def _row(trial: Trial) -> dict[str, object]:
         "live": trial.live,
         "started_at": trial.started_at,
         "what": describe(trial.outcome),
+        "device_id": trial.device_id,
         **{f"knob.{name}": value for name, value in trial.config.root.items()},
     }
     if measurement := trial.measurement:

@@ -15,7 +15,7 @@ from infertune.bench.isolation import Deadlines
 from infertune.bench.serving import ServePlan
 from infertune.domain.assigning import assignments
 from infertune.domain.command import Command
-from infertune.domain.device import Device, survey, survey_to_measure
+from infertune.domain.device import Device, lock_names, survey, survey_to_measure
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.models import Model
 from infertune.domain.quality import LOOKS, Limits
@@ -41,7 +41,8 @@ from infertune.writing import check_inside
 _DEFAULT_MODELS = {"cpu": "builtin:tiny", "gpu": "builtin:qwen2.5-0.5b"}
 _DEFAULT_WORKLOADS = {"cpu": "synthetic:in=32-128,out=32", "gpu": "synthetic:in=512,out=128"}
 _DEFAULT_WINDOWS_S = {"cpu": 2.0, "gpu": 10.0}
-_LOGS = "logs"
+LOGS = "logs"
+_NEVER_RECORDED = {"storage", "workers"}  # addresses: a stranger's ledger must not name one
 _FEWEST_REQUESTS = 32
 _WARMUP_REQUESTS = 256
 
@@ -88,29 +89,38 @@ class Job:
 
     def bench(self, folder: Path, first_launch: int = 0, on_note: Callable[[str], None] = lambda text: None) -> Bench:
         """A bench that logs into a run's folder."""
-        request = self.request
-        deadlines = Deadlines(load_s=request.load_timeout)
-        if request.run_timeout is not None:
-            deadlines = Deadlines(load_s=request.load_timeout, warmup_s=request.run_timeout, run_s=request.run_timeout)
         return Bench(
             engine=self.engine,
             options=self.options,
             model=self.model,
             device=self.device,
             space=self.space,
-            log_folder=folder / _LOGS,
-            deadlines=deadlines,
-            seed=request.seed,
-            carbon=CarbonOptions(country=request.country, intensity_g_per_kwh=request.carbon_intensity),
+            log_folder=folder / LOGS,
+            deadlines=self.deadlines,
+            seed=self.request.seed,
+            carbon=self.carbon,
             first_launch=first_launch,
             engine_defaults=self.engine_defaults,
             on_note=on_note,
         )
 
     @property
+    def deadlines(self) -> Deadlines:
+        """Of each stage, as far as the request says."""
+        request = self.request
+        if request.run_timeout is None:
+            return Deadlines(load_s=request.load_timeout)
+        return Deadlines(load_s=request.load_timeout, warmup_s=request.run_timeout, run_s=request.run_timeout)
+
+    @property
+    def carbon(self) -> CarbonOptions:
+        """How CO₂ is computed."""
+        return CarbonOptions(country=self.request.country, intensity_g_per_kwh=self.request.carbon_intensity)
+
+    @property
     def lock_names(self) -> tuple[str, ...]:
         """The devices that the run locks; none for a simulated engine."""
-        return () if self.engine.simulated else self.device.lock_names
+        return () if self.engine.simulated else lock_names(self.device)
 
     def plan(self, part: Part, n_requests: int | None, round_number: int = 0, windows: int = 1) -> Plan | ServePlan:
         """The requests to run: of one part of the workload, as many as given or as many as fill a window."""
@@ -235,7 +245,12 @@ class ModelRefusedError(UsageError):
 
 
 def prepare(
-    request: JobRequest, current: Current | None = None, fixed: Fixed | None = None, *, measures: bool = True
+    request: JobRequest,
+    current: Current | None = None,
+    fixed: Fixed | None = None,
+    *,
+    measures: bool = True,
+    device: Device | None = None,
 ) -> Job:
     """Check a request and find everything that it names.
 
@@ -244,6 +259,7 @@ def prepare(
         current: What runs today, where the space shall rest at it.
         fixed: Settings of a profile: the space has them and is not restricted to them.
         measures: Something will be measured: then GPUs that cannot be used are an error, else a note.
+        device: The workers'; None for this process's.
 
     Raises:
         UsageError: Something in it cannot be; the message says what to do.
@@ -251,26 +267,14 @@ def prepare(
     """
     notes: list[str] = []
     spec = request.engine or default_engine_name()
-    programs = {"python": (request.engine_python, "interpreter"), "binary": (request.engine_binary, "program")}
-    for flag, (program, what) in programs.items():
-        if program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
-            raise UsageError(f"--engine-{flag} {program} is no executable {what}")
-    if request.engine_binary and not takes_binary(spec.partition(":")[0]):
-        raise UsageError(f"--engine-binary: engine {spec} is no program of its own; leave it out")
-    options = EngineOptions(
-        variant=spec.partition(":")[2],
-        table=request.table.absolute() if request.table else None,
-        ignore=request.ignore,
-        python=request.engine_python,
-        binary=request.engine_binary,
-    )
-    engine = get_engine(spec, options)
+    engine, options = engine_of(request, spec)
     availability = engine.available()
     if availability.reason:
         raise UsageError(f"engine {engine.name} cannot be used here: {availability.reason}")
-    seen = survey_to_measure(request.device) if measures else survey(request.device)
-    device = seen.device
-    notes += seen.notes
+    if device is None:
+        seen = survey_to_measure(request.device) if measures else survey(request.device)
+        device = seen.device
+        notes += seen.notes
     if request.country is not None:
         check_country(request.country)
     model = None
@@ -324,6 +328,32 @@ def prepare(
     )
 
 
+def engine_of(request: JobRequest, spec: str) -> tuple[Engine, EngineOptions]:
+    """The engine of a request, and how its worker finds it.
+
+    Args:
+        request: What is asked.
+        spec: As `--engine` takes it.
+
+    Raises:
+        UsageError: There is no such engine, or a program that the request names.
+    """
+    programs = {"python": (request.engine_python, "interpreter"), "binary": (request.engine_binary, "program")}
+    for flag, (program, what) in programs.items():
+        if program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
+            raise UsageError(f"--engine-{flag} {program} is no executable {what}")
+    if request.engine_binary and not takes_binary(spec.partition(":")[0]):
+        raise UsageError(f"--engine-binary: engine {spec} is no program of its own; leave it out")
+    options = EngineOptions(
+        variant=spec.partition(":")[2],
+        table=request.table.absolute() if request.table else None,
+        ignore=request.ignore,
+        python=request.engine_python,
+        binary=request.engine_binary,
+    )
+    return get_engine(spec, options), options
+
+
 def _same_model(before: object, after: object) -> bool:
     """Two descriptions of one model: its figures may be known better by now, from downloaded files for instance."""
     return isinstance(before, Model) and isinstance(after, Model) and before.identity == after.identity
@@ -331,7 +361,7 @@ def _same_model(before: object, after: object) -> bool:
 
 def _check_logs(folder: Path) -> None:
     """Refuse a run's folder whose `logs` is a link or no folder, before anything is measured."""
-    check_inside(folder, (f"{_LOGS}/launch",), "logs")
+    check_inside(folder, (f"{LOGS}/launch",), "logs")
 
 
 def _brief(value: object) -> str:
@@ -369,4 +399,5 @@ def continued(kind: type[R], header: Header, folder: Path, flags: Mapping[str, A
     if others := sorted(given.keys() - may_change):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
-    return make_request(kind, {**given, "out": folder}, earlier=header.request)
+    earlier = {name: value for name, value in header.request.items() if name not in _NEVER_RECORDED}
+    return make_request(kind, {**given, "out": folder}, earlier=earlier)

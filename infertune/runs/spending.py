@@ -7,12 +7,14 @@ from infertune.domain.measurement import Frozen
 from infertune.domain.record import Record
 from infertune.domain.trial import Trial
 
+_PARTS = {"confirm": "proof", "final": "proof", "device": "comparing devices"}
+
 
 class Spent(Frozen):
     """What a part of a run cost.
 
     Attributes:
-        what: `search`, `proof`, `answers`, or the command that searches for nothing.
+        what: `search`, `proof`, `comparing devices`, `answers`, or the command that searches for nothing.
         trials: How many there were; of answers, how many checks.
         launches: How often an engine was launched for them.
         launch_s: Seconds of those launches.
@@ -30,7 +32,7 @@ def spent_on(record: Record) -> Iterator[Spent]:
     """What each part of a run cost, in the order of the parts; the check of answers comes last."""
     parts: dict[str, list[Trial]] = defaultdict(list)
     for trial in record.trials:
-        parts["proof" if trial.phase in ("confirm", "final") else trial.phase].append(trial)
+        parts[_PARTS.get(trial.phase, trial.phase)].append(trial)
     for what, of in parts.items():
         yield Spent(
             what=what,

@@ -12,7 +12,6 @@ from infertune.domain.trial import Trial
 from infertune.errors import BenchmarkError, UsageError
 from infertune.search import Searcher
 from infertune.tuning.answers import Answers
-from infertune.tuning.asking_beside import ask_beside
 from infertune.tuning.budget import Budget
 from infertune.tuning.trials import Trials
 
@@ -74,7 +73,7 @@ class SearchPhase:
             if self._needs_base(worker):
                 trials.start(worker, "device", trials.base, self._next_plan(), fresh=False)
                 continue
-            config = ask_beside(searcher, worker.launched, self._asked)
+            config = searcher.ask(worker.launched, self._asked)
             if config is None:
                 return "every configuration was measured"
             if self._may_end_early() and searcher.exhausted():

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from infertune.bench.crew import OneBench
 from infertune.bench.locks import device_lock
+from infertune.bench.remote.crew import RemoteCrew
 from infertune.domain.objective import objective_of
 from infertune.domain.record import Header
 from infertune.domain.request import TuneRequest, make_request
@@ -22,6 +22,7 @@ from infertune.report.words import edge_sentences
 from infertune.runs.job import Job, continued, prepare
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
+from infertune.runs.staff import crew_of, workers_of
 from infertune.runs.summary import Summary, default_config
 from infertune.search import Predictor, Transferred, make_searcher
 from infertune.search.storage import check_storage
@@ -36,7 +37,8 @@ from infertune.tuning.trials import Trials
 from infertune.writing import check_inside
 
 _PROFILE = "profile.yaml"
-_MAY_CHANGE = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout", "profiles", "storage"}
+_LIMITS = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout"}
+_MAY_CHANGE = _LIMITS | {"profiles", "storage", "workers"}
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,15 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         InterruptedRunError: Ctrl-C. The engine is gone; profile and report of what there is so far are in the folder.
     """
     observer = observer or Observer()
+    with workers_of(request, observer.note) as workers:
+        return _tune(request, observer, resume, workers)
+
+
+def _tune(request: TuneRequest, observer: Observer, resume: Path | None, workers: RemoteCrew | None) -> Study:
+    """See `tune_request`; `workers` measure if there are any."""
     objective = objective_of(request)
-    job = without_unchecked(prepare(request, read_current(request)), allow_lossy=request.allow_lossy)
+    device = workers.device() if workers else None
+    job = without_unchecked(prepare(request, read_current(request), device=device), allow_lossy=request.allow_lossy)
     if broken := job.space.violations(job.space.repair(job.space.default)):
         raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
     origins = [read_origin(path, job, objective) for path in request.from_]
@@ -102,7 +111,7 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         check_storage(request.storage)
     header = job.header("tune", ported=origins[0].config if origins else None)
     with (
-        device_lock(job.lock_names, wait=request.wait, on_note=observer.note),
+        device_lock(() if workers else job.lock_names, wait=request.wait, on_note=observer.note),
         _opened(job, resume, header) as ledger,
     ):
         if request.storage is not None:
@@ -117,9 +126,9 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         launches += [check.launch_number for check in ledger.checks]
         first_launch = 1 + max(launches, default=-1)
         try:
-            with job.bench(ledger.folder, first_launch, observer.note) as bench:
+            with crew_of(job, ledger.folder, first_launch, observer.note, workers) as crew:
                 if ledger.ending is None:
-                    trials = Trials(request, job, ledger, OneBench(bench), objective, observer)
+                    trials = Trials(request, job, ledger, crew, objective, observer)
                     budget = Budget(request, ledger)
                     answers = Answers(trials)
                     ended = SearchPhase(trials, budget, answers).run(searcher_of)

@@ -17,7 +17,7 @@ from infertune.bench.bench import Bench
 from infertune.bench.channel import Plan
 from infertune.bench.isolation import Deadlines
 from infertune.bench.locks import device_lock
-from infertune.domain.device import cpu, detect
+from infertune.domain.device import cpu, detect, lock_names
 from infertune.domain.knobs import Scalar
 from infertune.domain.measurement import Crashed, Infeasible, Measurement, TimedOut, describe
 from infertune.domain.trial import Attempt, Trial
@@ -417,7 +417,7 @@ def test_a_device_in_use_is_refused_in_one_line_whatever_tmpdir_says(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setattr(locks, "NAMESPACE", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path / temporary))
-    with device_lock(detect().lock_names, wait=False):
+    with device_lock(lock_names(detect()), wait=False):
         run = Run(tmp_path, *ONE_POINT)
         code, errors = run.end()
     assert code == 5 and f"process {os.getpid()}; wait for it with --wait" in errors and len(errors.splitlines()) == 1

@@ -12,7 +12,7 @@ import pytest
 from infertune.bench import interrupts, locks
 from infertune.bench.locks import device_lock
 from infertune.cli.signals import Interrupts, next_ctrl_c_interrupts
-from infertune.domain.device import detect
+from infertune.domain.device import detect, lock_names
 from infertune.runs.ledger import Ledger
 from tests import apart
 from tests.bench.test_faults import MARK, last_line, ours, until
@@ -72,7 +72,7 @@ def the_same_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     """After every test the device is free."""
     monkeypatch.setattr(locks, "NAMESPACE", str(tmp_path))
     yield
-    with device_lock(detect().lock_names, wait=False):
+    with device_lock(lock_names(detect()), wait=False):
         pass
 
 

@@ -12,6 +12,7 @@ from infertune.domain.device import (
     cpu,
     detect,
     engine_environment,
+    lock_names,
     memory_used_bytes,
     survey,
     survey_to_measure,
@@ -52,7 +53,7 @@ def test_two_boards_alike_are_one_device_of_two(smi: Smi) -> None:
     smi(H100, SECOND)
     found = detect()
     assert (found.kind, found.name, found.count) == ("gpu", "NVIDIA H100 80GB HBM3", 2)
-    assert found.uuids == found.lock_names == ("GPU-aaaa-1111", "GPU-bbbb-2222")
+    assert found.uuids == lock_names(found) == ("GPU-aaaa-1111", "GPU-bbbb-2222")
     assert (found.memory_bytes, found.power_limit_w, found.driver) == (81559 * 1024**2, 700.0, "570.86.15")
     assert found.slug == "2x-nvidia-h100-80gb-hbm3"
 
@@ -289,7 +290,7 @@ def test_the_device_that_is_asked_for_is_taken(smi: Smi) -> None:
 def test_without_nvidia_smi_the_device_is_the_processor(smi: Smi) -> None:
     found = detect()
     assert (found.kind, found.count, found.uuids, found.driver, found.power_limit_w) == ("cpu", 1, (), None, None)
-    assert found.lock_names == ("cpu",)
+    assert "cpu core 0" in lock_names(found)
     assert found.cores >= 1 and found.memory_bytes > 0
 
 

@@ -109,7 +109,7 @@ def test_what_is_chosen_for_the_user_depends_on_the_device(monkeypatch: pytest.M
 
 def test_a_simulated_engine_holds_no_device_and_a_real_one_does() -> None:
     assert job().lock_names == ()
-    assert job(engine="fake:faults").lock_names == ("cpu",)
+    assert job(engine="fake:faults").lock_names[0].startswith("cpu")
 
 
 def test_the_search_has_the_same_job_for_everyone_once_its_size_is_known() -> None:

@@ -57,7 +57,7 @@ from infertune.engines.vllm.space import (
     spelled_out,
     with_rules,
 )
-from infertune.engines.vllm.table import LIVE, TUNED
+from infertune.engines.vllm.table import LIVE, PARALLEL, TUNED
 from infertune.errors import BenchmarkError, UsageError
 
 _CPU_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
@@ -76,6 +76,7 @@ class VllmEngine:
     needs_model: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = vllm_export.FORMS
     scores: ClassVar[bool] = True
+    parallel: ClassVar[tuple[str, ...]] = PARALLEL
     simulated = False
 
     def __init__(self, options: EngineOptions) -> None:

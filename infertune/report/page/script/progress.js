@@ -9,6 +9,7 @@ const STYLES = {
   search: { symbol: "circle", color: "--accent" },
   grid: { symbol: "circle", color: "--accent" },
   bench: { symbol: "circle", color: "--accent" },
+  device: { symbol: "diamond", color: "--other" },
   confirm: { symbol: "diamond", color: "--other" },
   final: { symbol: "square", color: "--good" },
 };

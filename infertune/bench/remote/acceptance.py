@@ -1,0 +1,61 @@
+"""Which workers a run takes: of the driver's versions, with an engine that can be used, on devices of one model."""
+
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from infertune.bench.remote.terms import Hello
+from infertune.errors import MismatchError
+from infertune.version import __version__
+
+
+def read_hello(version: str, text: str, engine: str, engine_version: str | None) -> Hello:
+    """Who a worker is.
+
+    Args:
+        version: Its infertune's.
+        text: What it said.
+        engine: The engine's name.
+        engine_version: That of the driver.
+
+    Raises:
+        MismatchError: It has another version of infertune or of the engine.
+    """
+    if version != __version__:
+        raise MismatchError(
+            f"a worker has infertune {version}, the driver has {__version__}; install one of them on both"
+        )
+    try:
+        hello = Hello.model_validate_json(text)
+    except ValidationError:
+        raise MismatchError(f"a worker has another infertune {version} than the driver; install the same") from None
+    if not hello.fault and hello.engine_version != engine_version:
+        raise MismatchError(
+            f"{hello.host} has {engine} {hello.engine_version}, the driver has {engine_version}; "
+            "install one of them on both"
+        )
+    return hello
+
+
+def models_of(hellos: Iterable[Hello]) -> dict[str, list[Hello]]:
+    """Workers by the model of their device, its slug; most of them first."""
+    found: dict[str, list[Hello]] = {}
+    for hello in hellos:
+        if hello.device:
+            found.setdefault(hello.device.slug, []).append(hello)
+    return dict(sorted(found.items(), key=lambda pair: (-len(pair[1]), pair[0])))
+
+
+def check_one_model(hellos: Iterable[Hello]) -> None:
+    """Refuse devices of different models in one run.
+
+    Raises:
+        MismatchError: There are several; the message counts them.
+    """
+    models = models_of(hellos)
+    if len(models) > 1:
+        counted = ", ".join(f"{len(of)} × {of[0].device} ({of[0].host})" for of in models.values())
+        raise MismatchError(
+            f"the workers' devices are of different models: {counted}; their figures would not compare: start a "
+            "cluster of one model, or one run for each of them with `infertune landscape --workers`"
+        )

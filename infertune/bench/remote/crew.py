@@ -1,0 +1,419 @@
+"""A crew of workers that a cluster holds: who is there, who measures what, and what becomes of a lost worker's order.
+
+On a simulated clock each worker has its own: what was started earlier and costs fewer seconds is done first, whatever
+real time it took. A run on simulated engines is then the same on every cluster.
+"""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from infertune.bench.crew import Answering, Done, Order, Worker
+from infertune.bench.isolation import Deadlines
+from infertune.bench.remote.acceptance import check_one_model, models_of, read_hello
+from infertune.bench.remote.lead import Lead
+from infertune.bench.remote.seats import Cluster, Seat, Task
+from infertune.bench.remote.terms import Blueprint, Hello, LostError, Offer, Report
+from infertune.domain.device import Device
+from infertune.domain.knobs import SearchSpace
+from infertune.domain.measurement import Crashed
+from infertune.domain.trial import Attempt
+from infertune.errors import BenchmarkError, InfertuneError, MismatchError, UsageError
+
+_LOOK_EVERY_S = 1.0  # at the head and for new nodes, while nothing comes (judgement)
+_NOBODY_FOR_S = 600.0  # without any worker, before a run ends (judgement: a cluster needs minutes for a new node)
+_ALL_JOIN_S = 180.0  # for the workers that have room at the start (judgement: the first import takes up to a minute)
+_CLOSE_S = 30.0  # for workers to close their engines (judgement: twice what an engine gets)
+_MOST_LAUNCHES_OF_AN_ORDER = 4  # roomy and exact, and the same once more after a transient failure
+_MOST_LOSSES = 2  # of workers by one order, before it counts as the configuration's fault (judgement)
+
+
+class RemoteCrew:
+    """Workers of a cluster; they take orders once the crew is open.
+
+    Attributes:
+        deadlines: Of each stage; sent along with every order.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        offer: Offer,
+        engine_version: str | None,
+        *,
+        simulated: bool,
+        most: int | None,
+        on_note: Callable[[str], None],
+    ) -> None:
+        """A crew in which nobody is yet.
+
+        Args:
+            cluster: Where its workers live.
+            offer: What they are asked for.
+            engine_version: The driver's, which theirs must be.
+            simulated: Whether the engine has a simulated clock.
+            most: Workers at most; None for as many as there is room for, nodes that come later included.
+            on_note: Is told what the user should know.
+        """
+        self.deadlines = Deadlines()
+        self._cluster = cluster
+        self._offer = offer
+        self._engine_version = engine_version
+        self._simulated = simulated
+        self._most = most
+        self._on_note = on_note
+        self._keep_log: Callable[[str, str], None] = lambda name, text: None
+        self._seats: list[Seat] = []
+        self._blueprint: Blueprint | None = None
+        self._slug = ""
+        self._faults: list[InfertuneError] = []
+        self._homeless: deque[Task] = deque()
+        self._done: deque[Done] = deque()
+        self._has_news = False
+        self._next_launch = 0
+        self._now_s = 0.0
+        self._nobody_since: float | None = None
+
+    # Coming together
+
+    def gather(self) -> None:
+        """Wait until everybody is there for whom there is room.
+
+        Raises:
+            UsageError: There is no room for any worker.
+            MismatchError: Some have another version of infertune or of the engine.
+            BenchmarkError: Nobody came, or none has a device that can be used.
+        """
+        deadline = time.perf_counter() + _ALL_JOIN_S
+        while True:
+            self._hire()
+            room = min(len(self._seats), self._cluster.capacity())
+            if not room:
+                raise UsageError(f"--workers: no node has room for a worker, which needs {self._cluster.needs}")
+            if sum(seat.stage != "joining" for seat in self._seats) >= room:
+                break
+            if time.perf_counter() > deadline:
+                break
+            self._pump()
+        for fault in self._faults:
+            if isinstance(fault, MismatchError):
+                raise fault
+        if not self.hellos:
+            raise self._faults[0] if self._faults else BenchmarkError("no worker came; `ray status` says what is amiss")
+        if self._most and len(self.hellos) < self._most:
+            self._on_note(f"{len(self.hellos)} of {self._most} workers are there; others join when there is room")
+
+    @property
+    def hellos(self) -> list[Hello]:
+        """Those that are there and can measure."""
+        return [seat.hello for seat in self._seats if seat.hello and seat.stage not in ("joining", "refused")]
+
+    @property
+    def models(self) -> dict[str, Device]:
+        """The models of their devices: slug → a device."""
+        return {slug: of[0].device for slug, of in models_of(self.hellos).items() if of[0].device}
+
+    def device(self, slug: str | None = None) -> Device:
+        """The device that a run is of, without what tells one board from another.
+
+        Args:
+            slug: Of its model; None where all must be of one.
+
+        Raises:
+            MismatchError: The devices are of different models.
+        """
+        if slug is None:
+            check_one_model(self.hellos)
+            slug = next(iter(self.models))
+        return self.models[slug].model_copy(update={"uuids": ()})
+
+    def open(self, slug: str, blueprint: Blueprint, first_launch: int, keep_log: Callable[[str, str], None]) -> None:
+        """Let the workers with devices of one model take their devices; from here on they take orders.
+
+        Args:
+            slug: The model's.
+            blueprint: What their benches are made of.
+            first_launch: Number of the first launch.
+            keep_log: Is given the name and the end of each log.
+
+        Raises:
+            BenchmarkError: All devices are busy with something else.
+        """
+        self._slug, self._blueprint, self._keep_log = slug, blueprint, keep_log
+        self._next_launch = max(first_launch, self._next_launch)
+        self._faults.clear()
+        for seat in self._seats:
+            if seat.stage == "joined":
+                self._open(seat)
+        started = time.perf_counter()
+        while any(seat.stage == "opening" for seat in self._seats):
+            if time.perf_counter() > started + _LOOK_EVERY_S and blueprint.wait and self.free():
+                break  # the others come when their devices are free
+            self._pump()
+        if not any(seat.is_there or seat.stage in ("opening", "joining") for seat in self._seats):
+            raise self._faults[0] if self._faults else BenchmarkError("no worker is left")
+        self._has_news = False
+        there = [seat for seat in self._seats if seat.is_there]
+        self._on_note(f"{len(there)} worker{'s' if len(there) != 1 else ''}: {_counted(there)}")
+
+    def rest(self) -> None:
+        """Let all give their devices back; they may be opened again, for another model."""
+        for seat in self._seats:
+            if seat.is_there:
+                self._cluster.call(seat.worker, "close")
+                seat.stage, seat.launched = "joined", None
+
+    def close(self) -> None:
+        """Let all close their engines, and end their processes."""
+        with contextlib.suppress(BenchmarkError):
+            self._cluster.check_head()
+            closing = [self._cluster.call(s.worker, "close") for s in self._seats if s.stage in ("joined", "free")]
+            deadline = time.perf_counter() + _CLOSE_S
+            while closing and (left_s := deadline - time.perf_counter()) > 0:
+                come = self._cluster.wait(closing, min(left_s, _LOOK_EVERY_S))
+                closing = [answer for answer in closing if answer not in come]
+                self._cluster.check_head()
+            for seat in self._seats:
+                self._cluster.dismiss(seat.worker)
+        self._seats.clear()
+
+    # The crew's side: see `infertune.bench.crew.Crew`
+
+    @property
+    def answering(self) -> Answering:
+        """Where answers are checked: the first worker that is there."""
+        return Lead(self)
+
+    @property
+    def devices(self) -> Sequence[str | None]:
+        """The devices of the workers that are there."""
+        return [seat.device_id for seat in self._seats if seat.is_there]
+
+    def free(self) -> Sequence[Worker]:
+        """The workers without an order, after those of lost workers were given to others."""
+        free = [seat for seat in self._seats if seat.stage == "free"]
+        while self._homeless and free:
+            self._give(free.pop(0), self._homeless.popleft())
+        return free
+
+    def submit(self, worker: Worker, order: Order) -> None:
+        """Send an order."""
+        assert isinstance(worker, Seat)
+        self._give(worker, Task(order))
+
+    @property
+    def busy(self) -> bool:
+        """Whether an order is not done yet."""
+        return bool(self._homeless or self._done) or any(seat.stage == "busy" for seat in self._seats)
+
+    def next_done(self) -> Done | None:
+        """Wait until an order is done; None if a worker has joined."""
+        while True:
+            self._hire()
+            self.free()
+            self._advance_clock()
+            if self._done:
+                return self._done.popleft()
+            if self._has_news:
+                self._has_news = False
+                return None
+            self._check_somebody()
+            self._pump()
+
+    def widen(self, space: SearchSpace) -> None:
+        """Send longer ladders."""
+        assert self._blueprint
+        self._blueprint = self._blueprint.with_knobs(space.knobs)
+        for seat in self._seats:
+            if seat.is_there:
+                seat.knobs = space.knobs
+                self._cluster.call(seat.worker, "widen", space.knobs)
+
+    # For the lead
+
+    @property
+    def lead(self) -> Seat | None:
+        """The first worker that is there."""
+        return next((seat for seat in self._seats if seat.is_there), None)
+
+    @property
+    def next_launch(self) -> int:
+        """Number of the next launch of any worker."""
+        return self._next_launch
+
+    def ask(self, method: str, *given: object) -> Report:
+        """Ask the lead and wait for its answer.
+
+        Raises:
+            LostError: It is lost, or nobody is there.
+        """
+        seat = self.lead
+        if seat is None:
+            raise LostError("no worker is there")
+        answer = self._cluster.call(seat.worker, method, *given, self.deadlines, self._reserved(1))
+        while not self._cluster.wait([answer], _LOOK_EVERY_S):
+            self._cluster.check_head()
+        report = self._cluster.result(answer)
+        assert isinstance(report, Report)
+        self._take(seat, report)
+        return report
+
+    # What comes from workers
+
+    def _hire(self) -> None:
+        """As many places as were asked for, or as there is room for."""
+        while len(self._seats) < (self._most or self._cluster.capacity()):
+            seat = Seat(len(self._seats), self._cluster.hire())
+            self._seats.append(seat)
+            self._greet(seat)
+
+    def _greet(self, seat: Seat) -> None:
+        seat.stage, seat.launched, seat.task = "joining", None, None
+        offer = self._offer.model_copy(update={"rank": seat.rank})
+        seat.answer = self._cluster.call(seat.worker, "hello", offer.model_dump_json())
+
+    def _pump(self) -> None:
+        """Wait a second at most for one answer, and take it in."""
+        waited_for = {seat.answer: seat for seat in self._seats if seat.answer is not None}
+        come = self._cluster.wait(list(waited_for), _LOOK_EVERY_S)
+        if not come:
+            self._cluster.check_head()
+            return
+        seat = waited_for[come[0]]
+        seat.answer = None
+        try:
+            found = self._cluster.result(come[0])
+        except LostError as error:
+            self._cluster.check_head()
+            self._lose(seat, str(error))
+            return
+        except BenchmarkError as error:
+            self._refuse(seat, error)
+            return
+        if seat.stage == "joining":
+            self._join(seat, *found)
+        elif seat.stage == "opening":
+            self._take_place(seat, found)
+        else:
+            self._take(seat, found)
+            seat.report = found
+            if not self._simulated:
+                self._end_task(seat)
+
+    def _join(self, seat: Seat, version: str, text: str) -> None:
+        try:
+            hello = read_hello(version, text, self._offer.engine, self._engine_version)
+        except MismatchError as error:
+            self._refuse(seat, error)
+            return
+        seat.hello = hello
+        if hello.fault:
+            self._refuse(seat, BenchmarkError(f"{hello.host}: {hello.fault}"))
+            return
+        seat.stage = "joined"
+        if self._blueprint:
+            self._open(seat)
+
+    def _open(self, seat: Seat) -> None:
+        assert self._blueprint and seat.hello and seat.hello.device
+        if seat.hello.device.slug != self._slug:
+            return  # it joined for a run of another model, or came later
+        if any(other is not seat and other.is_there and other.device_id == seat.device_id for other in self._seats):
+            self._refuse(seat, BenchmarkError(f"{seat.device_id} has a worker already"))
+            return
+        seat.stage, seat.knobs = "opening", self._blueprint.knobs
+        seat.answer = self._cluster.call(seat.worker, "open", self._offer.engine, self._blueprint)
+
+    def _take_place(self, seat: Seat, refusal: str) -> None:
+        assert seat.hello and self._blueprint
+        if refusal:
+            self._refuse(seat, BenchmarkError(f"{seat.hello.host}: {refusal}"))
+            return
+        if seat.knobs != self._blueprint.knobs:  # ladders were lengthened meanwhile
+            seat.knobs = self._blueprint.knobs
+            self._cluster.call(seat.worker, "widen", seat.knobs)
+        seat.stage, self._has_news = "free", True
+
+    def _refuse(self, seat: Seat, why: InfertuneError) -> None:
+        """A worker that is not used; its process stays, or Ray would offer the same place again."""
+        seat.stage = "refused"
+        self._faults.append(why)
+        self._on_note(f"a worker is not used: {why}")
+
+    def _lose(self, seat: Seat, why: str) -> None:
+        """A worker is gone: its order goes to another one, and Ray restarts it where there is room."""
+        task = seat.task
+        if seat.stage == "busy" and task:
+            task.losses += 1
+            if task.order.only_here:
+                self._done.append(Done(task.order, seat.device_id, None))
+            elif task.losses >= _MOST_LOSSES:
+                crashed = Crashed(stage="run", detail=f"{task.losses} workers were lost over it: {why}")
+                attempt = Attempt(crashed, 0.0, 0.0, self._reserved(1), live=False)
+                self._done.append(Done(task.order, seat.device_id, attempt))
+            else:
+                self._homeless.append(task)
+        if seat.hello:
+            self._on_note(f"worker {seat.device_id} on {seat.hello.host} is lost; what it measured is asked again")
+        self._greet(seat)
+
+    def _give(self, seat: Seat, task: Task) -> None:
+        seat.stage, seat.task, seat.report, seat.starts_s = "busy", task, None, self._now_s
+        first = self._reserved(_MOST_LAUNCHES_OF_AN_ORDER)
+        seat.answer = self._cluster.call(seat.worker, "measure", task.order, self.deadlines, first)
+
+    def _reserved(self, launches: int) -> int:
+        """Numbers of launches that no other order uses: the first of them."""
+        first = self._next_launch
+        self._next_launch += launches
+        return first
+
+    def _take(self, seat: Seat, report: Report) -> None:
+        seat.take(report)
+        for note in report.notes:
+            self._on_note(f"{seat.device_id}: {note}")
+        for name, text in report.logs:
+            self._keep_log(name, text)
+
+    def _end_task(self, seat: Seat) -> None:
+        assert seat.task and seat.report and isinstance(seat.report.found, Attempt)
+        self._done.append(Done(seat.task.order, seat.device_id, seat.report.found))
+        seat.stage, seat.task, seat.report = "free", None, None
+
+    def _advance_clock(self) -> None:
+        """On a simulated clock: end the task that is done first, once what everybody measures is known."""
+        busy = [seat for seat in self._seats if seat.stage == "busy"]
+        if not self._simulated or self._done or self._homeless or not busy or not all(seat.report for seat in busy):
+            return
+        first = min(busy, key=_ends_s)
+        self._now_s = _ends_s(first)
+        self._end_task(first)
+
+    def _check_somebody(self) -> None:
+        """Give up where nobody has been there for long.
+
+        Raises:
+            BenchmarkError: Nobody has.
+        """
+        if any(seat.is_there for seat in self._seats):
+            self._nobody_since = None
+        elif self._nobody_since is None:
+            self._nobody_since = time.perf_counter()
+            self._on_note("no worker is left; waiting for one")
+        elif time.perf_counter() - self._nobody_since > _NOBODY_FOR_S:
+            raise BenchmarkError(
+                f"no worker has been there for {_NOBODY_FOR_S / 60:.0f} minutes; the trials are safe: "
+                "continue with --resume"
+            )
+
+
+def _ends_s(seat: Seat) -> float:
+    """When a task ends on a simulated clock."""
+    assert seat.report and isinstance(seat.report.found, Attempt)
+    return seat.starts_s + seat.report.found.launch_s + seat.report.found.run_s
+
+
+def _counted(seats: Sequence[Seat]) -> str:
+    hosts = [seat.hello.host for seat in seats if seat.hello]
+    return ", ".join(f"{hosts.count(host)} on {host}" for host in dict.fromkeys(hosts))

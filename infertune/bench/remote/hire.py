@@ -1,0 +1,96 @@
+"""`--workers`: hire a crew on a cluster, for as long as a run lasts."""
+
+import contextlib
+import importlib.util
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from infertune.bench.remote.crew import RemoteCrew
+from infertune.bench.remote.terms import Offer
+from infertune.errors import UsageError
+
+_ADDRESS_VARIABLE = "RAY_ADDRESS"  # Ray's own; set for what `ray job submit` starts
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `--workers` asks for.
+
+    Attributes:
+        text: As it was given: `auto`, a number, or the address of a cluster.
+        offer: What every worker is asked for.
+        engine_version: The driver's.
+        simulated: Whether the engine has a simulated clock.
+        gpus: GPUs that one trial needs.
+    """
+
+    text: str
+    offer: Offer
+    engine_version: str | None
+    simulated: bool
+    gpus: int
+
+    @property
+    def most(self) -> int | None:
+        """Workers at most; None for as many as there is room for."""
+        return int(self.text) if self.text.isdecimal() else None
+
+    @property
+    def address(self) -> str | None:
+        """Of the cluster; None for one of our own."""
+        if self.text == "auto" or self.most is not None:
+            return os.environ.get(_ADDRESS_VARIABLE) or None
+        return self.text
+
+
+@contextlib.contextmanager
+def hired(wanted: Wanted, on_note: Callable[[str], None]) -> Iterator[RemoteCrew]:
+    """A crew on a cluster; at the end of the context no engine of it is left on any node.
+
+    Args:
+        wanted: What is asked for.
+        on_note: Is told what the user should know.
+
+    Raises:
+        UsageError: Ray is not installed, nobody answers at the address, or no node has room.
+        MismatchError: A worker has another version of infertune or of the engine.
+        BenchmarkError: No worker can measure.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError("--workers needs Ray: pip install infertune[ray]")
+    if wanted.most == 0:
+        raise UsageError("--workers 0: there must be one worker at least; leave it out to measure in this process")
+    with _handlers_kept():
+        from infertune.bench.remote.cluster import connected
+
+    cluster = connected(wanted.address, wanted.most, wanted.offer.device, wanted.gpus, wanted.simulated)
+    with cluster as there:
+        crew = RemoteCrew(
+            there,
+            wanted.offer,
+            wanted.engine_version,
+            simulated=wanted.simulated,
+            most=wanted.most,
+            on_note=on_note,
+        )
+        try:
+            crew.gather()
+            yield crew
+        finally:
+            crew.close()
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Importing Ray takes over SIGTERM; whoever handled it before goes on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

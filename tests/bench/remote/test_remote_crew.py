@@ -1,0 +1,195 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infertune.bench.crew import Order
+from infertune.bench.remote.acceptance import check_one_model, read_hello
+from infertune.bench.remote.crew import RemoteCrew
+from infertune.bench.remote.terms import Hello, Offer
+from infertune.domain.knobs import Config
+from infertune.domain.request import TuneRequest
+from infertune.domain.trial import Trial
+from infertune.errors import MismatchError, UsageError
+from infertune.runs.ledger import Ledger
+from infertune.runs.observer import Observer
+from infertune.tuning import tune as tuning
+from infertune.version import __version__
+from tests.bench.remote.inline import Answer, InlineCluster
+from tests.builders import CPU
+
+FAKE = Offer(engine="fake")
+
+
+def crew(cluster: InlineCluster, most: int | None = None, notes: list[str] | None = None) -> RemoteCrew:
+    said = notes if notes is not None else []
+    found = RemoteCrew(cluster, FAKE, "1", simulated=True, most=most, on_note=said.append)
+    found.gather()
+    return found
+
+
+class Notes(Observer):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def tuned(folder: Path, workers: RemoteCrew | None, observer: Observer | None = None, **options: object) -> Ledger:
+    request = TuneRequest.model_validate(
+        {"engine": "fake", "device": "cpu", "out": folder, "profiles": folder / "profiles", **options}
+    )
+    return tuning._tune(request, observer or Observer(), None, workers).ledger
+
+
+def wall_s(trials: list[Trial]) -> float:
+    """Simulated seconds of the busiest device: at least what the run took."""
+    devices = {trial.device_id for trial in trials}
+    return max(sum(t.cost_s for t in trials if t.device_id == device) for device in devices)
+
+
+def losing(calls: set[int], method: str) -> Callable[[int, Answer], None]:
+    seen = 0
+
+    def lose(number: int, answer: Answer) -> None:
+        nonlocal seen
+        if answer.method == method:
+            seen += 1
+            answer.place.lost = seen in calls
+
+    return lose
+
+
+def test_every_worker_measures_the_base_once_and_then_what_the_search_asks_for(tmp_path: Path) -> None:
+    ledger = tuned(tmp_path / "run", crew(InlineCluster(4)), trials=16)
+    searched = [trial for trial in ledger.trials if trial.phase == "search"]
+    bases = [trial for trial in ledger.trials if trial.phase == "device"]
+    assert len(searched) == 16 and len({trial.config for trial in searched}) == 16
+    assert len(bases) == 3 and {trial.config for trial in bases} == {searched[0].config}
+    devices = {trial.device_id for trial in ledger.trials}
+    assert devices == {f"simulated-{n}" for n in range(4)}
+    assert {trial.device_id for trial in searched} == devices
+
+
+def test_a_run_on_a_simulated_clock_is_the_same_again(tmp_path: Path) -> None:
+    runs = [tuned(tmp_path / name, crew(InlineCluster(5)), trials=14, seed=3).trials for name in ("a", "b")]
+    first, second = [[(t.phase, t.config, t.device_id, t.launch_number) for t in run] for run in runs]
+    assert first == second
+
+
+@pytest.mark.slow  # the posterior of 192 configurations takes its time
+def test_sixty_four_simulated_workers_are_many_times_faster_than_one(tmp_path: Path) -> None:
+    alone = tuned(tmp_path / "one", crew(InlineCluster(1)), trials=192, sampler="random")
+    many = tuned(tmp_path / "many", crew(InlineCluster(64)), trials=192, sampler="random")
+    searched = [trial for trial in many.trials if trial.phase in ("search", "device")]
+    assert len({trial.device_id for trial in searched}) == 64
+    ones = [trial for trial in alone.trials if trial.phase == "search"]
+    assert wall_s(ones) > 20 * wall_s(searched)
+
+
+def test_the_worker_whose_order_ends_first_on_the_clock_is_told_first(tmp_path: Path) -> None:
+    ledger = tuned(tmp_path / "run", crew(InlineCluster(3)), trials=24, sampler="random")
+    ends: dict[str | None, float] = {}
+    told = []
+    for trial in (t for t in ledger.trials if t.phase in ("search", "device")):
+        start = max(ends.get(trial.device_id, 0.0), told[0] if told and trial.device_id not in ends else 0.0)
+        ends[trial.device_id] = start + trial.cost_s
+        told.append(ends[trial.device_id])
+    assert told == pytest.approx(sorted(told))
+
+
+def test_a_lost_workers_trial_is_asked_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    observer = Notes()
+    cluster = InlineCluster(3, losing({5, 9}, "measure"))
+    ledger = tuned(tmp_path / "run", crew(cluster, notes=observer.said), observer, trials=12, sampler="random")
+    searched = [trial.config for trial in ledger.trials if trial.phase == "search"]
+    assert len(searched) == len(set(searched)) == 12
+    assert all(trial.outcome.kind != "crashed" for trial in ledger.trials)
+    assert sum("is lost" in note for note in observer.said) == 2
+    assert ledger.ending is not None
+
+
+def test_an_order_over_which_two_workers_are_lost_is_a_crash_of_its_configuration(tmp_path: Path) -> None:
+    fatal: list[Config] = []
+
+    def lose(number: int, answer: Answer) -> None:
+        if answer.method == "measure":
+            order: Order = answer.given[0]
+            if order.config["compiled"] is True and not fatal:
+                fatal.append(order.config)
+            answer.place.lost = order.config in fatal
+
+    ledger = tuned(tmp_path / "run", crew(InlineCluster(3, lose)), trials=14, knob={"compiled": (False, True)})
+    crashed = [trial for trial in ledger.trials if trial.outcome.kind == "crashed"]
+    assert [trial.config for trial in crashed] == fatal
+    assert "2 workers were lost over it" in crashed[0].outcome.model_dump()["detail"]
+
+
+def test_a_round_of_the_proof_stays_on_one_device_and_starts_again_elsewhere_if_that_is_lost(tmp_path: Path) -> None:
+    lost: list[str] = []
+
+    def lose(number: int, answer: Answer) -> None:
+        if answer.method == "measure" and answer.given[0].phase == "final" and answer.given[0].round_number == 1:
+            finals = [one for one in lost if one == "final"]
+            lost.append("final")
+            answer.place.lost = len(finals) == 1  # the second launch of the round
+
+    ledger = tuned(tmp_path / "run", crew(InlineCluster(2, lose)), trials=12, trust="quick")
+    finals = [trial for trial in ledger.trials if trial.phase == "final"]
+    for number in {trial.round_number for trial in finals}:
+        of = [trial for trial in finals if trial.round_number == number]
+        whole = [d for d in {t.device_id for t in of} if len({t.config for t in of if t.device_id == d}) == 2]
+        assert whole, f"round {number} is on no device whole"
+    assert len(lost) > 2 and ledger.proof_ending
+
+
+def test_rounds_of_the_proof_are_on_several_devices_at_once(tmp_path: Path) -> None:
+    ledger = tuned(tmp_path / "run", crew(InlineCluster(4)), trials=12, sampler="random", final_launches=(4, 4))
+    finals = [trial for trial in ledger.trials if trial.phase == "final"]
+    by_round = {n: {t.device_id for t in finals if t.round_number == n} for n in range(4)}
+    assert all(len(devices) == 1 for devices in by_round.values())
+    assert len(set.union(*by_round.values())) > 1
+
+
+def test_a_node_that_joins_gets_work(tmp_path: Path) -> None:
+    cluster = InlineCluster(1)
+
+    def grow(number: int, answer: Answer) -> None:
+        if answer.method == "measure" and answer.given[0].phase == "search":
+            cluster.room = 2
+
+    cluster._on_call = grow
+    ledger = tuned(tmp_path / "run", crew(cluster), trials=12)
+    assert {trial.device_id for trial in ledger.trials if trial.phase == "search"} == {"simulated-0", "simulated-1"}
+
+
+def test_launch_numbers_are_of_one_launch_only(tmp_path: Path) -> None:
+    ledger = tuned(tmp_path / "run", crew(InlineCluster(4)), trials=24, sampler="random")
+    owner: dict[int, str | None] = {}
+    for trial in ledger.trials:
+        assert owner.setdefault(trial.launch_number, trial.device_id) == trial.device_id
+        if trial.live:
+            assert trial.launch_number in owner
+
+
+def test_a_cluster_without_room_is_refused() -> None:
+    with pytest.raises(UsageError, match="no node has room for a worker, which needs a place"):
+        crew(InlineCluster(0))
+
+
+def test_other_versions_are_refused_with_both() -> None:
+    hello = Hello(host="b", python="3.12", engine_version="0.31", device=CPU, device_id="b").model_dump_json()
+    with pytest.raises(MismatchError, match=f"a worker has infertune 9.9, the driver has {__version__}"):
+        read_hello("9.9", "what this version does not understand", "vllm", "0.32")
+    with pytest.raises(MismatchError, match="b has vllm 0.31, the driver has 0.32"):
+        read_hello(__version__, hello, "vllm", "0.32")
+    assert read_hello(__version__, hello, "vllm", "0.31").host == "b"
+
+
+def test_devices_of_different_models_are_refused_with_both() -> None:
+    other = CPU.model_copy(update={"cores": 2})
+    hellos = [Hello(host=h, python="3.12", device=d, device_id=h) for h, d in (("a", CPU), ("b", CPU), ("c", other))]
+    check_one_model(hellos[:2])
+    with pytest.raises(MismatchError, match=r"2 × Test CPU, 4 cores.* \(a\), 1 × Test CPU, 2 cores.* \(c\)"):
+        check_one_model(hellos)
