@@ -155,7 +155,7 @@ def landscape_request(
     """
     observer = observer or Observer()
     job = prepare(request)
-    check_grid(job)
+    check_grid(job, job.space.size)
     with (
         device_lock(job.lock_names, wait=request.wait, on_note=observer.note),
         _resumed(job, resume) if resume else _new_ledger(job, "landscape", observer) as ledger,
@@ -163,18 +163,16 @@ def landscape_request(
         return _landscape(job, request, observer, ledger)
 
 
-def check_grid(job: Job) -> None:
-    """Refuse a grid that cannot be measured.
+def check_grid(job: Job, points: int) -> None:
+    """Refuse a grid of so many points that cannot be measured.
 
     Raises:
         UsageError: Its settings cannot be together, or it has too many points.
     """
     if broken := job.space.violations(job.space.repair(job.space.default)):
         raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
-    if job.space.size > _MOST_POINTS:
-        raise UsageError(
-            f"the grid has {job.space.size} points; restrict it with --knob NAME=values or --set NAME=VALUE"
-        )
+    if points > _MOST_POINTS:
+        raise UsageError(f"the grid has {points} points; restrict it with --knob NAME=values or --set NAME=VALUE")
 
 
 def _landscape(job: Job, request: LandscapeRequest, observer: Observer, ledger: Ledger) -> Findings:

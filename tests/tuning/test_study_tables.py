@@ -49,7 +49,7 @@ def test_scaling_choices_and_edges_are_those_of_plain_arithmetic(tmp_path: Path)
     assert float(first["efficiency_with_2_gpus"]) == pytest.approx(40 / 2 / 30)
     assert first["edges"] == "n_gpus high, batch_size high"
     assert cells["V100", "m1"]["edges"] == "n_gpus low, batch_size high"
-    rule = "all GPUs, batch 256: share of gain"
+    rule = "all GPUs, largest batch: share of gain"
     assert float(first[rule]) == pytest.approx(1)
     assert cells["V100", "m1"][rule] == "", "it failed there"
     assert float(cells["A100", "m2"][rule]) == pytest.approx((11 - 8) / (12 - 8))

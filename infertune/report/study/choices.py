@@ -156,8 +156,9 @@ def usual_rules(cells: Sequence[Cell]) -> dict[str, RuleValues]:
         values[gpus.name] = "max"
         names.append("all GPUs")
     if batch is not None and len(batch.values) > 1:
-        values[batch.name] = _BATCH
-        names.append(f"batch {_BATCH}")
+        small = batch.numbers[-1] < _BATCH
+        values[batch.name] = "max" if small else _BATCH
+        names.append("largest batch" if small else f"batch {_BATCH}")
     return {", ".join(names): values} if values else {}
 
 

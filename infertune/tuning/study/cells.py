@@ -1,5 +1,6 @@
 """The cells of a plan: requests to measure, and recorded landscapes to read; all checked before anything runs."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from infertune.documents import Document
 from infertune.domain.device import on_cores
 from infertune.domain.knobs import Config
 from infertune.domain.request import TuneRequest, make_request
+from infertune.engines.asking import canonical
 from infertune.engines.recorded import Columns, read_recorded
 from infertune.errors import DoesNotFitError, UsageError
 from infertune.report.study.cell import Cell
@@ -113,13 +115,15 @@ def _gridded(cell: LiveCell, job: Job) -> LiveCell:
         UsageError: The grid cannot be measured.
     """
     request = cell.request
-    if isinstance(request, LandscapeRequest) and request.knob:
-        resting = {knob.name: (knob.default,) for knob in job.space.knobs if knob.name not in request.knob}
-        request = request.model_copy(update={"knob": {**request.knob, **resting}})
-        job = prepare(request)
-    if isinstance(request, LandscapeRequest):
-        check_grid(job)
-    return replace(cell, request=request)
+    if not isinstance(request, LandscapeRequest):
+        return cell
+    if not request.knob:
+        check_grid(job, job.space.size)
+        return cell
+    check_grid(job, math.prod(map(len, request.knob.values())))
+    named = set(map(canonical, request.knob))
+    resting = {knob.name: (knob.default,) for knob in job.space.knobs if canonical(knob.name) not in named}
+    return replace(cell, request=request.model_copy(update={"knob": {**request.knob, **resting}}))
 
 
 def recorded_cells(path: Path, plan: Plan, document: Document, live: list[LiveCell]) -> list[Cell]:

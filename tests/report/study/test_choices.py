@@ -5,7 +5,7 @@ import math
 import pytest
 
 from infertune.domain.knobs import Config
-from infertune.report.study.choices import best_single, fixed_choices, robust_choices, rule_config
+from infertune.report.study.choices import best_single, fixed_choices, robust_choices, rule_config, usual_rules
 from infertune.report.study.findings import find_study
 from infertune.report.study.landscapes import absolute, relative
 from infertune.report.study.page import study_page, summary_lines
@@ -28,13 +28,19 @@ def test_a_rule_takes_the_largest_count_and_the_nearest_batch() -> None:
 def test_shares_of_the_best_and_of_the_gain() -> None:
     default, rule, single = fixed_choices([FIRST, SECOND, THIRD], {})
     assert default.share_of_gain == 0 and default.shares_of_best == pytest.approx([0.25, 0.5, 1.0])
-    assert rule.name == "all GPUs, batch 256" and (rule.failed, len(rule.shares_of_best)) == (1, 2)
+    assert rule.name == "all GPUs, largest batch" and (rule.failed, len(rule.shares_of_best)) == (1, 2)
     assert rule.mean_of_best == pytest.approx(math.sqrt(30 / 40 * 18 / 20))
     assert rule.share_of_gain == pytest.approx(math.log(3 * 1.8) / math.log(4 * 2))
     assert rule.median_share_of_gain == pytest.approx((20 / 30 + 8 / 10) / 2)
     assert rule.worst is not None and rule.worst.cell is FIRST
     assert single.name == "best single configuration (n_gpus=2 batch_size=1)"
     assert best_single([FIRST, SECOND]) == Config({"n_gpus": 2, "batch_size": 2})
+
+
+def test_the_usual_rule_names_the_batch_that_it_takes() -> None:
+    wide = cell({(1, 128): 1.0, (1, 256): 2.0, (1, 512): 3.0, (2, 128): 1.0})
+    (name, values), *_ = usual_rules([wide]).items()
+    assert name == "all GPUs, batch 256" and rule_config(wide, values) == Config({"n_gpus": 2, "batch_size": 256})
 
 
 def test_the_robust_choice_loses_least_where_it_loses_most() -> None:
