@@ -7,6 +7,7 @@ import pytest
 
 from infertune.errors import UsageError
 from infertune.tuning.study.run import StudyResult, study
+from tests.report.runs import saved, tuned
 from tests.tuning.study_plans import FLEET, PLAN, written
 
 
@@ -82,6 +83,18 @@ def test_a_column_that_says_failed_beats_a_rate(tmp_path: Path) -> None:
     fleet = FLEET.replace("A100,hf,m1,2,2,40,success", "A100,hf,m1,2,2,400,oom")
     found = {(row["device"], row["model"]): row for row in rows(made(tmp_path, fleet=fleet), "cells.csv")}
     assert float(found["A100", "m1"]["best"]) == pytest.approx(30)
+
+
+def test_runs_that_were_measured_elsewhere_are_devices_too(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        saved(tmp_path / name, tuned(seed))
+    plan = "tables: [{file: a, device: old, engine: e}, {file: b, device: new, engine: e}]\n"
+    found = rows(made(tmp_path, plan), "ports.csv")
+    assert [(row["from"], row["to"]) for row in found] == [("old", "new"), ("new", "old")]
+    with pytest.raises(UsageError, match="knobs: a is a run, which has no columns"):
+        made(tmp_path, "tables: [{file: a, knobs: [x]}]\n")
+    with pytest.raises(UsageError, match="device: a is a run, which has no columns; give a name"):
+        made(tmp_path, "tables: [{file: a, device: {column: x}}]\n")
 
 
 def test_a_model_that_one_device_lacks_is_counted(tmp_path: Path) -> None:

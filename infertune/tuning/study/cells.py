@@ -1,6 +1,7 @@
 """The cells of a plan: requests to measure, and recorded landscapes to read; all checked before anything runs."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from infertune.engines.recorded import Columns, read_recorded
 from infertune.errors import DoesNotFitError, UsageError
 from infertune.report.study.cell import Cell
 from infertune.report.study.recorded import cell_of_table
+from infertune.report.study.runs import cell_of_run
 from infertune.runs.job import Job, prepare
+from infertune.tuning.afterwards import findings_of
 from infertune.tuning.study.plan import AXES, Column, DevicePlan, EnginePlan, Plan, TablePlan, fault_at
 from infertune.tuning.sweep import LandscapeRequest, check_grid
 from infertune.units import slugify
@@ -190,6 +193,10 @@ def _request(
 
 def _cells_of(base: Path, source: TablePlan) -> Iterator[Cell]:
     given = {axis: getattr(source, axis) for axis in AXES}
+    file = base / source.file
+    if os.path.isdir(file):
+        yield _cell_of_folder(file, source, given)
+        return
     split = {axis: label.column for axis, label in given.items() if isinstance(label, Column)}
     called = {
         "output_tokens_per_s": source.throughput,
@@ -205,7 +212,7 @@ def _cells_of(base: Path, source: TablePlan) -> Iterator[Cell]:
         failed=source.failed,
         default=Config(source.default) if source.default is not None else None,
     )
-    tables = read_recorded(base / source.file, meaning)
+    tables = read_recorded(file, meaning)
     ran = False
     for values, table in tables.items():
         if source.gpus is not None and source.gpus not in {knob.name for knob in table.knobs}:
@@ -216,6 +223,24 @@ def _cells_of(base: Path, source: TablePlan) -> Iterator[Cell]:
         yield cell
     if not ran:
         raise UsageError(f"table {source.file} has no configuration that ran: every one failed")
+
+
+def _cell_of_folder(folder: Path, source: TablePlan, given: Mapping[str, object]) -> Cell:
+    """The cell of a run that was measured elsewhere.
+
+    Raises:
+        UsageError: The folder is no run, nothing ran in it, or columns are named, which a run does not have.
+    """
+    own = ("file", *AXES, "gpus")
+    if further := sorted(source.model_fields_set - set(own)):
+        raise UsageError(f"{further[0]}: {source.file} is a run, which has no columns; name {', '.join(own)} only")
+    labels = {axis: label for axis, label in given.items() if isinstance(label, str)}
+    if split := [axis for axis in given if axis not in labels]:
+        raise UsageError(f"{split[0]}: {source.file} is a run, which has no columns; give a name")
+    found = findings_of(folder)
+    if not any(trial.measurement for trial in found.ledger.trials):
+        raise UsageError(f"{source.file} has no configuration that ran")
+    return replace(cell_of_run(found, labels), gpus_name=source.gpus, recorded=True)
 
 
 def _name(labels: Mapping[str, str]) -> str:

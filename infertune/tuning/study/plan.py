@@ -112,7 +112,7 @@ class TablePlan(Frozen):
     """A recorded table, or one of the landscapes in it.
 
     Attributes:
-        file: A CSV, gzip or not; relative to the plan.
+        file: A CSV, gzip or not, or the folder of a run; relative to the plan.
         device: The device's name, or `{column: NAME}` where a column has it. Likewise `engine`, `model`, `workload`.
         throughput: The column of output tokens per second.
         status: The column that says how a run ended.
