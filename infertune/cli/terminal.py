@@ -19,6 +19,7 @@ from infertune.report.answer import Contender, contenders, contenders_of
 from infertune.report.findings import Findings
 from infertune.report.markdown import economy_rows
 from infertune.report.quality import answers_sentences
+from infertune.report.serving import serving_sentences
 from infertune.report.words import (
     answer_sentence,
     cliff_sentence,
@@ -172,6 +173,8 @@ def print_study(console: Console, study: Study) -> None:
 def print_findings(console: Console, found: Findings) -> None:
     """Print a report's answer, and its landscape in sentences."""
     _print_answer(console, found.summary, contenders_of(found), headline(found), found.to_set(found.advised))
+    for line in serving_sentences(found):
+        say(console, line.replace("`", ""))
     lines = [*importance_sentences(found), cliff_sentence(found), *plateau_sentences(found), peak_sentence(found)]
     for line in lines if found.terrain.knobs else ():
         say(console, f"- {line}")

@@ -58,7 +58,15 @@ class Findings:
     @property
     def requests(self) -> str:
         """How many requests a job had, in words."""
+        if self.first and self.first.windows[0].service:
+            sizes = [w.n_requests for t in self.ledger.trials if t.measurement for w in t.measurement.windows]
+            return f"{min(sizes)} to {max(sizes)}"
         return str(self.first.n_requests) if self.first else "no"
+
+    @property
+    def unit_of_work(self) -> str:
+        """What a window runs: a job, or a load of a server."""
+        return "load" if self.first and self.first.windows[0].service else "job"
 
     @property
     def advised(self) -> Config:

@@ -11,6 +11,8 @@ from infertune.report.answer import contenders_of
 from infertune.report.escaping import code_span, escaped, sentence
 from infertune.report.findings import Findings
 from infertune.report.quality import answers_sentences, changed_lines, figure_rows, reference_sentence
+from infertune.report.serving import HEADINGS as SERVING_HEADINGS
+from infertune.report.serving import serving_sentences, time_rows
 from infertune.report.words import (
     caveat_sentences,
     cliff_sentence,
@@ -62,6 +64,7 @@ def to_markdown(found: Findings) -> str:
         *([sentence(transfer_sentence(summary)), ""] if summary.ported else []),
         *_settings(found),
         *_economy(summary),
+        *_serving(found, shown),
         *_answers(summary, shown),
         *_landscape(found, shown),
         *(["## How the search went", "", *_shown(shown, "progress")] if found.searched and "progress" in shown else []),
@@ -73,7 +76,7 @@ def to_markdown(found: Findings) -> str:
         f"- Model: {code_span(model.spec)}{weights}, {escaped(model.parameters_text)}, {escaped(model.dtype)}"
         if model
         else "- Model: none",
-        f"- Workload: {code_span(header.workload.spec)}, {found.requests} requests a job",
+        f"- Workload: {code_span(header.workload.spec)}, {found.requests} requests a {found.unit_of_work}",
         f"- {sentence(ending_sentence(found))}",
         *(f"- {sentence(line)}" for line in (*caveat_sentences(found), *method_sentences(found))),
         "",
@@ -84,6 +87,24 @@ def to_markdown(found: Findings) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _serving(found: Findings, shown: dict[str, str]) -> list[str]:
+    """The promise, the rates at which it is kept, and where a request's time goes; nothing for offline jobs."""
+    lines = serving_sentences(found)
+    if not lines:
+        return []
+    return [
+        "## Serving",
+        "",
+        *(f"- {sentence(line)}" for line in lines),
+        "",
+        *_shown(shown, "serving"),
+        f"| {' | '.join(SERVING_HEADINGS)} |",
+        "| --- |" + " ---: |" * (len(SERVING_HEADINGS) - 1),
+        *(f"| {' | '.join(row)} |" for row in time_rows(found)),
+        "",
+    ]
 
 
 def _answers(summary: Summary, shown: dict[str, str]) -> list[str]:

@@ -8,10 +8,11 @@ from infertune.report.answer import Contender, contenders_of
 from infertune.report.data import page_data
 from infertune.report.findings import Findings
 from infertune.report.quality_picture import quality
+from infertune.report.serving_picture import serving
 from infertune.report.svg import Drawing, tick_text, ticks, viridis
 from infertune.units import format_rate
 
-NAMES = ("answer", "landscape", "importance", "progress", "energy", "quality")
+NAMES = ("answer", "serving", "landscape", "importance", "progress", "energy", "quality")
 _MARKS = {"search": "a", "grid": "a", "bench": "a", "device": "o", "confirm": "o", "final": "g"}
 
 
@@ -19,6 +20,7 @@ def drawn(found: Findings) -> dict[str, tuple[str, str]]:
     """The pictures of a run in reading order, name → caption and SVG; without those that would be empty."""
     pictures: dict[str, tuple[str, Callable[[Findings], str | None]]] = {
         "answer": ("default against the candidate, one dot a launch, with 95% intervals", answer),
+        "serving": ("what requests take against the rate at which they come, one dot a load", serving),
         "landscape": ("the best that was measured for each pair of values; × failed", landscape),
         "importance": ("what each knob decides", importance),
         "progress": ("every trial in order, with the best so far", progress),

@@ -16,6 +16,9 @@ from infertune.report.page.assembly import plotly, render, script
 from infertune.report.page.failures import failure_kinds
 from infertune.report.quality import answers_sentences, changed_lines, figure_rows, reference_sentence
 from infertune.report.quality_picture import quality
+from infertune.report.serving import HEADINGS as SERVING_HEADINGS
+from infertune.report.serving import serving_sentences, time_rows
+from infertune.report.serving_picture import serving
 from infertune.report.table import COLUMNS
 from infertune.report.words import (
     caveat_sentences,
@@ -76,6 +79,10 @@ def to_html(found: Findings) -> str:
         importance=importance_sentences(found),
         effects=found.effects,
         shares=found.importance.shares if found.importance else {},
+        serving=serving_sentences(found),
+        serving_picture=serving(found),
+        serving_headings=SERVING_HEADINGS,
+        serving_rows=time_rows(found),
         answers=answers_sentences(summary),
         answers_about=reference_sentence(summary),
         answers_picture=quality(found),
@@ -127,12 +134,18 @@ def facts(found: Findings) -> list[tuple[str, str]]:
             else "none: a simulated or recorded landscape",
         ),
         ("Revision", (model.revision or "") if model else ""),
-        ("Workload", header.workload.spec + (f", {first.n_requests} requests a job" if first else "")),
-        ("Objective", " under ".join([found.objective.name, *(limit.text for limit in found.objective.limits)])),
+        ("Workload", header.workload.spec + (f", {found.requests} requests a {found.unit_of_work}" if first else "")),
+        ("Objective", " under ".join([found.objective.name, *limits_of(found)])),
         ("Made", f"{when} by infertune {header.infertune_version}"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))),
     ]
     return [(name, value) for name, value in pairs if value]
+
+
+def limits_of(found: Findings) -> list[str]:
+    """The limits on launches and on requests."""
+    first = found.first.windows[0].service if found.first else None
+    return [*(limit.text for limit in found.objective.limits), *map(str, first.promise.limits if first else ())]
 
 
 def script_json(data: Frozen) -> str:

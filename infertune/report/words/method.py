@@ -6,6 +6,19 @@ from infertune.report.words.counting import counted
 from infertune.runs.summary import Summary
 from infertune.units import format_duration
 
+_OFFLINE = (
+    "Throughput is output tokens over the wall time of a whole job: all requests are submitted at once, each with an "
+    "exact output length. A job with fewer tokens than asked for is a failure.",
+    "The engine is warmed up on other requests until two consecutive rates agree within 3%.",
+)
+_SERVED = (
+    "Requests are sent when they are due, however slow the answers are; latencies count from when they were due. The "
+    "first fifth and the last tenth of the requests of a load are not counted. A request that failed has broken every "
+    "limit.",
+    "Goodput is the requests a second within the limits, at the highest rate at which the promised share keeps them, "
+    "interpolated between loads. A queue that grows breaks the promise.",
+    "The server is warmed up by a burst of other requests.",
+)
 _BUSY = 0.1  # share of the processor used by others from which it is mentioned; judgement
 
 
@@ -26,10 +39,9 @@ def selection_sentence(found: Findings) -> str:
 
 def method_sentences(found: Findings) -> list[str]:
     """How it was measured, and by which methods it was evaluated."""
-    lines = [
-        "Throughput is output tokens over the wall time of a whole job: all requests are submitted at once, each with "
-        "an exact output length. A job with fewer tokens than asked for is a failure.",
-        "The engine is warmed up on other requests until two consecutive rates agree within 3%.",
+    first = found.first
+    lines = list(_SERVED if first is not None and first.windows[0].service is not None else _OFFLINE)
+    lines += [
         "One engine launch is one sample; windows on one launch are sub-samples. Intervals are 95% Student t on the "
         "logarithms of launch means.",
     ]
