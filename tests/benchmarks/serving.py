@@ -104,9 +104,7 @@ def tuned(seed: int, *, flat: bool = False, window: str = "20s", trust: str = "n
     if summary.candidate_config != summary.default_config:
         sides.append((summary.candidate_config, summary.candidate))
     proved = [(config, side) for config, side in sides if side is not None and side.n > 1]
-    cost = {
-        name: sum(t.cost_s for t in trials if (t.phase == "search") is (name == "search")) for name in ("search", "")
-    }
+    search_s = sum(trial.cost_s for trial in trials if trial.phase == "search")
     searched = [trial for trial in trials if trial.phase == "search" and trial.measurement]
     launch_s = sum((2 if trial.config["compiled"] else 1) * LAUNCH_S for trial in searched)
     return Outcome(
@@ -130,16 +128,8 @@ def launches(n: int, window_s: float, seed: int = 0, **changes: Scalar) -> list[
     for number in range(n):
         rate = truth(config) / PROMISE.attain * math.exp(rng.gauss(0, 0.02))
         plan = serving.plan(workload, "final", number).expecting(Guess(rate, 0.05))
-        with Bench(
-            engine,
-            EngineOptions(),
-            None,
-            cpu(),
-            space,
-            Path(tempfile.gettempdir()),
-            Deadlines(),
-            seed=seed * 1000 + number,
-        ) as bench:
+        of_launch, logs = seed * 1000 + number, Path(tempfile.gettempdir())
+        with Bench(engine, EngineOptions(), None, cpu(), space, logs, Deadlines(), seed=of_launch) as bench:
             measured = bench.measure(config, plan, fresh=True).outcome
         sustained = getattr(measured, "sustained", None)
         assert sustained, measured
