@@ -115,6 +115,17 @@ def test_a_search_may_stand_for_a_grid(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "profiles").is_dir() and not (tmp_path / "profiles").exists()
 
 
+@pytest.mark.ray
+def test_workers_are_devices_of_searches(tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text("engines: {fake: {trials: 5}}\ndevices: {cluster: {workers: '2'}}\nrequests: 8\n")
+    assert study(file, tmp_path / "out").count("done") == 1
+    assert len(Ledger.open(tmp_path / "out" / "cells" / "cluster--fake").trials) >= 5
+    file.write_text("engines: [fake]\ndevices: {cluster: {workers: '2'}}\n")
+    with pytest.raises(UsageError, match="devices.cluster.workers: workers measure searches only; give fake `trials`"):
+        study(file, tmp_path / "other")
+
+
 @pytest.mark.slow
 def test_the_command_ends_with_130_on_ctrl_c_and_goes_on(tmp_path: Path, plan: Path) -> None:
     plan.write_text(PLAN.replace("repeats: 2", "repeats: 400"))

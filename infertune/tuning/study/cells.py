@@ -16,7 +16,7 @@ from infertune.errors import DoesNotFitError, UsageError
 from infertune.report.study.cell import Cell
 from infertune.report.study.recorded import cell_of_table
 from infertune.report.study.runs import cell_of_run
-from infertune.runs.job import Job, prepare
+from infertune.runs.job import Job, engine_of, prepare
 from infertune.tuning.afterwards import findings_of
 from infertune.tuning.study.plan import AXES, Column, DevicePlan, EnginePlan, Plan, TablePlan, fault_at
 from infertune.tuning.sweep import LandscapeRequest, check_grid
@@ -97,8 +97,12 @@ def check_live(path: Path, document: Document, cells: list[LiveCell]) -> tuple[d
     for cell in cells:
         engine_and_model = tuple(cell.labels[axis] for axis in ("engine", "model"))
         try:
-            with on_cores(cell.cores):
-                found[cell.folder] = _gridded(cell, prepare(cell.request))
+            if isinstance(cell.request, TuneRequest) and cell.request.workers is not None:
+                engine_of(cell.request, cell.request.engine or cell.labels["engine"])  # the rest is on other machines
+                found[cell.folder] = cell
+            else:
+                with on_cores(cell.cores):
+                    found[cell.folder] = _gridded(cell, prepare(cell.request))
             fits.add(engine_and_model)
         except UsageError as error:
             if not isinstance(error.__cause__ or error, DoesNotFitError):
@@ -187,7 +191,8 @@ def _request(
     }
     if engine.trials is not None:
         profiles = folder.parent.parent / "profiles"
-        return make_request(TuneRequest, {**flags, "trials": engine.trials, "profiles": profiles})
+        search = {"trials": engine.trials, "profiles": profiles, "workers": device.workers}
+        return make_request(TuneRequest, {**flags, **search})
     return make_request(LandscapeRequest, {**flags, "repeats": plan.repeats, "relaunch": plan.repeats > 1})
 
 

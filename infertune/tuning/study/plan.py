@@ -84,17 +84,19 @@ class EnginePlan(Frozen):
 
 
 class DevicePlan(Frozen):
-    """A device to measure on: this machine, or a part of it.
+    """A device to measure on: this machine, a part of it, or the workers of a cluster.
 
     Attributes:
         device: As `--device` takes it.
         cores: Only so many of this machine's cores; None leaves all.
+        workers: As `tune --workers` takes it: a cluster whose devices measure the searches; None is this machine.
         set: Arguments held at a value, for every engine.
         set_for: The same for one engine each: the name in the plan → arguments.
     """
 
     device: DeviceChoice = "auto"
     cores: int | None = Field(default=None, ge=1)
+    workers: str | None = None
     set: dict[str, Scalar] = {}
     set_for: dict[str, dict[str, Scalar]] = {}
 
@@ -225,6 +227,9 @@ class Plan(Frozen):
         for device, plan in self.devices.items():
             if unknown := next((name for name in plan.set_for if name not in self.engines), None):
                 raise ValueError(f"devices.{device}.set_for: the plan has no engine {unknown!r}")
+            gridded = [name for name, engine in self.engines.items() if engine.trials is None]
+            if plan.workers is not None and gridded:
+                raise ValueError(f"devices.{device}.workers: workers measure searches only; give {gridded[0]} `trials`")
         return self
 
 
