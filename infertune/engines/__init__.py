@@ -14,7 +14,9 @@ from infertune.errors import UsageError
 # name → "module:factory"; a factory takes EngineOptions. In the order in which a default is looked for.
 _BUILTIN = {
     "vllm": "infertune.engines.vllm.engine:VllmEngine",
+    "vllm-serve": "infertune.engines.vllm.serve:VllmServeEngine",
     "hf": "infertune.engines.hf.engine:HfEngine",
+    "target": "infertune.engines.serving.target:TargetEngine",
     "fake": "infertune.engines.fake.engine:FakeEngine",
     "fake-serve": "infertune.engines.fake.serving:FakeServeEngine",
     "replay": "infertune.engines.replay.engine:ReplayEngine",

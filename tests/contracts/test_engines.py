@@ -11,7 +11,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import psutil
@@ -40,7 +40,9 @@ from infertune.domain.quality import compare
 from infertune.domain.workload import Message, Request, parse_workload
 from infertune.engines import export_served, get_engine
 from infertune.engines.base import Engine, EngineOptions, Failure, Served, Setup
+from infertune.engines.serving.process import ServerProcess
 from infertune.errors import UsageError
+from tests.engines.serving.loaded_stub import start as start_stub
 
 TABLE = """
 batch_size,kernel,output_tokens_per_s,status,j_per_output_token,launch_s
@@ -85,8 +87,12 @@ ENGINES = [
     Case("fake:faults"),
     Case("fake-serve"),
     Case("replay", table=TABLE),
+    Case("target"),
     pytest.param(Case("hf", "builtin:tiny", {"threads": 1}), marks=pytest.mark.hf),
     pytest.param(Case("vllm", "builtin:tiny", {"enforce_eager": True, "max_num_seqs": 8}), marks=pytest.mark.vllm),
+    pytest.param(
+        Case("vllm-serve", "builtin:tiny", {"enforce_eager": True, "max_num_seqs": 8}), marks=pytest.mark.vllm
+    ),
 ]
 
 
@@ -129,8 +135,11 @@ class Launch:
 
 
 @pytest.fixture(scope="module", params=ENGINES, ids=lambda case: case.spec)
-def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     case: Case = request.param
+    server = ServerProcess(start_stub()) if case.spec == "target" else None
+    if server:
+        case = replace(case, spec=f"target:http://127.0.0.1:{server.port}")
     table = None
     if case.table:
         table = tmp_path_factory.mktemp("table") / "table.csv"
@@ -138,7 +147,9 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     options = EngineOptions(variant=case.spec.partition(":")[2], table=table)
     engine = get_engine(case.spec, options)
     model = resolve_model(case.model) if case.model else None
-    return Subject(case, options, engine, engine.space(model, DEVICE, WORKLOAD))
+    yield Subject(case, options, engine, engine.space(model, DEVICE, WORKLOAD))
+    if server:
+        server.end()
 
 
 @pytest.fixture(scope="module")
@@ -368,7 +379,7 @@ def test_closing_leaves_no_process(subject: Subject, launch: Launch) -> None:
 def test_every_knob_says_what_it_does_to_answers(subject: Subject) -> None:
     record = subject.space.record()
     assert all(knob.effect in ("exact", "numeric", "lossy") for knob in record.knobs)
-    if subject.engine.name != "replay":  # a table does not say
+    if subject.engine.name not in ("replay", "target"):  # a table does not say, a target's model may be any
         assert any(knob.effect == "exact" or knob.effect == "numeric" for knob in record.knobs)
 
 

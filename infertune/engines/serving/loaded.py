@@ -10,7 +10,7 @@ import ssl
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass
 
 from infertune.domain.load import Load
 from infertune.engines.base import Completion, LoadedEngine, Prompt
@@ -39,7 +39,7 @@ class LoadedServer(LoadedEngine):
         gauge_names: What the server calls its own figures.
     """
 
-    gauge_names: ClassVar[GaugeNames] = GaugeNames()
+    gauge_names: GaugeNames = GaugeNames()
 
     def __init__(self, address: Address, served_model: str, process: ServerProcess | None = None) -> None:
         """Take over a server that is ready.
@@ -133,12 +133,7 @@ class LoadedServer(LoadedEngine):
         Raises:
             ServerAnswerError: An error, or no JSON.
         """
-        text = self.ask_text(method, path, content)
-        try:
-            answer: object = json.loads(text)
-        except ValueError:
-            raise ServerAnswerError(f"{path} answered no JSON") from None
-        return answer
+        return ask(self.address, method, path, content)
 
     def ask_text(self, method: str, path: str, content: object = None) -> str:
         """The text that the server answers to a question.
@@ -187,6 +182,54 @@ class LoadedServer(LoadedEngine):
         return tokens
 
 
+@dataclass(frozen=True)
+class ServedModel:
+    """A model as a server lists it.
+
+    Attributes:
+        name: In requests.
+        context_tokens: The longest prompt plus output; None where the server does not say.
+        owner: Whom the server names as its owner: vLLM itself; empty where it does not say.
+    """
+
+    name: str
+    context_tokens: int | None
+    owner: str
+
+
+def served_models(address: Address) -> list[ServedModel]:
+    """The models that a server lists, one at least.
+
+    Raises:
+        ServerAnswerError: It lists none.
+    """
+    found = []
+    try:
+        for entry in ask(address, "GET", "/v1/models")["data"]:  # type: ignore[index]
+            context, owner = entry.get("max_model_len"), entry.get("owned_by")
+            tokens = context if isinstance(context, int) and context > 0 else None
+            found.append(ServedModel(str(entry["id"]), tokens, owner if isinstance(owner, str) else ""))
+    except (KeyError, TypeError, AttributeError):
+        found = []
+    if not found:
+        raise ServerAnswerError("/v1/models lists no model")
+    return found
+
+
+def ask(address: Address, method: str, path: str, content: object = None) -> object:
+    """What a server answers to a question, from JSON.
+
+    Raises:
+        ServerAnswerError: An error, or no JSON.
+    """
+    text = ask_text(address, method, path, content)
+    try:
+        answer: object = json.loads(text)
+    except ValueError:
+        raise ServerAnswerError(f"{path} answered no JSON") from None
+    return answer
+
+
 def ask_text(address: Address, method: str, path: str, content: object = None) -> str:
     """The text that a server answers to a question.
 
@@ -211,5 +254,6 @@ def ask_text(address: Address, method: str, path: str, content: object = None) -
     finally:
         made.close()
     if response.status != 200:
-        raise ServerAnswerError(f"{path}: HTTP {response.status}: {' '.join(text.split())[:200]}")
+        said = address.hidden(" ".join(text.split()))[:200]
+        raise ServerAnswerError(f"{path}: HTTP {response.status}: {said}")
     return text

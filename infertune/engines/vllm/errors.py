@@ -18,8 +18,10 @@ _OUT_OF_MEMORY = re.compile(
 _REFUSALS = ("ValidationError", "ValueError", "AssertionError", "TypeError", "NotImplementedError")
 _REFUSAL = re.compile(
     r"No common block size|_OpNamespace|expected at most 0 argument|no kernel image|Could not run '"
-    r"|not implemented for '"
+    r"|not implemented for '|error: argument |error: unrecognized arguments"
 )
+# What the worker says of a server that failed: the cause is in the server's log.
+_OF_SERVERS = ("ServerEndedError", "ServerNotReadyError", "RequestFailedError")
 _WRAPPER = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|EngineCore encountered an issue"
     r"|Worker failed with error '(?P<quoted>.*?)', please check"
@@ -54,7 +56,7 @@ def root_cause(failure: Failure) -> tuple[str, str]:
 
     The type is empty where only the wrapper that quotes the error is in the log.
     """
-    if failure.error_type and not _WRAPPER.search(failure.message):
+    if failure.error_type and failure.error_type not in _OF_SERVERS and not _WRAPPER.search(failure.message):
         return failure.error_type, _said(failure.message)
     lines = failure.trace_tail.splitlines()
     quoted = ""
@@ -62,7 +64,7 @@ def root_cause(failure: Failure) -> tuple[str, str]:
         wrapper, match = _WRAPPER.search(line), _ERROR_LINE.match(line.strip())
         if wrapper:
             quoted = quoted or wrapper["quoted"] or ""
-        elif match:
+        elif match and match[1] not in _OF_SERVERS:
             return match[1], _said("\n".join([match[2], *lines[number + 1 : number + 3]]))
     return "", quoted or failure.message
 

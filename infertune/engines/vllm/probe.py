@@ -45,6 +45,7 @@ class Question(Frozen):
         lenient: Those of them that may be missing in this version: they are then left out.
         held: Those of them that are held: the defaults are asked for under them, unless they are knobs.
         command: Words of the engine's arguments of the command that runs today; None without one.
+        served: Whether the defaults are those of `vllm serve` and not of the offline engine.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Question(Frozen):
     lenient: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     command: tuple[str, ...] | None = None
+    served: bool = False
 
 
 class Refusal(Frozen):
@@ -68,6 +70,8 @@ def question_of(
     lenient: tuple[str, ...] = (),
     held: tuple[str, ...] = (),
     command: tuple[str, ...] | None = None,
+    *,
+    served: bool = False,
 ) -> Question:
     """The question about a model and the arguments that are asked for."""
     return Question(
@@ -78,6 +82,7 @@ def question_of(
         lenient=lenient,
         held=held,
         command=command,
+        served=served,
     )
 
 
@@ -164,7 +169,9 @@ def _answer(question: Question) -> Probe:
     named = {argument.asked: argument for argument in arguments}
     held = {named[name].name: named[name].values[0] for name in question.held}
     fixed = {name: value for name, value in {**command, **held}.items() if name not in TUNED}
-    own = EngineArgs(**{**base, **typed(fixed)}).create_engine_config(UsageContext.LLM_CLASS)
+    own = EngineArgs(**{**base, **typed(fixed)}).create_engine_config(
+        UsageContext.OPENAI_API_SERVER if question.served else UsageContext.LLM_CLASS
+    )
     current = None
     if question.command is not None:
         served = EngineArgs(**{**base, **typed({**command, **fixed})})

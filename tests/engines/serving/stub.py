@@ -21,11 +21,14 @@ class Stub:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.fault: str = arguments.fault
         self.every: int = arguments.every
+        self.owner: str = arguments.owner
         self.token_s: float = arguments.token_s
         self.ready_at = time.monotonic() + arguments.ready_after_s
         self.seen = self.running = 0
         self.connections = 0
-        self.salts: list[str] = []
+        self.asked: list[dict] = []
+        self.arrived: list[float] = []
+        self.failed = 0
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -58,21 +61,32 @@ class Stub:
             )
             return self.plain(writer, 200, text)
         if path == "/v1/models":
-            if headers.get("authorization", "Bearer key") != "Bearer key":
-                return self.plain(writer, 401, '{"error": {"message": "a wrong key"}}')
-            return self.plain(writer, 200, json.dumps({"data": [{"id": "stub", "max_model_len": 4096}]}))
+            if headers.get("authorization", "Bearer a-key") != "Bearer a-key":
+                message = f"a wrong key: {headers['authorization']}"
+                return self.plain(writer, 401, json.dumps({"error": {"message": message}}))
+            return self.plain(
+                writer, 200, json.dumps({"data": [{"id": "stub", "max_model_len": 4096, "owned_by": self.owner}]})
+            )
+        if path == "/version":
+            return self.plain(writer, 200, '{"version": "9.9"}')
         if path == "/seen":
-            return self.plain(writer, 200, json.dumps({"connections": self.connections, "salts": self.salts}))
+            return self.plain(writer, 200, json.dumps({"connections": self.connections, "asked": self.asked}))
+        if path == "/arrived":
+            return self.plain(writer, 200, json.dumps(self.arrived))
+        if path == "/failed":
+            return self.plain(writer, 200, json.dumps(self.failed))
         if path == "/tokenize":
             return self.plain(writer, 200, json.dumps({"tokens": list(json.loads(body)["prompt"].encode())}))
         if path == "/v1/completions":
+            self.arrived.append(time.perf_counter())
             return await self.complete(json.loads(body), writer)
         return self.plain(writer, 404, "no such path")
 
     async def complete(self, asked: dict, writer: asyncio.StreamWriter) -> bool:
         self.seen += 1
-        self.salts.append(asked.get("cache_salt", ""))
+        self.asked.append(asked)
         fault = self.fault if self.seen % self.every == 0 else "none"
+        self.failed += fault != "none"
         n = asked["max_tokens"]
         if fault == "500":
             return self.plain(writer, 500, "Internal Server Error")
@@ -132,6 +146,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--fault", choices=FAULTS, default="none")
     parser.add_argument("--every", type=int, default=1, help="only every so many requests fail")
+    parser.add_argument("--owner", default="")
     parser.add_argument("--token-s", type=float, default=0.0)
     parser.add_argument("--ready-after-s", type=float, default=0.0)
     arguments = parser.parse_args()

@@ -1,0 +1,104 @@
+"""A server that runs already: measured without being changed, and its key is written nowhere."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from infertune.domain.device import cpu
+from infertune.domain.knobs import Config
+from infertune.domain.workload import parse_workload
+from infertune.engines import engine_names, get_engine
+from infertune.engines.base import NotOfferedError, Prompt, Setup
+from infertune.engines.serving.loaded import LoadedServer, ServerAnswerError
+from infertune.engines.serving.process import ServerProcess, free_port
+from infertune.engines.serving.target import KEY_VARIABLE, TargetEngine, address_of
+from infertune.errors import UsageError
+from tests.engines.serving.loaded_stub import start
+
+WORKLOAD = parse_workload("synthetic:in=8,out=4")
+PROMPTS = [Prompt([7, 8, 9], 4)] * 3
+
+
+@pytest.fixture(scope="module", params=["", "vllm"])
+def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """Its address, and whom it names as its owner."""
+    process = ServerProcess(start(f"--owner={request.param}"))
+    yield f"http://127.0.0.1:{process.port}", request.param
+    process.end()
+
+
+def loaded(url: str) -> LoadedServer:
+    engine = get_engine(f"target:{url}")
+    space = engine.space(None, cpu(), WORKLOAD)
+    assert space.default == Config({"served_model": "stub"})
+    found = engine.load(Setup(model=None, device=cpu(), config=space.default, defaults=space.default, faithful=True))
+    assert isinstance(found, LoadedServer)
+    return found
+
+
+def test_it_is_measured_with_fields_that_it_takes(server: tuple[str, str]) -> None:
+    url, owner = server
+    engine = loaded(f"{url}/v1")
+    try:
+        load = engine.serve(PROMPTS, [0.0, 0.01, 0.02], cut_after_s=5)
+        assert [(sent.output_tokens, sent.error) for sent in load.sent] == [(4, "")] * 3
+        seen = engine.ask("GET", "/seen")
+        assert isinstance(seen, dict)
+        assert ("cache_salt" in seen["asked"][-1]) is (owner == "vllm"), "others may refuse what they do not know"
+        facts = engine.facts()
+        assert facts.versions == {owner or "server": "9.9"} and facts.context_tokens == 4096
+        assert "nothing was started or changed" in facts.notes[0]
+        assert engine.tokenize("ab") == [97, 98] and engine.peak_memory_bytes() is None
+        with pytest.raises(NotOfferedError):
+            engine.answer(PROMPTS)
+    finally:
+        engine.close()
+    assert get_engine(f"target:{url}").available().version == "9.9", "it runs on"
+
+
+def test_a_key_is_sent_and_never_shown(server: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    url, _ = server
+    monkeypatch.setenv(KEY_VARIABLE, "a-key")
+    assert not get_engine(f"target:{url}").available().reason
+    assert "a-key" not in repr(address_of(url))
+    monkeypatch.setenv(KEY_VARIABLE, "another-key")
+    reason = get_engine(f"target:{url}").available().reason
+    assert "HTTP 401" in reason and "another-key" not in reason and "\n" not in reason
+
+
+def test_a_key_that_the_server_repeats_is_hidden_in_the_errors_of_a_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "secret")
+    address = address_of("https://a.example/team/v1/")
+    assert (address.host, address.port, address.prefix, address.tls) == ("a.example", 443, "/team", True)
+    assert address.hidden("HTTP 401: Bearer secret, key=secret") == "HTTP 401: …, key=…"
+    assert "Authorization: Bearer secret\r\n" in address.head("GET", "/x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8000",
+        "ftp://host",
+        "http://",
+        "http://user:word@host",
+        "http://host?key=1",
+        "http://host:x",
+        "http://h\n",
+    ],
+)
+def test_what_is_no_plain_url_is_refused_in_one_line(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        get_engine(f"target:{url}")
+    assert "\n" not in str(caught.value) and "user:word" not in str(caught.value)
+
+
+def test_without_an_address_or_a_server_one_line_says_so() -> None:
+    assert TargetEngine.name in engine_names()
+    assert "needs the address" in get_engine("target").available().reason
+    url = f"http://127.0.0.1:{free_port()}"
+    assert f"no server at {url}: /v1/models: no answer" in get_engine(f"target:{url}").available().reason
+    with pytest.raises(UsageError, match="no server at"):
+        get_engine(f"target:{url}").space(None, cpu(), WORKLOAD)
+    setup = Setup(model=None, device=cpu(), config=Config({"served_model": "x"}), defaults=Config({}), faithful=True)
+    with pytest.raises(ServerAnswerError):
+        get_engine(f"target:{url}").load(setup)
