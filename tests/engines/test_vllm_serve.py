@@ -21,6 +21,7 @@ from infertune.engines.base import EngineOptions, Failure, Setup
 from infertune.engines.vllm import environment
 from infertune.engines.vllm import serve as module
 from infertune.engines.vllm.control import Control, Said
+from infertune.engines.vllm.errors import explained
 from infertune.engines.vllm.live_scheduler import QUALIFIED_NAME
 from infertune.engines.vllm.serve import VllmServeEngine, server_flags
 from infertune.engines.vllm.served import LoadedVllmServer
@@ -106,6 +107,7 @@ def test_the_cause_of_a_servers_end_is_read_in_its_log(log: str, reason: str | N
     )
     found = ENGINE.classify(failure)
     assert (found.reason if found else None) == reason
+    assert bool(explained(failure)) is (reason is not None), "a crash is told by the error behind it"
 
 
 def test_a_flag_that_the_server_does_not_know_is_a_refusal() -> None:

@@ -42,11 +42,11 @@ def infeasible(failure: Failure) -> Infeasible | None:
 
 def explained(failure: Failure) -> str:
     """The error behind a failure in one line; empty where the failure says it itself, or nothing more is known."""
-    if not _WRAPPER.search(failure.message):
+    if failure.error_type not in _OF_SERVERS and not _WRAPPER.search(failure.message):
         return ""
     kind, detail = root_cause(failure)
     cause = first_line(detail)
-    if _WRAPPER.search(cause):
+    if _WRAPPER.search(cause) or cause == first_line(failure.message):
         return ""
     return f"{kind}: {cause}" if kind else cause
 
