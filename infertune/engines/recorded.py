@@ -24,6 +24,7 @@ from infertune.engines.replay.table import (
 from infertune.errors import UsageError
 
 __all__ = ["Columns", "Row", "Table", "read_recorded"]
+_MOST_FRACTIONS = 16  # different values of a knob such as a share of memory (judgement)
 Wanted = Mapping[str, tuple[Scalar, ...]]
 
 
@@ -66,6 +67,8 @@ def read_recorded(path: Path, meaning: Columns) -> dict[tuple[str, ...], Table]:
     names = _knob_names(columns, meaning)
     if not names:
         raise UsageError(f"table {path} has no column that is a knob")
+    if meaning.knobs is None:
+        _check_no_result(path, {name: [columns[name][n] for n in kept] for name in names})
     if meaning.failed:
         failed = [_matches(columns, n, meaning.failed, every=False) for n in range(len(lines))]
         given = columns.get("status", [""] * len(lines))
@@ -109,6 +112,18 @@ def _knob_names(columns: Mapping[str, Sequence[str]], meaning: Columns) -> list[
     single = {name for name, values in meaning.where.items() if len(values) == 1}
     taken = {*RESERVED, *meaning.called.values(), *meaning.labels, *meaning.ignore, *meaning.failed, *single}
     return [name for name in columns if name not in taken]
+
+
+def _check_no_result(path: Path, cells: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a column that nobody called a knob and whose values are those of a result."""
+    for name, texts in cells.items():
+        values = {parse_scalar(text) for text in texts}
+        fractions = any(isinstance(value, float) and not value.is_integer() for value in values)
+        if fractions and len(values) > max(_MOST_FRACTIONS, len(texts) / 2):
+            raise UsageError(
+                f"table {path}: column {name!r} has {len(values):,} different values in {len(texts):,} rows, like a "
+                "result; name the columns that are knobs with `knobs`, or leave it out with `ignore`"
+            )
 
 
 def _check_default(path: Path, whole: Mapping[str, Sequence[Scalar]], default: Config | None) -> None:

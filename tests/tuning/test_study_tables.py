@@ -120,6 +120,15 @@ def test_names_of_strangers_stay_text(tmp_path: Path) -> None:
     assert "<script" not in page and "<img" not in page and "&lt;img" in page
 
 
+def test_a_column_of_results_is_not_taken_for_a_knob(tmp_path: Path) -> None:
+    lines = FLEET.splitlines()
+    fleet = "\n".join(f"{line},{'latency' if not n else n * 0.37 + 0.001}" for n, line in enumerate(lines + lines[1:]))
+    plan = PLAN.replace("    knobs: [n_gpus, batch_size]\n", "    ignore: [note]\n")
+    with pytest.raises(UsageError, match="column 'latency' has 32 different values in 32 rows, like a result"):
+        made(tmp_path, plan, fleet)
+    assert made(tmp_path, plan.replace("[note]", "[note, latency]"), fleet).count("recorded") == 4
+
+
 BAD = {
     "an unknown field": (PLAN + "colour: red\n", "line 11: colour: there is no such field"),
     "an unknown field of a table": (PLAN + "    colour: red\n", "tables.0.colour: there is no such field"),
