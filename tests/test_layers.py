@@ -128,7 +128,7 @@ def test_ray_is_imported_in_one_file() -> None:
 
 
 def test_engine_names_stand_nowhere_outside_engines() -> None:
-    names = {"vllm", "vllm-serve", "hf", "target", "fake", "replay"}
+    names = {"vllm", "vllm-serve", "hf", "llamacpp", "sglang", "target", "fake", "replay"}
     strays = [
         f"{path.relative_to(PACKAGE)}:{node.lineno}"
         for module, paths in _modules().items()

@@ -75,7 +75,8 @@ def scored(engine: LoadedEngine, command: ScoreCommand) -> tuple[Scores, ...]:
     size = command.batch or len(command.sequences) or 1
     for start in range(0, len(command.sequences), size):
         part = command.sequences[start : start + size]
-        scores = engine.score([answered.token_ids for answered in part], command.top)
+        firsts = [answered.first for answered in part]
+        scores = engine.score([answered.token_ids for answered in part], command.top, firsts)
         found += [_checked(sequence, whole) for sequence, whole in zip(part, scores, strict=True)]
     return tuple(found)
 
@@ -86,10 +87,11 @@ def _checked(sequence: Answered, whole: TokenScores) -> Scores:
     Raises:
         NotNumbersError: A score is not ln of a probability, or some are missing.
     """
-    n_tokens = len(sequence.token_ids)
-    if (len(whole.logprobs), len(whole.top)) != (n_tokens - 1, n_tokens - 1):
-        raise NotNumbersError(f"answers are not numbers: {len(whole.logprobs)} scores came back for {n_tokens} tokens")
-    logprobs, tops = whole.logprobs[sequence.first - 1 :], whole.top[sequence.first - 1 :]
+    n_scores = len(sequence.token_ids) - whole.first
+    if (len(whole.logprobs), len(whole.top)) != (n_scores, n_scores) or not 1 <= whole.first <= sequence.first:
+        raise NotNumbersError(f"answers are not numbers: {len(whole.logprobs)} scores came back for {n_scores} tokens")
+    skipped = sequence.first - whole.first
+    logprobs, tops = whole.logprobs[skipped:], whole.top[skipped:]
     for values in (logprobs, *(top.values() for top in tops)):
         for value in values:
             if not (math.isfinite(value) and value < _ROUNDING):

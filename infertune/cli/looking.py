@@ -164,7 +164,7 @@ def doctor(as_json: Json = False) -> None:
         say(terminal, f"note      {note}")
     for engine in found.engines:
         mark = ("✓", "green") if engine.usable else ("✗", "red")
-        say(terminal, mark, f" {engine.name:7} {engine.version or '':12} {engine.what}")
+        say(terminal, mark, f" {engine.name:8} {engine.version or '':12} {engine.what}")
     for source in found.energy:
         what = ", ".join(filter(None, (source.kind, source.resolution, source.reason)))
         say(terminal, f"energy    {source.name}: {what}")

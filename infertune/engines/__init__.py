@@ -17,6 +17,8 @@ _BUILTIN = {
     "vllm-serve": "infertune.engines.vllm.serve:VllmServeEngine",
     "hf": "infertune.engines.hf.engine:HfEngine",
     "target": "infertune.engines.serving.target:TargetEngine",
+    "llamacpp": "infertune.engines.llamacpp.engine:LlamaCppEngine",
+    "sglang": "infertune.engines.sglang.engine:SglangEngine",
     "fake": "infertune.engines.fake.engine:FakeEngine",
     "fake-serve": "infertune.engines.fake.serving:FakeServeEngine",
     "replay": "infertune.engines.replay.engine:ReplayEngine",

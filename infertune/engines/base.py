@@ -155,15 +155,17 @@ class Completion:
 
 @dataclass(frozen=True)
 class TokenScores:
-    """How an engine scores one sequence: an entry for every token but its first.
+    """How an engine scores one sequence: an entry for every token from one on, never for the very first.
 
     Attributes:
         logprobs: ln of the probability of the token that is there, given those before it.
         top: The likeliest tokens with ln of their probabilities, the likeliest first.
+        first: Position of the first token that has an entry.
     """
 
     logprobs: list[float]
     top: list[dict[int, float]]
+    first: int = 1
 
 
 class NotOfferedError(Exception):
@@ -222,15 +224,17 @@ class LoadedEngine(ABC):
         """
         raise NotOfferedError("this engine gives no answers")
 
-    def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
-        """Log probabilities of every token of each sequence but its first, given those before it.
+    def score(self, sequences: Sequence[Sequence[int]], top: int, firsts: Sequence[int]) -> Sequence[TokenScores]:
+        """Log probabilities of the tokens of each sequence, given those before them.
 
-        The sequences are submitted together and are scored as prompts under the settings in force, nothing of them
-        taken from a prefix cache.
+        The sequences are submitted together and are scored under the settings in force, nothing of them taken from an
+        earlier job's prefix cache.
 
         Args:
             sequences: Token ids, two or more each.
             top: How many of the likeliest tokens to give a position.
+            firsts: Of each sequence, the position from which on scores are needed, 1 or more; earlier ones may come
+                too.
 
         Raises:
             NotOfferedError: The engine gives no log probabilities.

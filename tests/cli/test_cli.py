@@ -110,7 +110,7 @@ BAD_INPUT = {
     "folder without config": (["tune", "empty", "--engine", "hf"], ["config.json"]),
     "model for fake": ([*FAKE, "builtin:tiny"], ["takes no MODEL"]),
     "unknown weights": ([*FAKE, "--weights", "heavy"], ["--weights heavy", "'real' or 'dummy'"]),
-    "unknown engine": (["tune", "--engine", "sglang"], ["unknown engine 'sglang'", "there are", "vllm"]),
+    "unknown engine": (["tune", "--engine", "tensorrt"], ["unknown engine 'tensorrt'", "there are", "vllm"]),
     "unknown landscape": (["tune", "--engine", "fake:hills"], ["'hills'", "plateau"]),
     "workload missing": ([*FAKE, "--workload", "jsonl:absent.jsonl"], ["cannot read workload file absent.jsonl"]),
     "workload empty": ([*FAKE, "--workload", "jsonl:empty.jsonl"], ["empty.jsonl is empty"]),
@@ -177,7 +177,7 @@ BAD_INPUT = {
     ),
     "bench launches": (["bench", "--engine", "fake", "--launches", "4", "2"], ["--launches"]),
     "report of no run": (["report", "empty"], ["empty is not a run"]),
-    "space of an unknown engine": (["space", "--engine", "sglang"], ["unknown engine 'sglang'"]),
+    "space of an unknown engine": (["space", "--engine", "tensorrt"], ["unknown engine 'tensorrt'"]),
 }
 
 

@@ -93,6 +93,7 @@ ENGINES = [
     pytest.param(
         Case("vllm-serve", "builtin:tiny", {"enforce_eager": True, "max_num_seqs": 8}), marks=pytest.mark.vllm
     ),
+    pytest.param(Case("llamacpp", "builtin:tiny", {"threads": 1}), marks=pytest.mark.llamacpp),
 ]
 
 

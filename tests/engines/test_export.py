@@ -19,7 +19,7 @@ from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, Scalar
 from infertune.domain.models import Model, resolve_model
-from infertune.engines import engine_names, export_served
+from infertune.engines import engine_names, export_served, forms_of
 from infertune.engines.base import Served
 from infertune.engines.exporting import source_of
 from infertune.errors import UsageError
@@ -182,7 +182,7 @@ def test_a_pipeline_takes_only_values_of_its_knobs(name: str, value: Scalar) -> 
         exported("hf", "python", hf_served(**{name: value}))
 
 
-@pytest.mark.parametrize("engine", [name for name in engine_names() if name not in ("vllm", "hf")])
+@pytest.mark.parametrize("engine", [name for name in engine_names() if not forms_of(name)])
 def test_an_engine_without_forms_says_so(engine: str) -> None:
     with pytest.raises(UsageError, match=rf"--as python: no such form for the engine {engine}; leave --as out"):
         export_served(engine, None, "python")

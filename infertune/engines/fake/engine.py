@@ -249,7 +249,7 @@ class LoadedFake(LoadedEngine):
         self.generate(prompts)
         return greedy_answers(prompts, self.vocab_size())
 
-    def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
+    def score(self, sequences: Sequence[Sequence[int]], top: int, firsts: Sequence[int]) -> Sequence[TokenScores]:
         """Simulated log probabilities with a known loss."""
         self._now_s += sum(map(len, sequences)) / (_PREFILL * _rate(self._landscape, self._config))
         return token_scores(sequences, _numbers(self._config), self._loss, self._launch_seed)

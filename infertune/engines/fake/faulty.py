@@ -53,7 +53,7 @@ class LoadedFaulty(LoadedEngine):
         """Random tokens, seeded by the prompt, as the simulation has."""
         return greedy_answers(prompts, self.vocab_size())
 
-    def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
+    def score(self, sequences: Sequence[Sequence[int]], top: int, firsts: Sequence[int]) -> Sequence[TokenScores]:
         """Simulated log probabilities; NaN or none at all where the fault says so."""
         if self._fault == "no logits":
             raise NotOfferedError("this engine gives no log probabilities")

@@ -232,7 +232,7 @@ class LoadedHf(LoadedEngine):
                 found.append(answer[:stop])
         return found
 
-    def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
+    def score(self, sequences: Sequence[Sequence[int]], top: int, firsts: Sequence[int]) -> Sequence[TokenScores]:
         """Log probabilities by forward passes of batches, under the attention and batch size in force."""
         import torch
 

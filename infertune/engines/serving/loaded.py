@@ -127,13 +127,19 @@ class LoadedServer(LoadedEngine):
             time.sleep(_IDLE_LOOKS_EVERY_S)
         return False
 
-    def ask(self, method: str, path: str, content: object = None) -> object:
+    def ask(self, method: str, path: str, content: object = None, *, within_s: float = _ANSWER_WITHIN_S) -> object:
         """What the server answers to a question, from JSON.
+
+        Args:
+            method: Of HTTP.
+            path: What is asked.
+            content: Sent as JSON; None sends nothing.
+            within_s: Longest wait; a question that is answered by computing may take as long as its stage.
 
         Raises:
             ServerAnswerError: An error, or no JSON.
         """
-        return ask(self.address, method, path, content)
+        return ask(self.address, method, path, content, within_s=within_s)
 
     def ask_text(self, method: str, path: str, content: object = None) -> str:
         """The text that the server answers to a question.
@@ -216,13 +222,15 @@ def served_models(address: Address) -> list[ServedModel]:
     return found
 
 
-def ask(address: Address, method: str, path: str, content: object = None) -> object:
+def ask(
+    address: Address, method: str, path: str, content: object = None, *, within_s: float = _ANSWER_WITHIN_S
+) -> object:
     """What a server answers to a question, from JSON.
 
     Raises:
         ServerAnswerError: An error, or no JSON.
     """
-    text = ask_text(address, method, path, content)
+    text = ask_text(address, method, path, content, within_s=within_s)
     try:
         answer: object = json.loads(text)
     except ValueError:
@@ -230,18 +238,18 @@ def ask(address: Address, method: str, path: str, content: object = None) -> obj
     return answer
 
 
-def ask_text(address: Address, method: str, path: str, content: object = None) -> str:
+def ask_text(
+    address: Address, method: str, path: str, content: object = None, *, within_s: float = _ANSWER_WITHIN_S
+) -> str:
     """The text that a server answers to a question.
 
     Raises:
         ServerAnswerError: An error, or nothing.
     """
     made = (
-        http.client.HTTPSConnection(
-            address.host, address.port, timeout=_ANSWER_WITHIN_S, context=ssl.create_default_context()
-        )
+        http.client.HTTPSConnection(address.host, address.port, timeout=within_s, context=ssl.create_default_context())
         if address.tls
-        else http.client.HTTPConnection(address.host, address.port, timeout=_ANSWER_WITHIN_S)
+        else http.client.HTTPConnection(address.host, address.port, timeout=within_s)
     )
     body = None if content is None else json.dumps(content)
     headers = {**dict(address.headers), **({"Content-Type": "application/json"} if body is not None else {})}

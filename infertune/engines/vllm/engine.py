@@ -255,7 +255,7 @@ class LoadedVllm(LoadedEngine):
         """Greedy answers, each at most as long as asked for."""
         return greedy_answers(self._llm, prompts)
 
-    def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
+    def score(self, sequences: Sequence[Sequence[int]], top: int, firsts: Sequence[int]) -> Sequence[TokenScores]:
         """vLLM's `prompt_logprobs`; a request that asks for them reads nothing from the prefix cache."""
         return token_scores(self._llm, sequences, top)
 

@@ -1,0 +1,1 @@
+"""llama.cpp: its server, `llama-server`, with GGUF models."""

@@ -1,0 +1,194 @@
+"""A started `llama-server`: how it is started, its own fields and questions, what it says of itself, and scores.
+
+Log probabilities of given tokens are not offered by the server. They are had by letting it generate them: a grammar
+allows exactly one token at each step, and `n_probs` gives the probabilities before the grammar is applied.
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from infertune.domain.knobs import Config
+from infertune.domain.measurement import EngineFacts
+from infertune.domain.workload import Message
+from infertune.engines.base import NotOfferedError, Prompt, Setup, TokenScores
+from infertune.engines.llamacpp.binary import ask, version_of
+from infertune.engines.llamacpp.command import setting_words
+from infertune.engines.llamacpp.flags import flags_of
+from infertune.engines.llamacpp.random_weights import made_here
+from infertune.engines.serving.loaded import LoadedServer, ServerAnswerError
+from infertune.engines.serving.process import HOST, ServerProcess, Start
+from infertune.engines.serving.sender import Address, GaugeNames
+
+_ENVIRONMENT = ("LLAMA_ARG_", "LLAMA_API_KEY")  # variables that are arguments by another name
+_COMPLETION_S = 3600.0  # of one request that is computed; the deadline of its stage ends it before
+_NO_TOKEN = 0  # any token: what is left in a slot's cache when it is forgotten
+# Lines of the log that say what runs, by the name of the setting.
+_SAID = {
+    "threads": re.compile(r"n_threads = (\d+)"),
+    "threads_batch": re.compile(r"n_threads_batch = (\d+)"),
+    "ctx_size": re.compile(r"llama_context: n_ctx\s+= (\d+)"),
+    "batch_size": re.compile(r"llama_context: n_batch\s+= (\d+)"),
+    "ubatch_size": re.compile(r"llama_context: n_ubatch\s+= (\d+)"),
+    "flash_attn": re.compile(r"llama_context: flash_attn\s+= (\w+)"),
+    "kv_unified": re.compile(r"llama_context: kv_unified\s+= (\w+)"),
+    "gpu_layers": re.compile(r"offloaded (\d+/\d+) layers to GPU"),
+}
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def start(binary: Path, setup: Setup) -> "LoadedLlama":
+    """Start a server for a setup and wait until it takes requests.
+
+    Raises:
+        ServerEndedError: It ended before that.
+        UsageError: It takes no such argument.
+    """
+    assert setup.model, "llama.cpp needs a model"
+    notes = _forget_environment()
+    flags = flags_of(binary)
+    model = made_here(setup.model) if setup.model.weights == "dummy" else Path(setup.model.path)
+    words = setting_words(setup.changed.root, flags)
+    own = ["--metrics", "--slots"]
+    if "cache_ram" in flags and "cache_ram" not in setup.changed:
+        own += ["--cache-ram", "0"]
+    if setup.device.kind == "cpu" and "Available devices:\n  " in ask(binary, "--list-devices").text:
+        own += ["--device", "none"]
+
+    def command(port: int) -> Sequence[str]:
+        return [str(binary), "--model", str(model), "--host", HOST, "--port", str(port), *own, *words]
+
+    process = ServerProcess(Start(command))
+    return LoadedLlama(process, setup, version_of(binary), notes)
+
+
+class LoadedLlama(LoadedServer):
+    """A server that was started here."""
+
+    gauge_names: ClassVar[GaugeNames] = GaugeNames(
+        path="/metrics",
+        running="llamacpp:requests_processing",
+        waiting="llamacpp:requests_deferred",
+    )
+
+    def __init__(self, process: ServerProcess, setup: Setup, version: str, notes: Sequence[str]) -> None:
+        super().__init__(Address(HOST, process.port), "default", process)
+        self._props: Any = self.ask("GET", "/props")
+        models: Any = self.ask("GET", "/v1/models")
+        self._about = models["data"][0]["meta"]
+        self._setup = setup
+        self._version = version
+        self._notes = tuple(notes)
+        self._log = process.log()
+
+    def fields(self, prompt: Prompt) -> dict[str, object]:
+        """No end token, so that every output has the length that is asked for."""
+        return {"ignore_eos": True}
+
+    def apply(self, live: Config) -> None:
+        """Nothing changes on a running server."""
+
+    def slots(self) -> int:
+        """How many requests it computes at once."""
+        return int(self._props["total_slots"])
+
+    def facts(self) -> EngineFacts:
+        """Version and settings, from its own properties and the first lines of its log."""
+        said = {name: match[1] for name, form in _SAID.items() if (match := form.search(self._log))}
+        return EngineFacts(
+            versions={"llama.cpp": self._version},
+            effective={"parallel": str(self.slots()), **said, "weights": str(self._about.get("ftype", "unknown"))},
+            notes=self._notes,
+            context_tokens=int(self._props["default_generation_settings"]["n_ctx"]),
+        )
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids as the server makes them of a prompt."""
+        return self._tokens({"content": text, "add_special": True, "parse_special": False})
+
+    def tokenize_chat(self, messages: Sequence[Message]) -> list[int] | None:
+        """Token ids by the chat template that the model's file holds."""
+        if not self._props.get("chat_template"):
+            return None
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            answer: Any = self.ask("POST", "/apply-template", {"messages": turns})
+        except ServerAnswerError:  # the template refuses the conversation
+            return None
+        return self._tokens({"content": answer["prompt"], "add_special": True, "parse_special": True})
+
+    def vocab_size(self) -> int:
+        """Size of the model's vocabulary."""
+        return int(self._about["n_vocab"])
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """Token ids as text by the model's own tokenizer."""
+        answer: Any = self.ask("POST", "/detokenize", {"tokens": list(token_ids)})
+        return str(answer["content"])
+
+    def reset(self) -> None:
+        """Overwrite what each slot keeps of its last request."""
+        self._on_slots(lambda slot, _: self._complete([_NO_TOKEN], 1, id_slot=slot), range(self.slots()))
+
+    def answer(self, prompts: Sequence[Prompt]) -> Sequence[list[int]]:
+        """Greedy answers that end where the model does."""
+        return self._on_slots(
+            lambda slot, prompt: [
+                int(token)
+                for token in self._complete(prompt.token_ids, prompt.output_tokens, id_slot=slot, return_tokens=True)[
+                    "tokens"
+                ]
+            ],
+            prompts,
+        )
+
+    def score(self, sequences: Sequence[Sequence[int]], top: int, firsts: Sequence[int]) -> Sequence[TokenScores]:
+        """Log probabilities by letting the server generate the very tokens.
+
+        Raises:
+            NotOfferedError: This build knows no grammar of tokens, or gives no probabilities.
+        """
+        pairs = list(zip(sequences, firsts, strict=True))
+        return self._on_slots(lambda slot, pair: self._score(slot, *pair, top), pairs)
+
+    def _score(self, slot: int, sequence: Sequence[int], first: int, top: int) -> TokenScores:
+        given, rest = list(sequence[:first]), list(sequence[first:])
+        grammar = "root ::= " + " ".join(f"<[{token}]>" for token in rest)
+        answer = self._complete(given, len(rest), id_slot=slot, n_probs=top, grammar=grammar, return_tokens=True)
+        steps = answer.get("completion_probabilities") or []
+        if [step["id"] for step in steps] != rest:
+            raise NotOfferedError(f"llama-server {self._version} does not generate the tokens that a grammar names")
+        return TokenScores(
+            [step["logprob"] for step in steps],
+            [{entry["id"]: entry["logprob"] for entry in step["top_logprobs"]} for step in steps],
+            first,
+        )
+
+    def _complete(self, token_ids: Sequence[int], output_tokens: int, **more: object) -> Any:
+        """A request outside of a measured job, nothing of it found in a cache."""
+        asked = {"prompt": list(token_ids), "n_predict": output_tokens, "temperature": 0, "cache_prompt": False}
+        return self.ask("POST", "/completion", {**asked, **more}, within_s=_COMPLETION_S)
+
+    def _on_slots(self, work: Callable[[int, T], R], items: Sequence[T]) -> list[R]:
+        """Do something for each item, each slot taking every n-th, all slots at once."""
+        n = max(1, min(self.slots(), len(items)))
+
+        def of_slot(slot: int) -> list[R]:
+            return [work(slot, item) for item in items[slot::n]]
+
+        with ThreadPoolExecutor(n) as pool:
+            done = list(pool.map(of_slot, range(n)))
+        return [done[index % n][index // n] for index in range(len(items))]
+
+
+def _forget_environment() -> list[str]:
+    """Remove variables that would change what is launched; a note for each."""
+    names = sorted(name for name in os.environ if name.startswith(_ENVIRONMENT))
+    for name in names:
+        del os.environ[name]
+    return [f"{', '.join(names)}: left out of the server's environment"] if names else []
