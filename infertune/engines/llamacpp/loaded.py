@@ -1,13 +1,15 @@
 """A started `llama-server`: how it is started, its own fields and questions, what it says of itself, and scores.
 
-Log probabilities of given tokens are not offered by the server. They are had by letting it generate them: a grammar
-allows exactly one token at each step, and `n_probs` gives the probabilities before the grammar is applied.
+Log probabilities of given tokens are not offered by the server. They are had by letting it generate them, one request a
+token: a bias makes it the likeliest, and `n_probs` gives the probabilities from before the bias.
 """
 
 import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -15,7 +17,7 @@ from infertune.domain.knobs import Config
 from infertune.domain.measurement import EngineFacts
 from infertune.domain.workload import Message
 from infertune.engines.base import NotOfferedError, Prompt, Setup, TokenScores
-from infertune.engines.llamacpp.binary import ask, version_of
+from infertune.engines.llamacpp.binary import gpus_of, version_of
 from infertune.engines.llamacpp.command import setting_words
 from infertune.engines.llamacpp.flags import flags_of
 from infertune.engines.llamacpp.random_weights import made_here
@@ -25,16 +27,12 @@ from infertune.engines.serving.sender import Address, GaugeNames
 
 _ENVIRONMENT = ("LLAMA_ARG_", "LLAMA_API_KEY")  # variables that are arguments by another name
 _COMPLETION_S = 3600.0  # of one request that is computed; the deadline of its stage ends it before
+_FORCED = 1e6  # added to a token's logit: it is then the likeliest, whatever the model says
 _NO_TOKEN = 0  # any token: what is left in a slot's cache when it is forgotten
 # Lines of the log that say what runs, by the name of the setting.
 _SAID = {
     "threads": re.compile(r"n_threads = (\d+)"),
-    "threads_batch": re.compile(r"n_threads_batch = (\d+)"),
-    "ctx_size": re.compile(r"llama_context: n_ctx\s+= (\d+)"),
-    "batch_size": re.compile(r"llama_context: n_batch\s+= (\d+)"),
-    "ubatch_size": re.compile(r"llama_context: n_ubatch\s+= (\d+)"),
-    "flash_attn": re.compile(r"llama_context: flash_attn\s+= (\w+)"),
-    "kv_unified": re.compile(r"llama_context: kv_unified\s+= (\w+)"),
+    "kv_unified": re.compile(r"kv_unified = '(\w+)'"),
     "gpu_layers": re.compile(r"offloaded (\d+/\d+) layers to GPU"),
 }
 
@@ -53,11 +51,11 @@ def start(binary: Path, setup: Setup) -> "LoadedLlama":
     notes = _forget_environment()
     flags = flags_of(binary)
     model = made_here(setup.model) if setup.model.weights == "dummy" else Path(setup.model.path)
-    words = setting_words(setup.changed.root, flags)
+    words = setting_words(setup.changed.root, setup.config.root, flags)
     own = ["--metrics", "--slots"]
     if "cache_ram" in flags and "cache_ram" not in setup.changed:
         own += ["--cache-ram", "0"]
-    if setup.device.kind == "cpu" and "Available devices:\n  " in ask(binary, "--list-devices").text:
+    if setup.device.kind == "cpu" and gpus_of(binary):
         own += ["--device", "none"]
 
     def command(port: int) -> Sequence[str]:
@@ -151,23 +149,42 @@ class LoadedLlama(LoadedServer):
         """Log probabilities by letting the server generate the very tokens.
 
         Raises:
-            NotOfferedError: This build knows no grammar of tokens, or gives no probabilities.
+            NotOfferedError: This build gives no probabilities.
         """
         pairs = list(zip(sequences, firsts, strict=True))
         return self._on_slots(lambda slot, pair: self._score(slot, *pair, top), pairs)
 
     def _score(self, slot: int, sequence: Sequence[int], first: int, top: int) -> TokenScores:
-        given, rest = list(sequence[:first]), list(sequence[first:])
-        grammar = "root ::= " + " ".join(f"<[{token}]>" for token in rest)
-        answer = self._complete(given, len(rest), id_slot=slot, n_probs=top, grammar=grammar, return_tokens=True)
+        """One request a position; the tokens before it lie in the slot's cache from the request before."""
+        logprobs, tops = [], []
+        for position in range(first, len(sequence)):
+            before, token = sequence[:position], sequence[position]
+            likeliest, own = self._step(slot, before, token, top, cached=position > first)
+            if own is None:  # part of a character, of which the server gives nothing: all others are asked for
+                everything, _ = self._step(slot, before, self._letter, self.vocab_size(), cached=True)
+                likeliest, own = dict(islice(everything.items(), top)), everything.get(token)
+            if own is None:
+                raise NotOfferedError(f"llama-server {self._version} gives no probability of token {token}")
+            logprobs.append(own)
+            tops.append(likeliest)
+        return TokenScores(logprobs, tops, first)
+
+    def _step(
+        self, slot: int, before: Sequence[int], token: int, top: int, *, cached: bool
+    ) -> tuple[dict[int, float], float | None]:
+        """The likeliest tokens after others, and the log probability of a given one; nothing where none comes back."""
+        answer = self._complete(
+            before, 1, id_slot=slot, n_probs=top, cache_prompt=cached, logit_bias=[[token, _FORCED]]
+        )  # fmt: skip
         steps = answer.get("completion_probabilities") or []
-        if [step["id"] for step in steps] != rest:
-            raise NotOfferedError(f"llama-server {self._version} does not generate the tokens that a grammar names")
-        return TokenScores(
-            [step["logprob"] for step in steps],
-            [{entry["id"]: entry["logprob"] for entry in step["top_logprobs"]} for step in steps],
-            first,
-        )
+        if not steps or steps[0]["id"] != token:
+            return {}, None
+        return {entry["id"]: entry["logprob"] for entry in steps[0]["top_logprobs"]}, steps[0]["logprob"]
+
+    @cached_property
+    def _letter(self) -> int:
+        """A token that is a whole character."""
+        return self.tokenize("a")[-1]
 
     def _complete(self, token_ids: Sequence[int], output_tokens: int, **more: object) -> Any:
         """A request outside of a measured job, nothing of it found in a cache."""

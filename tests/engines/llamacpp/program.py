@@ -11,13 +11,13 @@ def main(words: list[str]) -> int:
     if words == ["--help"]:
         print(HELP.read_text())
     elif words == ["--list-devices"]:
-        print("Available devices:")
+        print("Available devices:\n  (none)")
     else:
         for word, value in zip(words, words[1:], strict=False):
             if word in WHOLE and not value.lstrip("-").isdigit():
                 print(f'error while handling argument "{word}": stoi\n', file=sys.stderr)
                 return 1
-        print("version: 11434 (1a2b3c4)\nbuilt with cc for Linux", file=sys.stderr)
+        print("version: 0.6.0-dev (build 11434, commit 1a2b3c4)\nbuilt with cc for Linux", file=sys.stderr)
     return 0
 
 

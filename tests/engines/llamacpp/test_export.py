@@ -19,7 +19,7 @@ TINY = resolve_model("builtin:tiny")
 FILE = "/models/small.Q4_K_M.gguf"
 CHANGED: dict[str, Scalar] = {"parallel": 16, "cache_type_k": "q8_0", "load_mode": "mmap+mlock"}
 WORDS = [
-    "--parallel", "16", "--kv-unified", "--cache-type-k", "q8_0", "--load-mode", "mmap+mlock",
+    "--parallel", "16", "--kv-unified", "--cache-type-k", "q8_0", "--ctx-size", "8192", "--load-mode", "mmap+mlock",
 ]  # fmt: skip
 HOSTILE = [
     "/m/'; touch hacked; '.gguf",
@@ -34,8 +34,9 @@ def model(path: str = FILE) -> Model:
 
 
 def exported(form: str, path: str = FILE, device: Device = CPU, version: str = "b11434-1a2b3c4", **more: Scalar) -> str:
-    config = Config({**CHANGED, **more})
-    served = Served(model=model(path), device=device, engine_version=version, config=config, changed=config)
+    changed = Config({**CHANGED, **more})
+    config = changed.updated({"kv_unified": True, "ctx_size": 8192})
+    served = Served(model=model(path), device=device, engine_version=version, config=config, changed=changed)
     return export_served("llamacpp", served, form)
 
 

@@ -8,8 +8,8 @@ import pytest
 from infertune.engines.base import EngineOptions
 from infertune.engines.llamacpp import binary as binaries
 from infertune.engines.llamacpp.asked import policy_of
-from infertune.engines.llamacpp.binary import find_binary, version_of
-from infertune.engines.llamacpp.engine import LlamaCppEngine, gpus_of
+from infertune.engines.llamacpp.binary import find_binary, gpus_of, version_of
+from infertune.engines.llamacpp.engine import LlamaCppEngine
 from infertune.engines.llamacpp.flags import flags_of, parse_help
 from infertune.engines.llamacpp.space import _EXACT, _NUMERIC, CURATED
 from infertune.engines.serving.arguments import flag_for, words_of
@@ -82,7 +82,7 @@ def test_the_version_is_llama_cpps_name_of_the_build(binary: Path, engine: Llama
 
 
 def test_a_build_without_a_number_is_told_by_its_content(binary: Path) -> None:
-    binary.write_text("#!/bin/sh\necho 'version: 0 (unknown)'\n")
+    binary.write_text("#!/bin/sh\necho 'version: 0.6.0-dev (build 0, commit unknown)'\n")
     first = version_of(binary)
     (binary.parent / "libllama.so.0.0.1").write_text("another library")
     assert first.startswith("build-") and version_of(binary) != first
@@ -117,7 +117,21 @@ def test_a_server_is_looked_for_on_path_and_then_in_the_package(
     assert "--engine-binary PATH" in reason and "infertune[llamacpp]" in reason
 
 
-def test_the_devices_of_a_build_are_read_from_its_list() -> None:
-    assert gpus_of("Available devices:\n") == []
-    listed = "ggml_cuda_init: found 1\nAvailable devices:\n  CUDA0: NVIDIA H100 (81079 MiB, 80000 MiB free)\n"
-    assert gpus_of(listed) == ["CUDA0: NVIDIA H100 (81079 MiB, 80000 MiB free)"]
+def test_the_devices_of_a_build_are_read_from_its_list(binary: Path) -> None:
+    assert gpus_of(binary) == []
+    listed = "ggml_cuda_init: found 1\nAvailable devices:\n  CUDA0: NVIDIA H100 (81079 MiB, 80000 MiB free)"
+    binary.write_text(f"#!/bin/sh\nprintf '%s\\n' '{listed}'\n")
+    assert gpus_of(binary) == ["CUDA0: NVIDIA H100 (81079 MiB, 80000 MiB free)"]
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("version: 0.6.0-dev (build 11434, commit 1a2b3c4)", "b11434-1a2b3c4"),
+        ("version: 0.6.0 (build 11434, commit unknown)", "b11434"),
+        ("version: 6548 (a14bd350)", "b6548-a14bd350"),
+    ],
+)
+def test_the_version_is_read_in_the_spelling_of_each_time(binary: Path, said: str, version: str) -> None:
+    binary.write_text(f"#!/bin/sh\necho '{said}'\n")
+    assert version_of(binary) == version

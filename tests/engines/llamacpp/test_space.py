@@ -31,7 +31,7 @@ def test_the_default_is_what_a_server_does_when_told_nothing() -> None:
     space = server_space(TINY, CPU, SHORT, FLAGS, layers=4)
     assert space.default["parallel"] == 4 and space.default["kv_unified"] is True
     assert space.default["ctx_size"] == TINY.context_tokens
-    assert setting_words({}) == []
+    assert setting_words({}, space.default.root) == []
     assert {knob.name for knob in space.knobs if knob.effect == "lossy"} == {"cache_type_k", "cache_type_v"}
     assert all(knob.scope == "launch" and knob.why for knob in space.knobs)
 
@@ -82,9 +82,15 @@ def test_an_older_server_has_switches_for_loading_and_what_it_lacks_is_left_out(
 
 
 def test_slots_and_their_cache_are_written_together() -> None:
-    assert setting_words({"parallel": 8}, FLAGS) == ["--parallel", "8", "--kv-unified"]
-    assert setting_words({"kv_unified": False}, FLAGS) == ["--parallel", "4", "--no-kv-unified"]
-    assert setting_words({"threads_batch": None, "cache_type_k": "q4_0"}, FLAGS) == ["--cache-type-k", "q4_0"]
+    whole = server_space(TINY, CPU, SHORT, FLAGS, layers=4).default.root
+    assert setting_words({"parallel": 8}, {**whole, "parallel": 8}, FLAGS) == [
+        "--parallel", "8", "--kv-unified", "--ctx-size", "2048",
+    ]  # fmt: skip
+    assert setting_words({"kv_unified": False}, {**whole, "kv_unified": False}, FLAGS) == [
+        "--parallel", "4", "--no-kv-unified", "--ctx-size", "2048",
+    ]  # fmt: skip
+    changed: dict[str, Scalar] = {"threads_batch": None, "cache_type_k": "q4_0"}
+    assert setting_words(changed, whole, FLAGS) == ["--cache-type-k", "q4_0"]
 
 
 def test_any_argument_can_be_held_or_searched_under_any_of_its_names(engine: LlamaCppEngine) -> None:
