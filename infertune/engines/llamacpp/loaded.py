@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import EngineFacts
@@ -68,7 +68,7 @@ def start(binary: Path, setup: Setup) -> "LoadedLlama":
 class LoadedLlama(LoadedServer):
     """A server that was started here."""
 
-    gauge_names: ClassVar[GaugeNames] = GaugeNames(
+    gauge_names = GaugeNames(
         path="/metrics",
         running="llamacpp:requests_processing",
         waiting="llamacpp:requests_deferred",

@@ -158,7 +158,7 @@ def launch_words(setup: Setup, flags: Mapping[str, Flag], port: int) -> list[str
 class LoadedSglang(LoadedServer):
     """A server that was started here; texts become token ids by the model's own tokenizer, in this process."""
 
-    gauge_names: ClassVar[GaugeNames] = GaugeNames(
+    gauge_names = GaugeNames(
         path="/metrics",
         running="sglang:num_running_reqs",
         waiting="sglang:num_queue_reqs",

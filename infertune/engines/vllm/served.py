@@ -134,7 +134,7 @@ class LoadedVllmServer(LoadedServer):
         """Greedy answers, each at most as long as asked for."""
         return self._together(self._answer, prompts)
 
-    def score(self, sequences: Sequence[Sequence[int]], top: int) -> Sequence[TokenScores]:
+    def score(self, sequences: Sequence[Sequence[int]], top: int, firsts: Sequence[int]) -> Sequence[TokenScores]:
         """The server's `prompt_logprobs`; a request that asks for them reads nothing from the prefix cache.
 
         Raises:
