@@ -98,6 +98,11 @@ class Promise(Frozen):
 _PATIENCE_S = 60.0  # for what is unfinished when the last request was sent, where no limit says more; judgement
 
 
+def limits_requests(text: str) -> bool:
+    """Whether a limit of `--slo` is on every single request, such as `ttft_s<0.5`."""
+    return re.split(r"[<>]", text, maxsplit=1)[0].strip() in REQUEST_FIGURES
+
+
 def request_figure(name: RequestFigure, sent: Sent) -> float | None:
     """A figure of one request in seconds; None where it is not known, or the request failed before it."""
     match name:

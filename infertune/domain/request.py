@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from infertune.documents import check_path, read_document
 from infertune.domain.assigning import as_scalar, assignments, check_texts, name_and_text, once, split_values
 from infertune.domain.device import DeviceChoice
 from infertune.domain.knobs import Scalar, check_scalars, parse_scalar
+from infertune.domain.promise import limits_requests
 from infertune.domain.quality import LimitOptions
 from infertune.domain.serving_options import ServingOptions
 from infertune.domain.workload import MOST_REQUESTS
@@ -169,7 +170,7 @@ class TuneRequest(ServingOptions, LimitOptions, StaffedRequest):
     Attributes:
         current: What runs today, and is to be beaten: a server's command line, a file that holds one (its service
             behind a colon), or a profile.
-        objective: What is tuned for.
+        objective: What is tuned for; unless given, goodput where a limit is on every request, else throughput.
         from_: Profiles or runs' folders to start from, of other GPUs, models or versions; the key is `from`.
         allow_lossy: Search lossy values even where answers cannot be checked.
         sampler: The search strategy.
@@ -207,6 +208,15 @@ class TuneRequest(ServingOptions, LimitOptions, StaffedRequest):
     @classmethod
     def _budget(cls, given: Any) -> Any:
         return parse_duration_s(given) if isinstance(given, str) else given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _objective_of_limits(cls, given: Any) -> Any:
+        """Limits on every request are a server's promise: what is tuned for is the rate at which it is kept."""
+        limits = given.get("slo") if isinstance(given, Mapping) else None
+        if not isinstance(limits, list | tuple) or given.get("objective") is not None:
+            return given
+        return {**given, "objective": "goodput"} if any(limits_requests(str(text)) for text in limits) else given
 
     @field_validator("final_launches")
     @classmethod

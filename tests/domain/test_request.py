@@ -63,7 +63,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ({"set": ["slots"]}, "is not like NAME=VALUE"),
         ({"set": ["=5"]}, "is not like NAME=VALUE"),
         ({"set": ["slots="]}, "is not like NAME=VALUE"),
-        ({"final_launches": (1, 5)}, "--final-launches : needs at least 2 pairs"),
+        ({"final_launches": (1, 5)}, "--final-launches: needs at least 2 pairs"),
         ({"final_launches": (5, 4)}, "must not be below the least"),
         ({"weights": "none"}, "--weights none"),
         ({"seed": "x"}, "--seed x"),
@@ -149,3 +149,18 @@ def test_an_unknown_option_from_python_is_named_without_a_file() -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot read --config"):
         make_request(TuneRequest, {}, tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("flags", "objective"),
+    [
+        ({"slo": ["ttft_s<0.5"]}, "goodput"),
+        ({"slo": ["j_per_output_token<1", "tpot_s < 0.05"]}, "goodput"),
+        ({"slo": ["ttft_s<0.5"], "objective": "goodput-per-joule"}, "goodput-per-joule"),
+        ({"slo": ["ttft_p99_s<2"]}, "throughput"),
+        ({"slo": ["ttft_s<0.5"], "objective": "throughput"}, "throughput"),
+        ({}, "throughput"),
+    ],
+)
+def test_limits_on_every_request_ask_for_goodput(flags: dict[str, Any], objective: str) -> None:
+    assert make_request(TuneRequest, flags).objective == objective
