@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from infertune.errors import UsageError
+from infertune.tuning.study.cells import live_cells
+from infertune.tuning.study.plan import read_plan
 from infertune.tuning.study.run import StudyResult, study
 from tests.report.runs import saved, tuned
 from tests.tuning.study_plans import FLEET, PLAN, written
@@ -181,3 +183,11 @@ def test_a_bad_plan_is_refused_in_one_line_before_anything_is_written(tmp_path: 
         study(file, tmp_path / "out")
     assert message.format(tmp_path) in str(refusal.value) and str(file) in str(refusal.value)
     assert "\n" not in str(refusal.value) and not (tmp_path / "out").exists()
+
+
+def test_the_plan_of_the_example_has_two_thread_counts_and_two_dtypes_of_both_engines_on_three_models() -> None:
+    file = Path(__file__).parents[1] / "benchmarks" / "plans" / "example-study.yaml"
+    plan, document = read_plan(file)
+    cells = live_cells(file, plan, document, Path("out"))
+    assert len(cells) == 4 * 2 * 3 and {cell.cores for cell in cells} == {None, 1}
+    assert {cell.request.set["dtype"] for cell in cells} == {"bfloat16", "float32"}

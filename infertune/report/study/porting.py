@@ -201,15 +201,20 @@ def travels(cells: Sequence[Cell], ports: Iterable[Port]) -> list[Travel]:
 
 
 def over_groups(found: Iterable[Travel]) -> list[Travel]:
-    """The same changes over all groups of cells together."""
+    """The same changes over all groups of cells together, and over all ordered pairs where there are more than two."""
     together: dict[tuple[str, str, str], list[Travel]] = defaultdict(list)
     for travel in found:
         if travel.there:
             together[travel.axis, travel.there, travel.here].append(travel)
-    return [
+    made = [
         Travel(axis, there, here, "", tuple(port for t in own for port in t.ports), sum(t.absent for t in own))
         for (axis, there, here), own in together.items()
     ]
+    for axis in dict.fromkeys(travel.axis for travel in made):
+        pairs = [travel for travel in made if travel.axis == axis]
+        if len(pairs) > 2:
+            made.append(Travel(axis, "", "", "", tuple(port for travel in pairs for port in travel.ports)))
+    return made
 
 
 @dataclass(frozen=True)

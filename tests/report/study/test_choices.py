@@ -95,6 +95,19 @@ def test_many_groups_are_told_together() -> None:
     assert sum("change of device" in line for line in lines) == 1 and len(lines) < 12
 
 
+def test_many_pairs_in_many_groups_have_a_row_together_and_the_rest_folded_away() -> None:
+    cells = [
+        cell({(1, 1): 1.0, (1, 2): 2.0 + (number * place) % 3}, model=str(number), workload=str(place))
+        for number in range(5)
+        for place in range(5)
+    ]
+    porting = study_page(find_study("x", cells)).sections[-1]
+    rows = {row[:3]: row for row in porting.tables[0].rows}
+    assert rows["model", "any", "any other"][4] == str(5 * 4 * 5) and ("model", "0", "1") not in rows
+    assert "Every change in every group" in porting.details[0].caption
+    assert len(porting.pictures) == 2, "one for each axis"
+
+
 def test_cells_that_all_failed_have_a_report() -> None:
     nothing = cell({(1, 1): "oom", (1, 2): "oom"}, model="none")
     text = page_markdown(study_page(find_study("x", [nothing, FIRST])))
