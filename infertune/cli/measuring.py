@@ -72,7 +72,9 @@ def tune(
         list[Path] | None,
         typer.Option("--from", metavar="PROFILE|RUN", help="Start from what was best elsewhere; repeatable."),
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="auto, gp, tpe, random or grid.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="auto, gp, tpe, random, grid, or MODULE:CLASS of an Optuna sampler.")
+    ] = None,
     storage: Annotated[
         str | None,
         typer.Option(metavar="URL|FILE.log", help="Show the run live as an Optuna study, such as sqlite:///runs.db."),

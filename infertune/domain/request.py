@@ -173,7 +173,7 @@ class TuneRequest(ServingOptions, LimitOptions, StaffedRequest):
         objective: What is tuned for; unless given, goodput where a limit is on every request, else throughput.
         from_: Profiles or runs' folders to start from, of other GPUs, models or versions; the key is `from`.
         allow_lossy: Search lossy values even where answers cannot be checked.
-        sampler: The search strategy.
+        sampler: The search strategy: a name, or `MODULE:CLASS` of a third party's Optuna sampler.
         storage: Where the run is kept as an Optuna study too: a URL of SQLAlchemy's or a journal file. It may have a
             password, so it is no part of the ledger.
         trials: Most trials of the search; None where only time is limited.
@@ -294,6 +294,11 @@ class GateRequest(LimitOptions, JobRequest):
 R = TypeVar("R", bound=JobRequest)
 
 
+def is_code(sampler: object) -> bool:
+    """Whether a sampler is a third party's, `MODULE:CLASS`, whose code would be run."""
+    return isinstance(sampler, str) and ":" in sampler
+
+
 def make_request(
     kind: type[R],
     flags: Mapping[str, Any],
@@ -309,10 +314,15 @@ def make_request(
         earlier: The request in a ledger, which a flag wins over too.
 
     Raises:
-        UsageError: A name is unknown or a value impossible.
+        UsageError: A name is unknown or a value impossible, or a file names a sampler that is a third party's code: the
+            file may be a stranger's.
     """
     document = _read_config_file(config_file) if config_file else {}
     given = {name: value for name, value in flags.items() if value not in (None, [], ())}
+    written = {**document, **(earlier or {})}.get("sampler")
+    if is_code(written) and "sampler" not in given:
+        source = config_file or "the run"
+        raise UsageError(f"{source} names the sampler {written}, whose code would be run: give --sampler to allow it")
     try:
         request = kind.model_validate({**document, **(earlier or {}), **given})
         typed = [assignments(given[flag]) for flag in ("set", "knob", "baseline_set") if flag in given]

@@ -20,7 +20,7 @@ from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.models import Model
 from infertune.domain.quality import LOOKS, Limits
 from infertune.domain.record import Header
-from infertune.domain.request import JobRequest, R, make_request
+from infertune.domain.request import JobRequest, R, is_code, make_request
 from infertune.domain.workload import LONG_DRAW, Part, Workload, parse_workload
 from infertune.energy import CarbonOptions
 from infertune.energy.sources import check_country
@@ -385,14 +385,16 @@ def continued(kind: type[R], header: Header, folder: Path, flags: Mapping[str, A
             named again: a ledger may be a stranger's.
     """
     given = {name: value for name, value in flags.items() if value not in (None, [], ())}
-    for name in ("engine_python", "engine_binary"):
-        program = header.request.get(name)
-        if program is not None and str(given.get(name, "")) != str(program):
+    programs = {name: header.request[name] for name in ("engine_python", "engine_binary") if header.request.get(name)}
+    if is_code(header.request.get("sampler")):
+        programs["sampler"] = header.request["sampler"]
+    for name, program in programs.items():
+        if str(given.get(name, "")) != str(program):
             raise UsageError(
                 f"{folder} was started with --{name.replace('_', '-')} {program}, a program that --resume would run: "
                 "give the flag again to allow it"
             )
-    may_change = {*may_change, *(name for name in ("engine_python", "engine_binary") if header.request.get(name))}
+    may_change = {*may_change, *programs}
     if "set" in given and assignments(given["set"]).items() <= assignments(header.request.get("set", {})).items():
         allowed = given.pop("set")  # names again what the run was started with, which may need the user's own word
         return continued(kind, header, folder, given, may_change).typed_by_user(allowed)

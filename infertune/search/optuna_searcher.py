@@ -17,7 +17,9 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from infertune.domain.knobs import Config, SearchSpace
+from infertune.errors import BenchmarkError
 from infertune.search.base import Result
+from infertune.search.third_party import reason_of
 
 _ATTEMPTS = 20  # proposals, before one without a result is drawn at random; judgement
 _MOST_TOLD = 2000  # results handed over at once, the last of them: more would take seconds; judgement
@@ -41,6 +43,8 @@ class OptunaSearcher:
         self._space = space
         self._rng = random.Random(seed)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        # A sampler that has tried everything stops its study, which Optuna allows inside of `optimize` only.
+        self._study.stop = lambda: None  # type: ignore[method-assign]
         self._distributions: dict[str, BaseDistribution] = {
             knob.name: IntDistribution(0, len(knob.values) - 1)
             if knob.ordinal
@@ -106,7 +110,7 @@ class OptunaSearcher:
     def _propose(self, taken: Collection[Config]) -> Config | None:
         """A configuration without a result from the sampler; None if all its proposals have one."""
         for _ in range(_ATTEMPTS):
-            trial = self._study.ask(self._distributions)
+            trial = self._proposed()
             chosen = {
                 knob.name: knob.values[trial.params[knob.name]] if knob.name in trial.params else knob.values[0]
                 for knob in self._space.knobs
@@ -121,6 +125,20 @@ class OptunaSearcher:
             if config not in taken:
                 return config
         return None
+
+    def _proposed(self) -> optuna.Trial:
+        """The sampler's next proposal.
+
+        Raises:
+            BenchmarkError: The sampler, which may be anybody's code, has failed.
+        """
+        try:
+            return self._study.ask(self._distributions)
+        except Exception as error:
+            name = type(self._study.sampler).__name__
+            raise BenchmarkError(
+                f"the sampler {name} failed: {reason_of(error)}; the trials so far are in the run's ledger"
+            ) from None
 
     def _any_left(self, taken: Collection[Config]) -> Config | None:
         """Any configuration without a result: a sampler may repeat itself, near the space's corners above all."""

@@ -5,10 +5,11 @@
 
 The clock is simulated: a trial takes its run, a launch where the worker's launch settings change, and up to a fifth
 more or less by chance, so that workers end in any order. A worker that is free asks with what the others are measuring.
-The default is measured first, alone, because the size of the job comes from it. Prints for each family, way of asking
-and number of workers the mean regret in percent of the best tried after so many trials, and the trials and seconds
-after which the mean regret is within 2%, and the mean of those after which each run is (of those that never are, all of
-theirs), with the ratios to one worker. A way of asking is chosen on the development half.
+The default is measured first, alone, because the size of the job comes from it; with `--together` the others do not
+wait for it. Prints for each family, way of asking and number of workers the mean regret in percent of the best tried
+after so many trials, and the trials and seconds after which the mean regret is within 2%, and the mean of those after
+which each run is (of those that never are, all of theirs), with the ratios to one worker. A way of asking is chosen on
+the development half.
 """
 
 import argparse
@@ -93,15 +94,18 @@ class Told:
     failed: bool
 
 
-def replay(task: Task, how: str, workers: int, seed: int, trials: int = max(AT)) -> list[Told]:
-    """Run a search with so many workers."""
+def replay(
+    task: Task, how: str, workers: int, seed: int, *, together: bool = False, trials: int = max(AT)
+) -> list[Told]:
+    """Run a search with so many workers, the default alone first, or `together` with the first of the others."""
     searcher = HOW[how](task.space, task.predictor, seed)
     rng = random.Random(zlib.crc32(f"{task.name}/{seed}".encode()))
     launched: list[Config | None] = [None] * workers
     busy: list[tuple[float, int, Result]] = []
     found, clock_s, asked, told = 0.0, 0.0, 0, list[Told]()
     while len(told) < trials:
-        idle = sorted(set(range(workers)) - {worker for _, worker, _ in busy}) if told else [0] * (not busy)
+        idle = sorted(set(range(workers)) - {worker for _, worker, _ in busy})
+        idle = idle if told or together else idle[: not busy]
         for worker in idle:
             pending = [result.config for _, _, result in busy]
             if asked == trials or (config := searcher.ask(launched[worker], pending)) is None:
@@ -147,16 +151,16 @@ def _mean(values: object) -> float:
     return statistics.fmean(values)  # type: ignore[arg-type]
 
 
-def made_runs(family: Family, how: str, workers: int, n: int, *, held_out: bool) -> list[list[Told]]:
+def made_runs(family: Family, how: str, workers: int, n: int, *, held_out: bool, together: bool) -> list[list[Told]]:
     """A way of asking on the first n landscapes of a family, one seed each."""
     pairs = enumerate(landscapes(family, n, held_out=held_out))
-    return [replay(of_landscape(landscape), how, workers, seed) for seed, landscape in pairs]
+    return [replay(of_landscape(landscape), how, workers, seed, together=together) for seed, landscape in pairs]
 
 
-def recorded_runs(name: str, how: str, workers: int, seeds: int) -> list[list[Told]]:
+def recorded_runs(name: str, how: str, workers: int, seeds: int, *, together: bool) -> list[list[Told]]:
     """The same on a recorded landscape, with several seeds."""
     problem = next(problem for problem in recorded() if problem.name == name)
-    return [replay(of_problem(problem), how, workers, seed) for seed in range(seeds)]
+    return [replay(of_problem(problem), how, workers, seed, together=together) for seed in range(seeds)]
 
 
 def main() -> None:
@@ -169,15 +173,16 @@ def main() -> None:
     parser.add_argument("--family", action="append", default=[], help="one whose name begins so")
     parser.add_argument("--how", action="append", default=[], choices=HOW)
     parser.add_argument("--workers", action="append", type=int, default=[])
+    parser.add_argument("--together", action="store_true", help="the others do not wait for the default")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     run: Callable[..., list[list[Told]]]
     if arguments.recorded:
         sets: dict[str, object] = {problem.name: problem.name for problem in recorded()}
-        run = partial(recorded_runs, seeds=arguments.seeds)
+        run = partial(recorded_runs, seeds=arguments.seeds, together=arguments.together)
     else:
         sets = {family.name: family for family in FAMILIES}
-        run = partial(made_runs, n=arguments.landscapes, held_out=arguments.held_out)
+        run = partial(made_runs, n=arguments.landscapes, held_out=arguments.held_out, together=arguments.together)
     sets = {n: s for n, s in sets.items() if not arguments.family or n.startswith(tuple(arguments.family))}
     ways, counts = arguments.how or ["auto"], tuple(arguments.workers) or WORKERS
     jobs = [(name, how, workers) for name in sets for how in ways for workers in counts]
