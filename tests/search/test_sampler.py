@@ -1,6 +1,7 @@
 """infertune's strategy as a sampler of Optuna: Optuna's own contract, and what is particular to it."""
 
 import doctest
+import math
 import pickle
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase
 from optuna.trial import TrialState
 
-from infertune.search import InfertuneSampler, sampler
+from infertune.domain.knobs import Config, Int, SearchSpace
+from infertune.search import InfertuneSampler, Result, sampler
+from infertune.search.model_based import ModelSearcher
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -39,6 +42,28 @@ def done(study: optuna.Study, space: dict[str, Any], value: float | None, **attr
         trial.set_user_attr(f"infertune:{name}", given)
     study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
     return trial
+
+
+def test_it_asks_exactly_what_the_strategy_asks() -> None:
+    """Costs, failures and the loaded launch come through attributes and states; 14 questions, one after the other."""
+    chosen = InfertuneSampler(seed=4, launch=["b"])
+    knobs = (Int("a", tuple(range(12)), 3, scope="live"), Int("b", tuple(range(12)), 3))
+    strategy = ModelSearcher(SearchSpace(knobs), seed=chosen._seed)
+    study = optuna.create_study(direction="maximize", sampler=chosen)
+    study.enqueue_trial({"a": 3, "b": 3})
+    launched: Config | None = None
+    for _ in range(14):
+        trial = study.ask(SPACE)
+        asked = Config(trial.params)
+        assert asked == strategy.ask(launched)
+        a, b = trial.params["a"], trial.params["b"]
+        value = None if a + b > 17 else 1000.0 - (a - 8) ** 2 - (b - 6) ** 2
+        launch_s = 0.0 if launched and launched["b"] == b else 40.0
+        trial.set_user_attr("infertune:launch_s", launch_s)
+        trial.set_user_attr("infertune:run_s", 10.0)
+        study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
+        strategy.tell(Result(asked, None if value is None else math.log(value), launch_s, 10.0))
+        launched = None if value is None else asked
 
 
 LADDERS = {
