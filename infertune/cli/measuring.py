@@ -199,6 +199,7 @@ def landscape(
     load_timeout: LoadTimeout = None,
     run_timeout: RunTimeout = None,
     wait: Wait = None,
+    workers: Workers = None,
     country: Country = None,
     carbon_intensity: CarbonIntensity = None,
     price_per_hour: PricePerHour = None,
@@ -210,22 +211,29 @@ def landscape(
 ) -> None:
     """Measure every point of a grid of knobs, repeatedly."""
     flags = flags_of(locals())
-    from infertune.tuning.sweep import LandscapeRequest, landscape_request, resumed_landscape
+    from infertune.tuning.sweep import LandscapeRequest, landscapes, resumed_landscape
 
     check_alone(resume, config)
     request = resumed_landscape(resume, flags) if resume else request_of(LandscapeRequest, flags, config)
     with Progress() as observer:
-        found = landscape_request(request, observer, resume)
-    ledger = found.ledger
-    failed = sum(trial.measurement is None for trial in ledger.trials)
+        made = landscapes(request, observer, resume)
+    counts = [
+        {
+            "run": str(found.ledger.folder),
+            "trials": len(found.ledger.trials),
+            "failed": sum(trial.measurement is None for trial in found.ledger.trials),
+        }
+        for found in made
+    ]
     if as_json:
-        print_json({"schema_version": 1, "run": str(ledger.folder), "trials": len(ledger.trials), "failed": failed})
-    else:
-        from infertune.cli.terminal import print_findings
+        print_json({"schema_version": 1, **(counts[0] if len(counts) == 1 else {"runs": counts})})
+        return
+    from infertune.cli.terminal import print_findings
 
+    for found in made:
         print_findings(console(), found)
-        say(console(), f"report:  {ledger.folder / 'report.html'}")
-        say(console(), f"table:   {ledger.folder / 'landscape.csv'}")
+        say(console(), f"report:  {found.ledger.folder / 'report.html'}")
+        say(console(), f"table:   {found.ledger.folder / 'landscape.csv'}")
 
 
 def bench(

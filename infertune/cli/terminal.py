@@ -161,7 +161,7 @@ def print_study(console: Console, study: Study) -> None:
         changes = command_changes(header.engine, header.running, current, best, header.held)
         say(console, f"in your command: {', '.join(changes) if changes else 'change nothing'}")
         say(console, f"the whole of it: infertune profile export {study.profile_file} --as vllm-args")
-    for line in study.edges:
+    for line in (*study.edges, *study.devices):
         say(console, line)
     say(console, f"the search ended because {study.ledger.ending or 'the run was interrupted'}")
     if study.summary.proof:

@@ -15,6 +15,7 @@ from infertune.engines.base import first_line
 from infertune.runs.ledger import Ledger
 from infertune.runs.rejection import rejected_by, unchecked_lossy
 from infertune.runs.spending import Spent, spent_on
+from infertune.runs.whole_rounds import on_one_device
 from infertune.sequential import TRUST, Contrast, Trust, contrast, interval, is_better, side
 from infertune.stats import Estimate, geometric_mean, log_t_interval, paired_ratio
 
@@ -207,6 +208,7 @@ def best_searched(trials: Sequence[Trial], objective: Objective) -> Config | Non
 
 def confirmed(trials: Sequence[Trial], objective: Objective) -> list[tuple[Config, float]]:
     """Configurations that kept the limits in every confirmation round so far, best first."""
+    trials = on_one_device(trials)
     rounds = {trial.round_number for trial in trials if trial.phase == "confirm"}
     samples: dict[Config, list[float]] = defaultdict(list)
     for trial in trials:
@@ -229,7 +231,7 @@ class FinalRounds:
         ported_samples: The same of the configuration brought from elsewhere; the candidate's own if it is that one.
         stock_samples: The same of the engine's default, where another configuration runs today.
         more_default_samples: The default's launches of the confirmation, without a partner. It was not chosen by them,
-            so they may count.
+            so they may count; not where the proof ran on several devices, of which it has no whole share.
     """
 
     candidate: Config
@@ -253,7 +255,8 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
     """The final comparison of a run; None before two whole rounds of it."""
     default, ported, stock = default_config(ledger), ledger.header.ported, ledger.header.stock
     by_round: dict[int, dict[Config, float]] = defaultdict(dict)
-    for trial in ledger.trials:
+    trials = on_one_device(ledger.trials)
+    for trial in trials:
         if trial.phase == "final" and trial.measurement is not None:
             figure = objective.figure(trial.measurement)
             if figure is not None:
@@ -270,13 +273,14 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
     if len(whole) < 2:
         return None
     samples = {config: tuple(found[config] for found in whole) for config in {default, *compared}}
+    several = len({trial.device_id for trial in trials if trial.phase in ("confirm", "final")}) > 1
     return FinalRounds(
         candidate,
         samples[candidate],
         samples[default],
         ported_samples=_of_another(samples, ported, default),
         stock_samples=_of_another(samples, stock, default),
-        more_default_samples=tuple(figures(ledger.trials, default, objective, ("confirm",))),
+        more_default_samples=() if several else tuple(figures(trials, default, objective, ("confirm",))),
     )
 
 

@@ -4,6 +4,7 @@ import math
 
 from infertune.domain.knobs import Config
 from infertune.runs.summary import contrast_of, final_rounds
+from infertune.runs.whole_rounds import on_one_device
 from infertune.search import Predictor, Result, Standing, standing
 from infertune.sequential import INDIFFERENCE, TRUST, look, looks_within
 from infertune.tuning.answers import Answers
@@ -109,7 +110,7 @@ class ProofPhase:
     def _standing(self, rivals: tuple[Config, ...] | None, rounds: int) -> Standing | None:
         """Where the rivals stand after some rounds of the confirmation, of those that kept every limit."""
         trials = self._trials
-        confirmed = [trial for trial in trials.of("confirm") if trial.round_number < rounds]
+        confirmed = [trial for trial in on_one_device(trials.of("confirm")) if trial.round_number < rounds]
         by_round: dict[int, list[Result]] = {}
         for trial in confirmed:
             if not self._answers.rejects(trial.config):

@@ -9,26 +9,29 @@ from typing import Any
 from pydantic import field_validator
 
 from infertune.bench.locks import device_lock
+from infertune.bench.remote.crew import RemoteCrew
 from infertune.domain.figures import FIGURES
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, describe
 from infertune.domain.objective import get_objective, objective_of
-from infertune.domain.request import JobRequest, Launches
+from infertune.domain.request import JobRequest, Launches, StaffedRequest
 from infertune.domain.serving_options import LoadOptions
 from infertune.domain.trial import Phase, Trial
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.report import Findings, check_place, find, write_found
 from infertune.runs.job import Job, continued, prepare
-from infertune.runs.ledger import Ledger, now
+from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
+from infertune.runs.staff import workers_of
 from infertune.runs.summary import figures, requests_of
 from infertune.sequential import TRUST, looks_within, narrow_mean
 from infertune.stats import Estimate
+from infertune.tuning.points import measure_points
 
 _TRUST = TRUST["normal"]
 _THROUGHPUT = get_objective("throughput")
 _MOST_POINTS = 100_000
-_MAY_CHANGE = {"repeats", "wait", "load_timeout", "run_timeout"}
+_MAY_CHANGE = {"repeats", "wait", "workers", "load_timeout", "run_timeout"}
 
 
 class BenchRequest(LoadOptions, JobRequest):
@@ -50,7 +53,7 @@ class BenchRequest(LoadOptions, JobRequest):
         return given
 
 
-class LandscapeRequest(JobRequest):
+class LandscapeRequest(StaffedRequest):
     """What `infertune landscape` takes besides.
 
     Attributes:
@@ -154,13 +157,42 @@ def landscape_request(
         InterruptedRunError: Ctrl-C; `resume` continues.
     """
     observer = observer or Observer()
-    job = prepare(request)
+    with workers_of(request, observer.note) as workers:
+        return _landscape_of(request, observer, resume, workers, None)
+
+
+def landscapes(
+    request: LandscapeRequest, observer: Observer | None = None, resume: Path | None = None
+) -> tuple[Findings, ...]:
+    """The same; of workers with devices of several models one landscape each, in a folder named after the model.
+
+    Raises:
+        UsageError: The request cannot be, or the grid has too many points; nothing was touched.
+        BenchmarkError: The device is busy or the disk is full.
+        InterruptedRunError: Ctrl-C; `resume` continues one of them.
+    """
+    observer = observer or Observer()
+    with workers_of(request, observer.note) as workers:
+        if workers is None or resume or len(workers.models) < 2:
+            return (_landscape_of(request, observer, resume, workers, None),)
+        found = []
+        for slug in workers.models:
+            own = request.model_copy(update={"out": request.out / slug}) if request.out else request
+            found.append(_landscape_of(own, observer, None, workers, slug))
+        return tuple(found)
+
+
+def _landscape_of(
+    request: LandscapeRequest, observer: Observer, resume: Path | None, workers: RemoteCrew | None, slug: str | None
+) -> Findings:
+    """One landscape; of the workers' devices of a model, where there are several."""
+    job = prepare(request, device=workers.device(slug) if workers else None)
     check_grid(job, job.space.size)
     with (
-        device_lock(job.lock_names, wait=request.wait, on_note=observer.note),
+        device_lock(() if workers else job.lock_names, wait=request.wait, on_note=observer.note),
         _resumed(job, resume) if resume else _new_ledger(job, "landscape", observer) as ledger,
     ):
-        return _landscape(job, request, observer, ledger)
+        return _landscape(job, request, observer, ledger, workers)
 
 
 def check_grid(job: Job, points: int) -> None:
@@ -175,7 +207,9 @@ def check_grid(job: Job, points: int) -> None:
         raise UsageError(f"the grid has {points} points; restrict it with --knob NAME=values or --set NAME=VALUE")
 
 
-def _landscape(job: Job, request: LandscapeRequest, observer: Observer, ledger: Ledger) -> Findings:
+def _landscape(
+    job: Job, request: LandscapeRequest, observer: Observer, ledger: Ledger, workers: RemoteCrew | None
+) -> Findings:
     points = list(job.space.grid())
     observer.run_starts(ledger.folder, job.space.default)
     observer.phase("landscape", len(points) * request.repeats)
@@ -183,7 +217,7 @@ def _landscape(job: Job, request: LandscapeRequest, observer: Observer, ledger: 
     rounds = [[(c, r) for c in (points if r % 2 == 0 else reversed(points))] for r in range(request.repeats)]
     for part in rounds if request.relaunch else [list(chain.from_iterable(rounds))]:
         known = requests_of(ledger.trials) or request.requests
-        _measure(job, ledger, observer, [point for point in part if point not in done], "grid", known, 1)
+        _measure(job, ledger, observer, [point for point in part if point not in done], "grid", known, 1, workers)
     ledger.finish("every point was measured")
     return _report(job, ledger)
 
@@ -241,24 +275,11 @@ def _measure(
     phase: Phase,
     n_requests: int | None,
     windows: int,
+    workers: RemoteCrew | None = None,
 ) -> list[Trial]:
     """Measure points in order: each on a fresh launch for `bench`, live where possible for a grid."""
-    first_launch = 1 + max((trial.launch_number for trial in ledger.trials), default=-1)
-    trials = []
     try:
-        with job.bench(ledger.folder, first_launch, observer.note) as bench:
-            for config, round_number in points:
-                fresh = phase == "bench"
-                observer.trial_starts(config, live=not fresh and bench.takes(config))
-                started_at = now()
-                attempt = bench.measure(config, job.plan("search", n_requests, windows=windows), fresh=fresh)
-                trial = Trial.of(len(ledger.trials), phase, round_number, config, started_at, attempt)
-                ledger.append(trial, attempt.rows)
-                trials.append(trial)
-                if n_requests is None and trial.measurement:
-                    n_requests = trial.measurement.n_requests
-                figure = trial.measurement.output_tokens_per_s if trial.measurement else None
-                observer.trial_ends(trial, figure=figure, best=None, default=None)
+        return measure_points(job, ledger, observer, points, phase, n_requests, windows, workers)
     except KeyboardInterrupt:
         kept = f"{len(ledger.trials)} measurements are in {ledger.folder}"
         try:
@@ -269,4 +290,3 @@ def _measure(
         except BenchmarkError as error:
             raise InterruptedRunError(f"interrupted; {kept}; {error}") from None
         raise InterruptedRunError(f"interrupted; {kept}") from None
-    return trials

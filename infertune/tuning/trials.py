@@ -8,6 +8,7 @@ from infertune.domain.measurement import Measurement
 from infertune.domain.objective import Objective
 from infertune.domain.request import TuneRequest
 from infertune.domain.trial import Phase, Trial
+from infertune.landscape import shift_of
 from infertune.runs.aiming import aimed
 from infertune.runs.job import Job
 from infertune.runs.ledger import Ledger, now
@@ -155,7 +156,10 @@ class Trials:
         """A trial as a search strategy is told of it."""
         n_requests = trial.measurement.n_requests if trial.measurement else None
         launch = trial.launch_number
-        return Result(trial.config, self.score(trial), trial.launch_s, trial.run_s, n_requests, launch)
+        score = self.score(trial)
+        if score is not None:
+            score -= shift_of(trial.device_id, self.ledger.trials, self.objective)
+        return Result(trial.config, score, trial.launch_s, trial.run_s, n_requests, launch)
 
     def _set_deadlines(self, trial: Trial) -> None:
         """A configuration several times slower than the base is ended, unless the user set a deadline."""

@@ -18,7 +18,7 @@ from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.profiles.profile import Profile, fingerprint, profile_of, profile_path
 from infertune.profiles.store import earlier_answer
 from infertune.report import check_place, find, to_dataframe, write_found
-from infertune.report.words import edge_sentences
+from infertune.report.words import device_sentences, edge_sentences
 from infertune.runs.job import Job, continued, prepare
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
@@ -51,6 +51,7 @@ class Study:
         profile: The configuration that it recommends, with its fingerprint.
         profile_file: Where the profile was saved.
         edges: Where the best lies at the end of a ladder and why the search went no further, a sentence each.
+        devices: How its devices differ, a sentence each; empty where it had one only.
         report_file: The report's page; `report.md` and `landscape.csv` lie beside it.
     """
 
@@ -60,6 +61,7 @@ class Study:
     profile_file: Path
     report_file: Path
     edges: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row a trial: the columns of `landscape.csv`."""
@@ -211,7 +213,15 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
             f"{error}; the {len(ledger.trials)} trials are safe: make room or a way, then write profile and report "
             f"with --resume {ledger.folder}"
         ) from None
-    return Study(ledger, summary, profile, profile_file, report_file, tuple(edge_sentences(found)))
+    return Study(
+        ledger,
+        summary,
+        profile,
+        profile_file,
+        report_file,
+        tuple(edge_sentences(found)),
+        tuple(device_sentences(found)),
+    )
 
 
 def _interrupted(ledger: Ledger, request: TuneRequest, observer: Observer) -> InterruptedRunError:

@@ -4,9 +4,11 @@ import contextlib
 import math
 import os
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO, cast
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: a local one reports nothing home
 
@@ -162,10 +164,25 @@ def connected(
         except (RayError, ConnectionError, RuntimeError, ValueError) as error:
             raise UsageError(f"--workers {address}: {_last_line(error)}") from None
     try:
-        yield RayCluster(address, device, gpus, simulated)
+        with contextlib.redirect_stdout(cast("TextIO", _WithoutRay(sys.stdout))):
+            yield RayCluster(address, device, gpus, simulated)
     finally:
         if ours:
             ray.shutdown()
+
+
+class _WithoutRay:
+    """Standard output without what Ray's own threads print there: it may have to be one JSON document."""
+
+    def __init__(self, inner: TextIO) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def write(self, text: str) -> int:
+        """Write, unless one of Ray's threads does."""
+        return len(text) if threading.current_thread().name.startswith("ray_") else self._inner.write(text)
 
 
 def _reachable(address: str) -> bool:

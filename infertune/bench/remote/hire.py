@@ -63,6 +63,8 @@ def hired(wanted: Wanted, on_note: Callable[[str], None]) -> Iterator[RemoteCrew
         raise UsageError("--workers needs Ray: pip install infertune[ray]")
     if wanted.most == 0:
         raise UsageError("--workers 0: there must be one worker at least; leave it out to measure in this process")
+    if wanted.address is None:  # Ray reads it when it is imported
+        os.environ.setdefault(_LOOPBACK_VARIABLE, "0")
     with _handlers_kept():
         from infertune.bench.remote.cluster import connected
 

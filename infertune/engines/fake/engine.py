@@ -3,9 +3,10 @@
 `--engine fake` has a plateau, a cliff, an out-of-memory region, interacting knobs, launch cost and noise, on a
 simulated clock: a whole tune takes seconds. `fake:flat` is a landscape on which nothing beats the default, `fake:slope`
 gains 3% at one knob and nothing elsewhere, and `fake:ragged` drops at every second batch size, as Hugging Face
-pipelines do. `fake:NAME,noise=3%,launch=75s` sets the noise of a launch and what one costs, and `loss=2%` adds a lossy
-knob (see `scoring.py`). `fake:faults` is another matter (see `faulty.py`): a real child process with a real clock and a
-helper process of its own, that fails in the way that its knob `fault` names.
+pipelines do. `fake:NAME,noise=3%,launch=75s` sets the noise of a launch and what one costs, `loss=2%` adds a lossy knob
+(see `scoring.py`), and `devices=3%` makes devices of one model differ. `fake:faults` is another matter (see
+`faulty.py`): a real child process with a real clock and a helper process of its own, that fails in the way that its
+knob `fault` names.
 """
 
 import math
@@ -79,12 +80,14 @@ class Variant:
         noise: Relative standard deviation of a window's rate on a launch of its own.
         launch_s: Seconds of a launch.
         loss: By which share 8 bits raise the perplexity; None for no such knob.
+        devices: Relative standard deviation of how fast devices of one model are.
     """
 
     landscape: str = "plateau"
     noise: float = _NOISE
     launch_s: float = _LAUNCH_S
     loss: float | None = None
+    devices: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> "Variant":
@@ -108,8 +111,10 @@ class Variant:
                         variant = replace(variant, launch_s=parse_duration_s(value))
                     case "loss":
                         variant = replace(variant, loss=parse_share(value))
+                    case "devices":
+                        variant = replace(variant, devices=parse_share(value))
                     case _:
-                        raise ValueError("is neither noise=SHARE nor launch=DURATION nor loss=SHARE")
+                        raise ValueError("is neither noise=SHARE nor launch=DURATION nor loss=SHARE nor devices=SHARE")
             except ValueError as error:
                 raise UsageError(f"--engine fake:{text}: {setting!r}: {error}") from None
         return variant
@@ -224,7 +229,8 @@ class LoadedFake(LoadedEngine):
         self._launch_seed = setup.launch_seed
         self._config = setup.config
         self._rng = random.Random(f"{setup.launch_seed}/{setup.config.key}")
-        self._launch_factor = math.exp(self._rng.gauss(0, _LAUNCH_SHARE * variant.noise))
+        own = random.Random("/".join(setup.device.uuids)).gauss(0, variant.devices)  # of the device, in every launch
+        self._launch_factor = math.exp(self._rng.gauss(0, _LAUNCH_SHARE * variant.noise) + own)
         self._now_s = variant.launch_s
         self.clock = lambda: self._now_s
         self._meter = _SimulatedMeter()

@@ -9,6 +9,7 @@ from infertune.report.words.answer import (
     transfer_sentence,
     use_sentence,
 )
+from infertune.report.words.devices import device_sentences
 from infertune.report.words.landscape import (
     cliff_sentence,
     cliffs,
@@ -28,8 +29,8 @@ from infertune.report.words.method import (
 )
 
 __all__ = [
-    "answer_sentence", "caveat_sentences", "cliff_sentence", "cliffs", "edge_sentences", "ending_sentence", "gain_text",
-    "headline", "importance_sentences", "interval_text", "method_sentences", "noise_sentence", "peak_sentence",
-    "plateau_sentences", "selection_sentence", "settings_text", "spent_sentences", "step_sentence", "transfer_sentence",
-    "use_sentence",
+    "answer_sentence", "caveat_sentences", "cliff_sentence", "cliffs", "device_sentences", "edge_sentences",
+    "ending_sentence", "gain_text", "headline", "importance_sentences", "interval_text", "method_sentences",
+    "noise_sentence", "peak_sentence", "plateau_sentences", "selection_sentence", "settings_text",
+    "spent_sentences", "step_sentence", "transfer_sentence", "use_sentence",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from infertune.report.findings import Findings
 from infertune.report.words.answer import settings_text
 from infertune.report.words.counting import counted
+from infertune.report.words.devices import device_sentences
 from infertune.runs.summary import Summary
 from infertune.units import format_duration
 
@@ -89,6 +90,7 @@ def caveat_sentences(found: Findings) -> list[str]:
             f"Other processes used {_BUSY:.0%} of the processor or more in {busy} of {len(loads)} windows "
             f"(most {max(loads):.0%})."
         )
+    lines += device_sentences(found)
     cold = sum(not trial.measurement.warmed_up for trial in trials if trial.measurement)
     if cold:
         lines.append(f"In {counted(cold, 'trial')} the warm-up reached its limit before two rates agreed.")

@@ -10,6 +10,7 @@ from infertune.bench.remote.terms import Hello, Offer
 from infertune.domain.knobs import Config
 from infertune.domain.request import TuneRequest
 from infertune.domain.trial import Trial
+from infertune.engines.base import EngineOptions
 from infertune.errors import MismatchError, UsageError
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
@@ -18,12 +19,12 @@ from infertune.version import __version__
 from tests.bench.remote.inline import Answer, InlineCluster
 from tests.builders import CPU
 
-FAKE = Offer(engine="fake")
 
-
-def crew(cluster: InlineCluster, most: int | None = None, notes: list[str] | None = None) -> RemoteCrew:
+def crew(cluster: InlineCluster, notes: list[str] | None = None, engine: str = "fake") -> RemoteCrew:
     said = notes if notes is not None else []
-    found = RemoteCrew(cluster, FAKE, "1", simulated=True, most=most, on_note=said.append)
+    variant = EngineOptions(variant=engine.partition(":")[2])
+    offer = Offer(engine=engine, options=variant)
+    found = RemoteCrew(cluster, offer, "1", simulated=True, most=None, on_note=said.append)
     found.gather()
     return found
 
@@ -193,3 +194,12 @@ def test_devices_of_different_models_are_refused_with_both() -> None:
     check_one_model(hellos[:2])
     with pytest.raises(MismatchError, match=r"2 × Test CPU, 4 cores.* \(a\), 1 × Test CPU, 2 cores.* \(c\)"):
         check_one_model(hellos)
+
+
+def test_a_slow_device_is_named_and_does_not_mislead_the_search(tmp_path: Path) -> None:
+    options = {"engine": "fake:plateau,devices=10%,noise=0.5%", "trials": 16, "sampler": "random", "seed": 1}
+    ledger = tuned(tmp_path / "run", crew(InlineCluster(4), engine="fake:plateau,devices=10%,noise=0.5%"), **options)
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert "The run used 4 devices of one model" in page
+    assert "is off by more than its noise" in page
+    assert ledger.proof_ending
