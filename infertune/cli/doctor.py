@@ -3,6 +3,10 @@
 import platform
 import sys
 
+from pydantic import ValidationError
+
+from infertune.bench.remote.hire import ask_nodes
+from infertune.bench.remote.terms import Node
 from infertune.domain.device import Device, survey
 from infertune.domain.measurement import Frozen
 from infertune.energy import SourceStatus
@@ -39,6 +43,53 @@ class Diagnosis(Frozen):
     notes: tuple[str, ...] = ()
     engines: tuple[EngineStatus, ...]
     energy: tuple[SourceStatus, ...]
+
+
+class NodeStatus(Frozen):
+    """A node of a Ray cluster.
+
+    Attributes:
+        address: Its address.
+        gpus: GPUs that Ray counts there.
+        workers: Workers without a GPU that it declares room for.
+        found: What `infertune doctor` finds on it; None if it did not answer.
+        fault: What is amiss, in words; empty if nothing is.
+    """
+
+    address: str
+    gpus: int
+    workers: int
+    found: Diagnosis | None = None
+    fault: str = ""
+
+
+def diagnose_as_text() -> str:
+    """`diagnose` as JSON, which another version of infertune can send too."""
+    return diagnose().model_dump_json()
+
+
+def diagnose_nodes(workers: str) -> tuple[NodeStatus, ...]:
+    """Look at every node of a Ray cluster.
+
+    Args:
+        workers: As `--workers` takes it.
+
+    Raises:
+        UsageError: Ray is not installed, or nobody answers at the address.
+    """
+    return tuple(_node_status(node) for node in ask_nodes(workers, diagnose_as_text))
+
+
+def _node_status(node: Node) -> NodeStatus:
+    found, fault = None, node.fault
+    if node.said is not None:
+        try:
+            found = Diagnosis.model_validate_json(node.said)
+        except ValidationError:
+            fault = "it has another version of infertune, which answers in another way"
+    if found and found.infertune_version != __version__:
+        fault = f"it has infertune {found.infertune_version}, here is {__version__}"
+    return NodeStatus(address=node.address, gpus=node.gpus, workers=node.workers, found=found, fault=fault)
 
 
 def diagnose() -> Diagnosis:

@@ -17,6 +17,7 @@ from infertune.cli.options import (
     Set,
     Table,
     Weights,
+    Workers,
     Workload,
     flags_of,
     request_of,
@@ -24,6 +25,7 @@ from infertune.cli.options import (
 from infertune.cli.printing import console, print_json, say
 
 if TYPE_CHECKING:
+    from infertune.cli.doctor import Diagnosis
     from infertune.runs.job import ModelRefusedError
 
 
@@ -146,17 +148,30 @@ def report(
     say(console(), f"report:  {page}")
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(workers: Workers = None, as_json: Json = False) -> None:
     """Show the device, the engines and the energy sources.
 
-    Says what to install for what is missing.
+    Says what to install for what is missing. With --workers, of every node of a Ray cluster too.
     """
-    from infertune.cli.doctor import diagnose
+    from infertune.cli.doctor import diagnose, diagnose_nodes
 
     found = diagnose()
+    nodes = diagnose_nodes(workers) if workers is not None else ()
     if as_json:
-        print_json({"schema_version": 1, **found.model_dump(mode="json")})
+        listed = {"nodes": [node.model_dump(mode="json") for node in nodes]} if workers is not None else {}
+        print_json({"schema_version": 1, **found.model_dump(mode="json"), **listed})
         return
+    _print_diagnosis(found)
+    for node in nodes:
+        say(console())
+        say(console(), f"node      {node.address}: {node.gpus} GPUs, room for {node.workers} workers without a GPU")
+        if node.fault:
+            say(console(), ("✗", "red"), f" {node.fault}")
+        if node.found:
+            _print_diagnosis(node.found)
+
+
+def _print_diagnosis(found: "Diagnosis") -> None:
     terminal = console()
     say(terminal, f"infertune {found.infertune_version}, Python {found.python}")
     say(terminal, f"device    {found.device}")

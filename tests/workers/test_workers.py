@@ -1,6 +1,9 @@
 """Workers on real Ray clusters on this machine: what is asked for happens, and no fault leaves an engine behind."""
 
+import json
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +12,11 @@ import pytest
 import infertune
 from infertune.bench import locks
 from infertune.bench.locks import device_lock
+from infertune.runs.ledger import Ledger
 from infertune.version import __version__
+from tests import apart
 from tests.bench.test_faults import MARK, ours, until
-from tests.workers.cluster import EIGHT, LOOPBACK, Driver, actors, engines, nodes
+from tests.workers.cluster import EIGHT, FAULTY, LOOPBACK, SHORT, Driver, actors, engines, nodes
 
 pytestmark = pytest.mark.ray
 
@@ -149,3 +154,48 @@ def test_an_address_at_which_nobody_answers_is_one_line(tmp_path: Path) -> None:
     code, errors = Driver(tmp_path, "127.0.0.1:1", "--engine", "fake").end()
     assert code == 2 and errors.count("\n") == 1, errors
     assert "--workers 127.0.0.1:1: no Ray cluster answers there" in errors
+
+
+def test_a_mixed_cluster_makes_one_landscape_for_each_model_of_device(tmp_path: Path) -> None:
+    with nodes(0, None) as cluster:
+        driver = Driver(
+            tmp_path, cluster.address, *FAULTY, "--set", "fault=no fault", "--repeats", "2", command="landscape"
+        )
+        code, errors = driver.end()
+        assert code == 0, errors
+        assert not engines(tmp_path), "an engine is left"
+    runs = [Ledger.open(Path(run["run"])) for run in driver.answer["runs"]]
+    assert sorted(ledger.header.device.cores for ledger in runs) == [1, os.cpu_count()]
+    for ledger in runs:
+        assert len(ledger.trials) == 4 and len({trial.device_id for trial in ledger.trials}) == 1
+
+
+def test_doctor_lists_the_nodes_with_their_engines_and_versions(tmp_path: Path) -> None:
+    with nodes(0, 1) as cluster:
+        found = subprocess.run(
+            [*apart.command(tmp_path), "doctor", "--workers", cluster.address, "--json"],
+            capture_output=True, text=True, timeout=240, check=True,
+        )  # fmt: skip
+    listed = json.loads(found.stdout)["nodes"]
+    assert sorted(node["workers"] for node in listed) == [0, 1, 1]
+    assert all(node["found"]["infertune_version"] == __version__ and not node["fault"] for node in listed)
+    names = {engine["name"] for node in listed for engine in node["found"]["engines"]}
+    assert {"fake", "hf"} <= names
+
+
+@pytest.mark.hf
+@pytest.mark.slow
+def test_pipelines_are_tuned_on_two_workers_of_one_core(tmp_path: Path) -> None:
+    with nodes(0, 1) as cluster:
+        driver = Driver(
+            tmp_path, cluster.address, "builtin:tiny", "--engine", "hf", "--device", "cpu", "--weights", "dummy",
+            "--workload", "synthetic:in=16,out=8", "--requests", "16", "--window", "1s",
+            "--knob", "batch_size=1,4,8,16", "--trials", "6", *SHORT[2:],
+        )  # fmt: skip
+        code, errors = driver.end(within_s=540)
+        assert code == 0, errors
+        assert not engines(tmp_path), "an engine is left"
+    trials = [trial for trial in driver.ledger.trials if trial.phase in ("search", "device")]
+    assert len({trial.device_id for trial in trials}) == 2
+    assert driver.ledger.header.device.cores == 1
+    assert all(trial.measurement for trial in trials)

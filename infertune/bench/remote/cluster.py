@@ -7,16 +7,17 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO, cast
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: a local one reports nothing home
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from infertune.bench.remote.node import NodeWorker
-from infertune.bench.remote.terms import LostError
+from infertune.bench.remote.node import NodeWorker, as_on_the_node
+from infertune.bench.remote.terms import LostError, Node
 from infertune.domain.device import DeviceChoice
 from infertune.errors import BenchmarkError, UsageError
 
@@ -124,6 +125,38 @@ class RayCluster:
 
     def _count(self, nodes: Sequence[dict[str, float]]) -> int:
         return sum(math.floor(node.get(self._resource, 0) / self._amount) for node in nodes)
+
+
+def on_every_node(function: Callable[[], str], within_s: float) -> list[Node]:
+    """Run a function once on every node that is there.
+
+    Args:
+        function: Of a module that every node has.
+        within_s: For a node to answer, in seconds.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    task = ray.remote(as_on_the_node)
+    answers = [
+        task.options(
+            num_cpus=0,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False),
+        ).remote(function)
+        for node in nodes
+    ]
+    return [_facts_of(node, answer, within_s) for node, answer in zip(nodes, answers, strict=True)]
+
+
+def _facts_of(node: Any, answer: Any, within_s: float) -> Node:
+    said, fault = None, ""
+    try:
+        said = ray.get(answer, timeout=within_s)
+    except GetTimeoutError:
+        fault = f"no answer within {within_s:.0f} s"
+    except RayError as error:
+        fault = _last_line(error)
+    room = node["Resources"]
+    return Node(node["NodeManagerAddress"], int(room.get("GPU", 0)), int(room.get(CPU_RESOURCE, 0)), said, fault)
 
 
 @contextlib.contextmanager

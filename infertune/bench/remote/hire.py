@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from infertune.bench.remote.crew import RemoteCrew
-from infertune.bench.remote.terms import Offer
+from infertune.bench.remote.terms import Node, Offer
 from infertune.errors import UsageError
 
 _ADDRESS_VARIABLE = "RAY_ADDRESS"  # Ray's own; set for what `ray job submit` starts
+_ANSWER_S = 120.0  # for a node to say what it has: imports, nvidia-smi, engines' interpreters (judgement)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,25 @@ class Wanted:
         return self.text
 
 
+def ask_nodes(text: str, question: Callable[[], str]) -> list[Node]:
+    """Ask every node of a cluster.
+
+    Args:
+        text: As `--workers` takes it.
+        question: A function of a module that every node has.
+
+    Raises:
+        UsageError: Ray is not installed, or nobody answers at the address.
+    """
+    _check_installed()
+    wanted = Wanted(text, Offer(engine=""), None, simulated=True, gpus=1)
+    with _handlers_kept():
+        from infertune.bench.remote.cluster import connected, on_every_node
+
+    with connected(wanted.address, None, "auto", 1, simulated=True):
+        return on_every_node(question, _ANSWER_S)
+
+
 @contextlib.contextmanager
 def hired(wanted: Wanted, on_note: Callable[[str], None]) -> Iterator[RemoteCrew]:
     """A crew on a cluster; at the end of the context no engine of it is left on any node.
@@ -59,8 +79,7 @@ def hired(wanted: Wanted, on_note: Callable[[str], None]) -> Iterator[RemoteCrew
         MismatchError: A worker has another version of infertune or of the engine.
         BenchmarkError: No worker can measure.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError("--workers needs Ray: pip install infertune[ray]")
+    _check_installed()
     if wanted.most == 0:
         raise UsageError("--workers 0: there must be one worker at least; leave it out to measure in this process")
     if wanted.address is None:  # Ray reads it when it is imported
@@ -83,6 +102,11 @@ def hired(wanted: Wanted, on_note: Callable[[str], None]) -> Iterator[RemoteCrew
             yield crew
         finally:
             crew.close()
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError("--workers needs Ray: pip install infertune[ray]")
 
 
 @contextlib.contextmanager

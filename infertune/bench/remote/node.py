@@ -5,7 +5,7 @@ import os
 import platform
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -29,12 +29,27 @@ from infertune.version import __version__
 _LOG_BYTES = 256 * 1024  # most of a launch's log that is sent to the driver (judgement)
 
 
+def as_on_the_node(function: Callable[[], str]) -> str:
+    """Call a function with the GPUs of the whole node in sight.
+
+    Args:
+        function: What to call.
+    """
+    _forget("CUDA_VISIBLE_DEVICES")
+    return function()
+
+
+def _forget(variable: str) -> None:
+    """Remove an environment variable that Ray has set to what it reserves: the least, where nothing is reserved."""
+    if variable not in psutil.Process().environ():  # as this process was started
+        os.environ.pop(variable, None)
+
+
 class NodeWorker:
     """What a worker process holds. The methods of the driver's calls, in their order."""
 
     def __init__(self) -> None:
-        if "OMP_NUM_THREADS" not in psutil.Process().environ():  # Ray sets it to the CPUs that it reserves: none
-            os.environ.pop("OMP_NUM_THREADS", None)
+        _forget("OMP_NUM_THREADS")
         self._held = contextlib.ExitStack()
         self._notes: list[str] = []
         self._logs = Path()

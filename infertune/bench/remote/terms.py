@@ -99,3 +99,22 @@ class Report:
     faithful: bool
     notes: tuple[str, ...] = ()
     logs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of a cluster.
+
+    Attributes:
+        address: Its address.
+        gpus: GPUs that Ray counts there.
+        workers: Workers without a GPU that it declares room for.
+        said: What was asked of it; None if it did not answer.
+        fault: Why not, in words.
+    """
+
+    address: str
+    gpus: int
+    workers: int
+    said: str | None
+    fault: str = ""
