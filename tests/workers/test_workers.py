@@ -1,12 +1,15 @@
 """Workers on real Ray clusters on this machine: what is asked for happens, and no fault leaves an engine behind."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import infertune
@@ -199,3 +202,18 @@ def test_pipelines_are_tuned_on_two_workers_of_one_core(tmp_path: Path) -> None:
     assert len({trial.device_id for trial in trials}) == 2
     assert driver.ledger.header.device.cores == 1
     assert all(trial.measurement for trial in trials)
+
+
+def test_workers_of_this_machine_listen_on_the_loopback_address_only(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, "2", "--engine", "fake", "--trials", "12", "--sampler", "random", *SHORT[2:])
+    listening: set[str] = set()
+    while driver.process.poll() is None:
+        for process in ours(tmp_path):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                found = [one for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
+                listening.update(one.laddr.ip for one in found)
+        time.sleep(0.2)  # between two looks at processes of somebody else's
+    code, errors = driver.end()
+    assert code == 0, errors
+    assert listening and all(address.endswith("127.0.0.1") for address in listening), listening
+    assert driver.answer["run"] == str(driver.out)  # and nothing of Ray's stands beside it

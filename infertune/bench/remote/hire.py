@@ -13,6 +13,7 @@ from infertune.bench.remote.terms import Node, Offer
 from infertune.errors import UsageError
 
 _ADDRESS_VARIABLE = "RAY_ADDRESS"  # Ray's own; set for what `ray job submit` starts
+_LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: a cluster of this machine alone listens on 127.0.0.1
 _ANSWER_S = 120.0  # for a node to say what it has: imports, nvidia-smi, engines' interpreters (judgement)
 
 
@@ -59,7 +60,7 @@ def ask_nodes(text: str, question: Callable[[], str]) -> list[Node]:
     """
     _check_installed()
     wanted = Wanted(text, Offer(engine=""), None, simulated=True, gpus=1)
-    with _handlers_kept():
+    with _ray_is_imported(wanted.address):
         from infertune.bench.remote.cluster import connected, on_every_node
 
     with connected(wanted.address, None, "auto", 1, simulated=True):
@@ -82,9 +83,7 @@ def hired(wanted: Wanted, on_note: Callable[[str], None]) -> Iterator[RemoteCrew
     _check_installed()
     if wanted.most == 0:
         raise UsageError("--workers 0: there must be one worker at least; leave it out to measure in this process")
-    if wanted.address is None:  # Ray reads it when it is imported
-        os.environ.setdefault(_LOOPBACK_VARIABLE, "0")
-    with _handlers_kept():
+    with _ray_is_imported(wanted.address):
         from infertune.bench.remote.cluster import connected
 
     cluster = connected(wanted.address, wanted.most, wanted.offer.device, wanted.gpus, wanted.simulated)
@@ -110,8 +109,10 @@ def _check_installed() -> None:
 
 
 @contextlib.contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Importing Ray takes over SIGTERM; whoever handled it before goes on."""
+def _ray_is_imported(address: str | None) -> Iterator[None]:
+    """What Ray's import needs and does: it reads a variable, and takes over SIGTERM, whose handler is put back."""
+    if address is None:
+        os.environ.setdefault(_LOOPBACK_VARIABLE, "0")
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -203,3 +203,20 @@ def test_a_slow_device_is_named_and_does_not_mislead_the_search(tmp_path: Path) 
     assert "The run used 4 devices of one model" in page
     assert "is off by more than its noise" in page
     assert ledger.proof_ending
+
+
+def test_workers_without_ray_are_refused_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    request = TuneRequest.model_validate({"engine": "fake", "workers": "4", "out": tmp_path / "run"})
+    with pytest.raises(UsageError, match=r"^--workers needs Ray: pip install infertune\[ray\]$"):
+        tuning.tune_request(request)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_ledger_names_no_cluster_and_a_strangers_is_not_believed(tmp_path: Path) -> None:
+    request = TuneRequest.model_validate({"engine": "fake", "workers": "10.0.0.5:6379"})
+    assert "workers" not in request.model_dump(mode="json", exclude_defaults=True)
+    ledger = tuned(tmp_path / "run", crew(InlineCluster(2)), trials=4, sampler="random")
+    path = ledger.folder / "trials.jsonl"
+    path.write_text(path.read_text().replace('"request":{', '"request":{"workers":"10.0.0.5:6379",', 1))
+    assert tuning.resumed_request(ledger.folder, {}).workers is None
