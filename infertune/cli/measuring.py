@@ -243,6 +243,9 @@ def bench(
     workload: Workload = None,
     rate: Annotated[float | None, typer.Option(help="Load a server with so many requests a second.")] = None,
     duration: Annotated[str | None, typer.Option(help="Length of that load, such as 60s.")] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="URL", help="A server that runs already: nothing is started or changed.")
+    ] = None,
     arrivals: Arrivals = None,
     slo: Slo = None,
     attain: Attain = None,

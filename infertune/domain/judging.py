@@ -18,6 +18,7 @@ _GROWS_BY = 0.05  # of the arrivals must pile up for the queue to be called grow
 _CHANCE = 3.0  # standard deviations of the number in the server that it must grow by; judgement
 _GROWTH_LEVEL = 0.01  # one-sided, of the slope's t test; judgement
 _LATE_S, _LATE_SHARE = 0.005, 0.05  # most lateness, and as a share of the tightest limit if that is more; judgement
+_FAR = 2.0  # a strain beyond it says that the limit is far, not how far; judgement
 _SHOWN_FAILURES = 3
 
 
@@ -96,7 +97,7 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
         attainment=share if promise.limits else None,
         attainment_low=low if promise.limits else None,
         attainment_high=high if promise.limits else None,
-        strain=max(_quantile(values, level) for level, values in strains.items()) if promise.limits else None,
+        strain=max(_typical(values, level) for level, values in strains.items()) if promise.limits else None,
         growth=growth,
         growing=growing,
         completed_per_s=completed,
@@ -131,10 +132,32 @@ def _design_effect(kept: Sequence[bool]) -> float:
     n, share = len(kept), sum(kept) / len(kept)
     if n < 2 * _BLOCKS or share in (0.0, 1.0):
         return 1.0
-    edges = [n * block // _BLOCKS for block in range(_BLOCKS + 1)]
-    shares = [sum(kept[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
-    between = sum((one - share) ** 2 for one in shares) / (_BLOCKS - 1)
+    between = sum((one - share) ** 2 for one in _block_means(kept)) / (_BLOCKS - 1)
     return between / (share * (1 - share) / (n / _BLOCKS))
+
+
+def _typical(strains: Sequence[float], share: float) -> float:
+    """The strain at a share of the requests, right on average although a short load sees few bursts.
+
+    The k-th smallest of m independent values is exceeded by a share 1 - k / (m + 1) of all values on average. So the
+    share is raised by one in as many requests as the load is worth (its number over the design effect of the strains).
+    """
+    n = len(strains)
+    known = [min(strain, _FAR) for strain in strains]
+    mean = sum(known) / n
+    variance = sum((value - mean) ** 2 for value in known) / n
+    effect = 1.0
+    if n >= 2 * _BLOCKS and variance > 0:
+        blocks = _block_means(known)
+        between = sum((one - mean) ** 2 for one in blocks) / (_BLOCKS - 1)
+        effect = max(1.0, between / (variance / (n / _BLOCKS)))
+    return _quantile(strains, min(1.0, share * (1 + effect / n)))
+
+
+def _block_means(values: Sequence[float]) -> list[float]:
+    """Means of successive parts of equal length."""
+    edges = [len(values) * block // _BLOCKS for block in range(_BLOCKS + 1)]
+    return [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
 
 
 def _growth(sent: Sequence[Sent], counted: Sequence[Sent], rate_per_s: float | None) -> tuple[float | None, bool]:

@@ -24,6 +24,7 @@ _BUILTIN = {
     "replay": "infertune.engines.replay.engine:ReplayEngine",
 }
 DEMO_ENGINE = "fake"
+TARGET_ENGINE = "target"  # a server that runs already: measured, never tuned
 
 
 def engine_names() -> list[str]:

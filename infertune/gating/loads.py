@@ -13,11 +13,12 @@ from infertune.domain.request import GateRequest
 from infertune.errors import BenchmarkError, UsageError
 from infertune.profiles.profile import Profile
 from infertune.runs.job import Job
-from infertune.runs.serving import Serving, load_window_s, recorded_of
+from infertune.runs.serving import Serving, recorded_of
 from infertune.stats import geometric_mean
 
 GOODPUT = "goodput_per_s"
 LEAST = {"attainment": 1e-6}  # none kept the promise: a ratio needs more than 0
+_WINDOW_S = 30.0  # of a load (MEASURING.md, window length)
 _OWN, _OTHER = 0.05, 0.2  # how far off a guess may be, as a natural logarithm; judgement
 
 
@@ -41,11 +42,12 @@ def loaded(job: Job, profile: Profile, metrics: Sequence[str], request: GateRequ
         raise UsageError(f"--metric {metrics[0]} is measured at the profile's rate, and {request.profile} has none")
     arrivals = Arrivals.parse(found.arrivals)
     limits = (parse_limit(text, tuple(FIGURES)).of_requests for text in profile.slo)
-    rate = found.rate_per_s
+    rate, window_s = found.rate_per_s, request.window or _WINDOW_S
     serving = Serving(
         arrivals=arrivals,
         promise=Promise(limits=tuple(limit for limit in limits if limit), attain=found.attain),
-        window_s=load_window_s(request.window, job.device.kind),
+        window_s=window_s,
+        proof_window_s=window_s,
         recorded_s=recorded_of(arrivals, job.workload),
         rates_per_s=() if searches or rate is None else (rate,),
         searches=searches,

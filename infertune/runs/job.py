@@ -324,7 +324,7 @@ def prepare(
         running=current.command if current else None,
         window_s=request.window or _DEFAULT_WINDOWS_S[device.kind],
         notes=(*notes, *found.notes, *space.notes),
-        serving=serving_of(request, workload, engine, device.kind),
+        serving=serving_of(request, workload, engine),
     )
 
 

@@ -1,6 +1,7 @@
 """How a job loads a server: when requests come, what they must keep, and at which rates."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from infertune.bench.rates import Aim
 from infertune.bench.serving import ServePlan
@@ -10,13 +11,19 @@ from infertune.domain.promise import Promise
 from infertune.domain.request import JobRequest, TuneRequest
 from infertune.domain.serving_options import LoadOptions
 from infertune.domain.workload import Part, Workload
+from infertune.engines import TARGET_ENGINE
 from infertune.engines.base import Engine
 from infertune.errors import UsageError
 
+L = TypeVar("L", bound="LoadRequest")
 _DRAWN = 4096  # requests, of which the loads of a launch take one after the other; judgement
 _WARMUP_REQUESTS = 64
-_WINDOWS_S = {"cpu": 10.0, "gpu": 30.0}  # of a load; judgement
+_WINDOW_S, _PROOF_WINDOWS = 10.0, 3  # of a load, and how much longer one of a proof is (MEASURING.md, window length)
 _SEARCH_AIM, _PROOF_AIM = Aim(6, 1.10), Aim(5, 1.05)
+
+
+class LoadRequest(LoadOptions, JobRequest):
+    """What measures a server that may be running already."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,7 @@ class Serving:
         arrivals: When requests come.
         promise: What they are held against.
         window_s: Length of a load in seconds.
+        proof_window_s: The same in a proof: a short load sees few bursts, and finds a little too much.
         recorded_s: A trace's own times.
         rates_per_s: Rates to look at in any case.
         searches: Whether the highest rate that keeps the promise is looked for.
@@ -37,6 +45,7 @@ class Serving:
     arrivals: Arrivals
     promise: Promise
     window_s: float
+    proof_window_s: float
     recorded_s: tuple[float, ...] = ()
     rates_per_s: tuple[float, ...] = ()
     searches: bool = True
@@ -52,7 +61,7 @@ class Serving:
             arrivals=self.arrivals,
             promise=self.promise,
             seed=f"{workload.seed}/{part}/{round_number}",
-            window_s=self.window_s,
+            window_s=self.window_s if part == "search" else self.proof_window_s,
             recorded_s=self.recorded_s,
             rates_per_s=self.rates_per_s,
             searches=self.searches,
@@ -63,25 +72,26 @@ class Serving:
         )
 
 
-def serving_of(request: JobRequest, workload: Workload, engine: Engine, kind: str) -> Serving | None:
+def serving_of(request: JobRequest, workload: Workload, engine: Engine) -> Serving | None:
     """How a request wants a server to be loaded; None where it measures offline jobs.
 
     Args:
         request: What was asked.
         workload: What is asked of the engine.
         engine: Must be a server, if one is to be loaded.
-        kind: Of the device: its default window.
 
     Raises:
         UsageError: Options do not go together, or the engine is no server.
     """
+    if isinstance(request, TuneRequest) and engine.name == TARGET_ENGINE:
+        raise UsageError("nothing can be tuned on a server that runs already; measure it with infertune bench --target")
     goodput = isinstance(request, TuneRequest) and request.objective in GOODPUTS
     loads = isinstance(request, LoadOptions) and request.loads_a_server
     if isinstance(request, TuneRequest) and request.arrivals is not None and not goodput:
         raise UsageError(f"--arrivals is for --objective {GOODPUTS[0]}; an offline job has all requests at once")
     if not (goodput or loads):
         return None
-    if not getattr(engine, "serves", False):
+    if not (getattr(engine, "serves", False) or engine.name == TARGET_ENGINE):
         raise UsageError(f"engine {engine.name} is no server; take one that is, such as fake-serve")
     promise = promise_of(request)
     given = getattr(request, "arrivals", None)
@@ -96,21 +106,18 @@ def serving_of(request: JobRequest, workload: Workload, engine: Engine, kind: st
     if loads and arrivals.open_loop and arrivals.kind != "trace" and rate is None:
         raise UsageError(f"--arrivals {arrivals} needs --rate, in requests a second")
     duration = request.duration if isinstance(request, LoadOptions) else None
+    window_s = duration or request.window or _WINDOW_S
     return Serving(
         arrivals=arrivals,
         promise=promise,
-        window_s=duration or load_window_s(request.window, kind),
+        window_s=window_s,
+        proof_window_s=_PROOF_WINDOWS * window_s,
         recorded_s=recorded_of(arrivals, workload),
         rates_per_s=() if rate is None else (rate,),
         searches=goodput,
         n_requests=request.requests,
         deadline_s=request.run_timeout,
     )
-
-
-def load_window_s(asked_s: float | None, kind: str) -> float:
-    """Length of a load in seconds, as asked or as the kind of device needs."""
-    return asked_s or _WINDOWS_S[kind]
 
 
 def recorded_of(arrivals: Arrivals, workload: Workload) -> tuple[float, ...]:
@@ -124,3 +131,17 @@ def recorded_of(arrivals: Arrivals, workload: Workload) -> tuple[float, ...]:
     if len(workload.recorded_s) < 2:
         raise UsageError("--arrivals trace: this workload has no times; take a trace with timestamps, or poisson")
     return workload.recorded_s
+
+
+def on_target(request: L) -> L:
+    """A request of a server that runs already as one of the engine that measures it.
+
+    Raises:
+        UsageError: It names an engine besides, or settings, which nobody could make.
+    """
+    if request.target is None:
+        return request
+    for flag, given in (("--engine", request.engine), ("--set", request.set), ("--knob", request.knob)):
+        if given:
+            raise UsageError(f"--target is a server that runs already: leave out {flag}; nothing is changed on it")
+    return request.model_copy(update={"engine": f"{TARGET_ENGINE}:{request.target}"})

@@ -14,14 +14,14 @@ from infertune.domain.figures import FIGURES
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, describe
 from infertune.domain.objective import get_objective, objective_of
-from infertune.domain.request import JobRequest, Launches, StaffedRequest
-from infertune.domain.serving_options import LoadOptions
+from infertune.domain.request import Launches, StaffedRequest
 from infertune.domain.trial import Phase, Trial
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.report import Findings, check_place, find, write_found
 from infertune.runs.job import Job, continued, prepare
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
+from infertune.runs.serving import LoadRequest, on_target
 from infertune.runs.staff import workers_of
 from infertune.runs.summary import figures, requests_of
 from infertune.sequential import TRUST, looks_within, narrow_mean
@@ -34,7 +34,7 @@ _MOST_POINTS = 100_000
 _MAY_CHANGE = {"repeats", "wait", "workers", "load_timeout", "run_timeout"}
 
 
-class BenchRequest(LoadOptions, JobRequest):
+class BenchRequest(LoadRequest):
     """What `infertune bench` takes besides.
 
     Attributes:
@@ -92,6 +92,7 @@ def bench_request(request: BenchRequest, observer: Observer | None = None) -> Be
         InterruptedRunError: Ctrl-C.
     """
     observer = observer or Observer()
+    request = on_target(request)
     job = prepare(request)
     config = job.space.repair(job.space.default)
     if broken := job.space.violations(config):

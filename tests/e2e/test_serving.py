@@ -103,6 +103,7 @@ def test_a_tune_for_goodput_that_was_cut_goes_on_where_it_was(study: Study, tmp_
         ({"arrivals": "concurrency:2", "rate": 5}, "--rate is of no meaning"),
         ({"arrivals": "soon", "rate": 5}, "is no arrival"),
         ({"arrivals": "trace"}, "this workload has no times"),
+        ({"rate": 5, "target": "http://127.0.0.1:1"}, "leave out --engine"),
         ({"rate": 5, "attain": "150%"}, "not between 0 and 1"),
         ({"rate": 5, "slo": ("ttft<1",)}, "there is no figure 'ttft'"),
     ],
