@@ -15,9 +15,9 @@ _WORDS: dict[Verdict, str] = {
     "not checked": "could not be checked, and is left out",
 }
 _EFFECTS: dict[Effect, str] = {
-    "exact": "changes nothing",
-    "numeric": "changes the order of sums",
-    "lossy": "may spoil them",
+    "exact": "not changed by",
+    "numeric": "another order of sums by",
+    "lossy": "perhaps spoiled by",
 }
 _SHOWN_PROMPTS = 3
 _SHOWN_CHARACTERS = 60
@@ -50,7 +50,7 @@ def verdict_sentence(check: Check) -> str:
 def profile_lines(profile: Profile) -> list[str]:
     """What a profile's settings do to answers, and what the check of them found."""
     names = {effect: [n for n, own in profile.effects.items() if own == effect] for effect in _EFFECTS}
-    parts = [f"{', '.join(names[effect])} {words}" for effect, words in _EFFECTS.items() if names[effect]]
+    parts = [f"{words} {', '.join(names[effect])}" for effect, words in _EFFECTS.items() if names[effect]]
     lines = [f"answers: {'; '.join(parts)}"] if parts else []
     found = profile.answers
     if found is None:

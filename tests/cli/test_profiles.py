@@ -190,12 +190,12 @@ def test_a_profile_says_what_its_settings_do_to_answers_and_whether_they_were_ch
     assert found.effects == {"max_num_seqs": "exact", "bits": "lossy"}
     assert found.answers and found.answers.verdict == "pass" and found.answers.figures and found.answers.limits
     shown = shell("profile", "show", "run/profile.yaml").out
-    assert "answers: max_num_seqs changes nothing; bits may spoil them" in shown
+    assert "answers: not changed by max_num_seqs; perhaps spoiled by bits" in shown
     assert f"answers checked with {found.answers.n_prompts} prompts: perplexity " in shown
     assert "likeliest token agrees 100.0% (" in shown and " pass " in shell("profile", "list").out
     Path("table.csv").write_text("kernel,output_tokens_per_s\n" + "a,10\nb,20\n" * 3)
     assert shell("tune", "--engine", "replay", "--table", "table.csv", "--out", "replayed").code == 0
     shown = shell("profile", "show", "replayed/profile.yaml").out
-    assert "answers: kernel may spoil them\nanswers not checked\n" in shown
+    assert "answers: perhaps spoiled by kernel\nanswers not checked\n" in shown
     unlike = shell("profile", "diff", "run/profile.yaml", "replayed/profile.yaml").out
     assert "pass (perplexity " in unlike and "not checked" in unlike
