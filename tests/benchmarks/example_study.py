@@ -17,7 +17,7 @@ PLAN = Path(__file__).parent / "plans" / "example-study.yaml"
 MODEL = "SmolLM2-135M-Instruct"  # as the plan names it
 
 
-def curate(made: Path, out: Path) -> None:
+def curate(made: Path, out: Path, model: Path) -> None:
     """Copy ledgers, report and tables of a study; folders of this machine become `.` and `~`."""
     kept = [
         *made.glob("*.csv"),
@@ -30,7 +30,7 @@ def curate(made: Path, out: Path) -> None:
         if file.name == "study.html":
             continue
         text = file.read_text(encoding="utf-8")
-        for folder, short in ((made.parent, "."), (Path.home(), "~"), (ROOT, ".")):
+        for folder, short in ((model, MODEL), (made.parent, "."), (ROOT, "."), (Path.home(), "~")):
             text = text.replace(str(folder.resolve()), short)
         target = out / file.relative_to(made)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def main() -> None:
     plan.write_text(PLAN.read_text().replace("repeats: 2", f"repeats: {given.repeats}"))
     with Progress() as observer:
         made = study(plan, Path("example-study"), observer)
-    curate(made.folder.resolve(), out)
+    curate(made.folder.resolve(), out, model)
     print(f"{made.count('done')} cells are done, {made.count('failed')} failed; {out}")
 
 

@@ -73,7 +73,12 @@ def study(path: Path, out: Path | None = None, observer: Observer | None = None)
     cells = live_cells(path, plan, document, folder)
     recorded = recorded_cells(path, plan, document, cells)
     progress = _Progress(done={cell.folder for cell in cells if _is_done(cell, plan)})
-    checked, progress.failed = check_live(path, document, [c for c in cells if c.folder not in progress.done])
+    waiting = [cell for cell in cells if cell.folder not in progress.done]
+    if waiting:
+        observer.note(
+            f"checking {len(waiting)} cells; an engine that is asked about a model for the first time takes time"
+        )
+    checked, progress.failed = check_live(path, document, waiting)
     cells = [checked.get(cell.folder, cell) for cell in cells]
     try:
         _measure(plan, cells, folder, recorded, progress, observer)
