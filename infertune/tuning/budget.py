@@ -17,13 +17,13 @@ class Budget:
         self._request = request
         self._ledger = ledger
         self._started = time.perf_counter()
-        self._spent_before_s = sum(trial.cost_s for trial in ledger.trials)
+        self._spent_before_s = _busiest_s(ledger)
 
     def left_s(self) -> float:
         """Seconds of the budget that are left."""
         if self._request.budget is None:
             return math.inf
-        costs_s = sum(trial.cost_s for trial in self._ledger.trials)
+        costs_s = _busiest_s(self._ledger)
         costs_s += sum(check.launch_s + check.score_s for check in self._ledger.checks)
         return self._request.budget - max(costs_s, self._spent_before_s + time.perf_counter() - self._started)
 
@@ -52,3 +52,11 @@ class Budget:
         """Mean seconds of a trial that paid for a launch."""
         costs = [trial.cost_s for trial in self._ledger.trials if trial.launch_s]
         return sum(costs) / len(costs) if costs else 0.0
+
+
+def _busiest_s(ledger: Ledger) -> float:
+    """Seconds of the device that measured most: several devices measure at once."""
+    spent_s: dict[str | None, float] = {}
+    for trial in ledger.trials:
+        spent_s[trial.device_id] = spent_s.get(trial.device_id, 0.0) + trial.cost_s
+    return max(spent_s.values(), default=0.0)

@@ -85,3 +85,12 @@ def test_there_is_room_for_as_many_launches_as_the_mean_of_those_before_allows()
 def test_a_single_finalist_needs_no_confirmation_and_none_is_kept_for_it() -> None:
     one, _ = budget(1000.0, (15.0, 5.0), finalists=1, final_launches=(2, 4))
     assert one.search_s() == 1000.0 - 4 * 20.0
+
+
+def test_devices_that_measure_at_once_spend_what_the_busiest_does() -> None:
+    spent, ledger = budget(1000.0, (30.0, 10.0), (0.0, 10.0))
+    for number, device in enumerate(("a", "b")):
+        ledger.trials[number] = ledger.trials[number].model_copy(update={"device_id": device})
+    ledger.trials.append(costing(2, 0.0, 25.0).model_copy(update={"device_id": "b"}))
+    again = Budget(TuneRequest.model_validate({"engine": "fake", "budget": 1000.0}), ledger)
+    assert 959 < again.left_s() <= 960

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -108,6 +109,17 @@ def test_a_killed_driver_leaves_no_engine_and_its_run_goes_on(tmp_path: Path) ->
         assert code == 0, errors
     assert [trial.config for trial in again.ledger.trials][: len(before)] == before
     assert sum(measured(again).values()) == 8
+
+
+def test_ctrl_c_ends_the_engines_of_all_workers_and_writes_what_there_is(tmp_path: Path) -> None:
+    with nodes(0, 1) as cluster:
+        driver = Driver(tmp_path, cluster.address, *EIGHT)
+        driver.reaches(3)
+        driver.process.send_signal(signal.SIGINT)
+        code, errors = driver.end()
+        assert code == 130 and "--resume" in errors and "Traceback" not in errors, errors
+        until(lambda: not engines(tmp_path), 15, "the end of the engines")
+    assert (driver.out / "report.html").exists()
 
 
 def test_a_run_whose_head_is_gone_ends_with_a_line_and_goes_on_elsewhere(tmp_path: Path) -> None:
