@@ -1,8 +1,11 @@
 """The examples of docs/workers.md say what Ray and infertune take."""
 
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from typer.main import get_command
 
@@ -30,3 +33,14 @@ def test_the_head_of_the_kubernetes_example_has_no_worker_and_the_others_have_gp
     assert cluster["headGroupSpec"]["rayStartParams"]["num-gpus"] == "0"
     limits = cluster["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert int(limits["nvidia.com/gpu"]) > 0
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [("start", ("--head", "--address", "--port", "--resources")), ("job submit", ("--address", "--runtime-env"))],
+)
+def test_rays_own_commands_take_the_flags_that_the_page_names(command: str, flags: tuple[str, ...]) -> None:
+    script = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", *command.split(), "--help"]
+    shown = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    assert all(flag in shown for flag in flags)
