@@ -95,7 +95,7 @@ def facts_of(files: list[Path], python: Path | None = None) -> GgufFacts:
     try:
         facts = GgufFacts.model_validate_json(text)
     except ValidationError:
-        raise UsageError(f"cannot read {files[0]}: {fault}") from None
+        raise UsageError(f"cannot read {files[0]} as GGUF, is it whole? {fault}") from None
     with suppress(UsageError):  # without the cache the next run reads it again, no more
         write_inside(cache_folder(), str(kept), text, "cache")
     return facts

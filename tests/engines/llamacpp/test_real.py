@@ -24,6 +24,7 @@ from infertune.engines.llamacpp.files import facts_of, gguf_files
 from infertune.engines.llamacpp.loaded import LoadedLlama
 from infertune.engines.llamacpp.random_weights import made_here
 from infertune.engines.serving.process import ServerEndedError
+from infertune.errors import UsageError
 
 pytestmark = pytest.mark.llamacpp
 
@@ -175,5 +176,7 @@ def test_a_file_that_is_no_model_ends_with_the_servers_own_words(
         model=tiny.model_copy(update={"path": str(broken), "weights": "real"}), device=DEVICE, config=Config({}),
         defaults=Config({}), faithful=True,
     )  # fmt: skip
+    with pytest.raises(UsageError, match="is it whole"):
+        engine.resolve(str(broken), None)
     with pytest.raises(ServerEndedError, match="error"):
         engine.load(setup)
