@@ -84,7 +84,7 @@ def device_effects(trials: Sequence[Trial], objective: Objective) -> tuple[Devic
             ratio=math.exp(effect),
             half_width=math.expm1(half[i]) if half else None,
             launches=counted[i],
-            is_off=abs(effect) > max(_LEAST_OFF, strict[i]),
+            is_off=bool(abs(effect) > max(_LEAST_OFF, strict[i])),
         )
         for i, (device, effect) in enumerate(zip(devices, effects, strict=True))
     )

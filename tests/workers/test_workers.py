@@ -229,3 +229,19 @@ def test_workers_of_this_machine_listen_on_the_loopback_address_only(tmp_path: P
     assert code == 0, errors
     assert listening and all(address.endswith("127.0.0.1") for address in listening), listening
     assert driver.answer["run"] == str(driver.out)  # and nothing of Ray's stands beside it
+
+
+@pytest.mark.slow
+def test_sixty_four_simulated_workers_share_a_search(tmp_path: Path) -> None:
+    driver = Driver(
+        tmp_path, "64", "--engine", "fake:plateau,devices=3%", "--trials", "192", "--sampler", "random", *SHORT[2:]
+    )
+    code, errors = driver.end(within_s=900)
+    assert code == 0, errors
+    trials = [trial for trial in driver.ledger.trials if trial.phase in ("search", "device")]
+    costs_s: dict[str | None, float] = {}
+    for trial in trials:
+        costs_s[trial.device_id] = costs_s.get(trial.device_id, 0.0) + trial.cost_s
+    assert len(costs_s) == 64
+    assert sum(costs_s.values()) > 30 * max(costs_s.values())
+    assert "The run used 64 devices of one model" in (driver.out / "report.md").read_text()

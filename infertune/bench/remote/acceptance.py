@@ -1,6 +1,6 @@
 """Which workers a run takes: of the driver's versions, with an engine that can be used, on devices of one model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pydantic import ValidationError
 
@@ -59,3 +59,10 @@ def check_one_model(hellos: Iterable[Hello]) -> None:
             f"the workers' devices are of different models: {counted}; their figures would not compare: start a "
             "cluster of one model, or one run for each of them with `infertune landscape --workers`"
         )
+
+
+def counted(hellos: Sequence[Hello]) -> str:
+    """How many workers there are and on which machines, in words."""
+    hosts = [hello.host for hello in hellos]
+    where = ", ".join(f"{hosts.count(host)} on {host}" for host in dict.fromkeys(hosts))
+    return f"{len(hosts)} worker{'s' if len(hosts) != 1 else ''}: {where}"

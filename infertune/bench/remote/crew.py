@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from infertune.bench.crew import Answering, Done, Order, Worker
 from infertune.bench.isolation import Deadlines
-from infertune.bench.remote.acceptance import check_one_model, models_of, read_hello
+from infertune.bench.remote.acceptance import check_one_model, counted, models_of, read_hello
+from infertune.bench.remote.clock import SimulatedClock
 from infertune.bench.remote.lead import Lead
 from infertune.bench.remote.seats import Cluster, Seat, Task
 from infertune.bench.remote.terms import Blueprint, Hello, LostError, Offer, Report
@@ -60,7 +61,6 @@ class RemoteCrew:
         self._cluster = cluster
         self._offer = offer
         self._engine_version = engine_version
-        self._simulated = simulated
         self._most = most
         self._on_note = on_note
         self._keep_log: Callable[[str, str], None] = lambda name, text: None
@@ -72,7 +72,7 @@ class RemoteCrew:
         self._done: deque[Done] = deque()
         self._has_news = False
         self._next_launch = 0
-        self._now_s = 0.0
+        self._clock = SimulatedClock() if simulated else None
         self._nobody_since: float | None = None
 
     # Coming together
@@ -154,8 +154,7 @@ class RemoteCrew:
         if not any(seat.is_there or seat.stage in ("opening", "joining") for seat in self._seats):
             raise self._faults[0] if self._faults else BenchmarkError("no worker is left")
         self._has_news = False
-        there = [seat for seat in self._seats if seat.is_there]
-        self._on_note(f"{len(there)} worker{'s' if len(there) != 1 else ''}: {_counted(there)}")
+        self._on_note(counted([seat.hello for seat in self._seats if seat.is_there and seat.hello]))
 
     def rest(self) -> None:
         """Let all give their devices back; they may be opened again, for another model."""
@@ -212,7 +211,8 @@ class RemoteCrew:
         while True:
             self._hire()
             self.free()
-            self._advance_clock()
+            if self._clock and not self._done and not self._homeless and (first := self._clock.next_done(self._seats)):
+                self._end_task(first)
             if self._done:
                 return self._done.popleft()
             if self._has_news:
@@ -298,7 +298,7 @@ class RemoteCrew:
         else:
             self._take(seat, found)
             seat.report = found
-            if not self._simulated:
+            if self._clock is None:
                 self._end_task(seat)
 
     def _join(self, seat: Seat, version: str, text: str) -> None:
@@ -359,7 +359,8 @@ class RemoteCrew:
         self._greet(seat)
 
     def _give(self, seat: Seat, task: Task) -> None:
-        seat.stage, seat.task, seat.report, seat.starts_s = "busy", task, None, self._now_s
+        seat.stage, seat.task, seat.report = "busy", task, None
+        seat.starts_s = self._clock.now_s if self._clock else 0.0
         first = self._reserved(_MOST_LAUNCHES_OF_AN_ORDER)
         seat.answer = self._cluster.call(seat.worker, "measure", task.order, self.deadlines, first)
 
@@ -381,15 +382,6 @@ class RemoteCrew:
         self._done.append(Done(seat.task.order, seat.device_id, seat.report.found))
         seat.stage, seat.task, seat.report = "free", None, None
 
-    def _advance_clock(self) -> None:
-        """On a simulated clock: end the task that is done first, once what everybody measures is known."""
-        busy = [seat for seat in self._seats if seat.stage == "busy"]
-        if not self._simulated or self._done or self._homeless or not busy or not all(seat.report for seat in busy):
-            return
-        first = min(busy, key=_ends_s)
-        self._now_s = _ends_s(first)
-        self._end_task(first)
-
     def _check_somebody(self) -> None:
         """Give up where nobody has been there for long.
 
@@ -406,14 +398,3 @@ class RemoteCrew:
                 f"no worker has been there for {_NOBODY_FOR_S / 60:.0f} minutes; the trials are safe: "
                 "continue with --resume"
             )
-
-
-def _ends_s(seat: Seat) -> float:
-    """When a task ends on a simulated clock."""
-    assert seat.report and isinstance(seat.report.found, Attempt)
-    return seat.starts_s + seat.report.found.launch_s + seat.report.found.run_s
-
-
-def _counted(seats: Sequence[Seat]) -> str:
-    hosts = [seat.hello.host for seat in seats if seat.hello]
-    return ", ".join(f"{hosts.count(host)} on {host}" for host in dict.fromkeys(hosts))
