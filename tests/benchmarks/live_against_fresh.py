@@ -2,6 +2,8 @@
 
     python -m tests.benchmarks.live_against_fresh hf --knob batch_size=4,16 --rounds 4
     python -m tests.benchmarks.live_against_fresh vllm builtin:qwen2.5-0.5b --knob max_num_seqs=16,64,256,1024
+    python -m tests.benchmarks.live_against_fresh vllm-serve builtin:tiny --set enforce_eager=true \\
+        --knob max_num_seqs=4,16,64,128
 
 A round launches the engine once as the search does, at the largest values, and sets every value on it in turn
 (live); then it launches an engine for each value as the engine's users do (fresh). Every other round runs backwards. A

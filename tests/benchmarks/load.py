@@ -4,10 +4,10 @@
     python -m tests.benchmarks.load --generators own,vllm,guidellm --guidellm PATH
 
 Each generator is asked for a constant rate. Lateness is seen from the server: when a request arrives there, against the
-constant schedule that fits the earliest ones; so the stub's own delays count for all of them alike. `--busy N` lets N
-processes compute beside it all the time, as a server under load does. Processor time is the generator's whole process;
-start is from its start to its first request. In a second run the stub answers every tenth request with HTTP 500:
-how many the generator counts.
+constant schedule that none of them is ahead of; the stub runs in the real-time class where that is allowed. `--busy N`
+lets N processes compute beside it all the time, as a server under load does. Processor time is the generator's whole
+process; start is from its start to its first request. In a second run the stub answers every tenth request with HTTP
+500: how many of them the generator counts.
 """
 
 import argparse
@@ -168,7 +168,7 @@ def stub(*flags: str) -> Iterator[int]:
     """A stub's port."""
     process = ServerProcess(Start(lambda port: [sys.executable, str(STUB), f"--port={port}", *flags]))
     with contextlib.suppress(OSError):  # its delays would be laid to the generators' charge
-        os.setpriority(os.PRIO_PROCESS, process.family()[0].pid, -10)
+        os.sched_setscheduler(process.family()[0].pid, os.SCHED_RR, os.sched_param(2))
     try:
         yield process.port
     finally:

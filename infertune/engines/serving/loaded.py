@@ -53,6 +53,7 @@ class LoadedServer(LoadedEngine):
         self.served_model = served_model
         self.process = process
         self._sender = Sender()
+        self._sender.start()  # here: what is started after loading is taken for somebody else's load
         self._salt = secrets.token_hex(8)
 
     @abstractmethod

@@ -99,6 +99,10 @@ class Sender:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
+    def start(self) -> None:
+        """Start the generator's process now, so that the first job need not wait for it."""
+        self._started()
+
     def run(
         self,
         address: Address,
