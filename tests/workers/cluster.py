@@ -68,8 +68,9 @@ def nodes(*cores: int | None, workers: int = 1) -> Iterator[Nodes]:
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     before = os.environ.get("RAY_TMPDIR")
     os.environ["RAY_TMPDIR"] = folder
-    cluster = Cluster(initialize_head=True, head_node_args={**_NODE, "num_cpus": 0})
+    cluster = Cluster()
     try:
+        cluster.add_node(**_NODE | {"num_cpus": 0})  # the head
         made = Nodes(cluster)
         for core in cores:
             made.add(core, workers)
