@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +13,13 @@ from infertune.bench.channel import Plan
 from infertune.bench.crew import Answering
 from infertune.bench.isolation import Deadlines
 from infertune.bench.serving import ServePlan
-from infertune.domain.assigning import assignments
 from infertune.domain.command import Command
 from infertune.domain.device import Device, lock_names, survey, survey_to_measure
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.models import Model
 from infertune.domain.quality import LOOKS, Limits
 from infertune.domain.record import Header
-from infertune.domain.request import JobRequest, R, is_code, make_request
+from infertune.domain.request import JobRequest
 from infertune.domain.workload import LONG_DRAW, Part, Workload, parse_workload
 from infertune.energy import CarbonOptions
 from infertune.energy.sources import check_country
@@ -42,7 +41,6 @@ _DEFAULT_MODELS = {"cpu": "builtin:tiny", "gpu": "builtin:qwen2.5-0.5b"}
 _DEFAULT_WORKLOADS = {"cpu": "synthetic:in=32-128,out=32", "gpu": "synthetic:in=512,out=128"}
 _DEFAULT_WINDOWS_S = {"cpu": 2.0, "gpu": 10.0}
 LOGS = "logs"
-_NEVER_RECORDED = {"storage", "workers"}  # addresses: a stranger's ledger must not name one
 _FEWEST_REQUESTS = 32
 _WARMUP_REQUESTS = 256
 
@@ -368,38 +366,3 @@ def _brief(value: object) -> str:
     board = f"{', '.join(value.uuids)}: " if isinstance(value, Device) and value.uuids else ""
     text = " ".join(f"{board}{value}".split())
     return text if len(text) <= 120 else text[:119] + "…"
-
-
-def continued(kind: type[R], header: Header, folder: Path, flags: Mapping[str, Any], may_change: Set[str]) -> R:
-    """The request that a run was started with, for `--resume`; only its limits may be given anew.
-
-    Args:
-        kind: The request's class.
-        header: The run's.
-        folder: The run's.
-        flags: Flags given beside `--resume`; None for those that were not.
-        may_change: Flags that do not change what is measured.
-
-    Raises:
-        UsageError: A flag would change what is measured, or the run was started with a program that the user has not
-            named again: a ledger may be a stranger's.
-    """
-    given = {name: value for name, value in flags.items() if value not in (None, [], ())}
-    programs = {name: header.request[name] for name in ("engine_python", "engine_binary") if header.request.get(name)}
-    if is_code(header.request.get("sampler")):
-        programs["sampler"] = header.request["sampler"]
-    for name, program in programs.items():
-        if str(given.get(name, "")) != str(program):
-            raise UsageError(
-                f"{folder} was started with --{name.replace('_', '-')} {program}, a program that --resume would run: "
-                "give the flag again to allow it"
-            )
-    may_change = {*may_change, *programs}
-    if "set" in given and assignments(given["set"]).items() <= assignments(header.request.get("set", {})).items():
-        allowed = given.pop("set")  # names again what the run was started with, which may need the user's own word
-        return continued(kind, header, folder, given, may_change).typed_by_user(allowed)
-    if others := sorted(given.keys() - may_change):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
-        raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
-    earlier = {name: value for name, value in header.request.items() if name not in _NEVER_RECORDED}
-    return make_request(kind, {**given, "out": folder}, earlier=earlier)

@@ -18,7 +18,8 @@ from infertune.domain.request import Launches, StaffedRequest
 from infertune.domain.trial import Phase, Trial
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.report import Findings, check_place, find, write_found
-from infertune.runs.job import Job, continued, prepare
+from infertune.runs.continuing import continued
+from infertune.runs.job import Job, prepare
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.runs.serving import LoadRequest, on_target

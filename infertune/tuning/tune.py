@@ -19,7 +19,8 @@ from infertune.profiles.profile import Profile, fingerprint, profile_of, profile
 from infertune.profiles.store import earlier_answer
 from infertune.report import check_place, find, to_dataframe, write_found
 from infertune.report.words import device_sentences, edge_sentences
-from infertune.runs.job import Job, continued, prepare
+from infertune.runs.continuing import continued
+from infertune.runs.job import Job, prepare
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.runs.staff import crew_of, workers_of

@@ -11,7 +11,8 @@ from infertune.domain.device import Survey
 from infertune.domain.request import JobRequest, make_request
 from infertune.errors import MismatchError, UsageError
 from infertune.runs import job as jobs
-from infertune.runs.job import Job, continued, prepare, restrict
+from infertune.runs.continuing import continued
+from infertune.runs.job import Job, prepare, restrict
 from infertune.runs.ledger import Ledger
 from tests.builders import CPU, header, space
 

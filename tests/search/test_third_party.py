@@ -8,7 +8,7 @@ from optuna.samplers import NSGAIISampler, QMCSampler
 from infertune.domain.knobs import Config
 from infertune.domain.request import TuneRequest, make_request
 from infertune.errors import BenchmarkError, UsageError
-from infertune.runs.job import continued
+from infertune.runs.continuing import continued
 from infertune.runs.ledger import Ledger
 from infertune.search import InfertuneSampler, Result, make_searcher
 from infertune.search.third_party import load_sampler
