@@ -17,6 +17,7 @@ from infertune.domain.service import Service, Sustained, sustained
 _EDGE = 0.25  # of the bracket: the next look stays so far away from both ends, so that the bracket shrinks; judgement
 _HOPELESS = 0.85  # of the best rate so far: one that is surely below it is not located any closer; judgement
 _WIDER = 1.6  # each further step outwards, over the one before; judgement
+_FAR_BELOW = -0.3  # ln of the strain; in a narrow bracket, it rises by less than that to the limit; judgement
 _NEAR = -0.5  # ln of the strain above which it is extrapolated; judgement
 _FLATTEST, _BEYOND = 0.5, 0.04  # slope at least, and how much further than the crossing; judgement
 _LEAST_PER_S = 1e-3  # a request every quarter of an hour
@@ -69,12 +70,22 @@ def next_rate(looks: Sequence[Service], guess: Guess, aim: Aim) -> float | None:
     if found.high_per_s is None:
         return _higher(usable, guess, found)
     if found.high_per_s / found.low_per_s <= aim.precision:
-        return None
+        return _doubted(usable, found)
     if aim.best_per_s is not None and found.high_per_s < _HOPELESS * aim.best_per_s:
         return None
     low, high = math.log(found.low_per_s), math.log(found.high_per_s)
     at = min(max(math.log(found.rate_per_s), low + _EDGE * (high - low)), high - _EDGE * (high - low))
     return math.exp(at)
+
+
+def _doubted(usable: Sequence[Service], found: Sustained) -> float | None:
+    """The rate of the look that broke the promise, to look again, where one just below it was far from breaking it.
+
+    On a busy machine a single bad moment would else bound the rate for good.
+    """
+    low = [look.excess for look in usable if look.rate_per_s == found.low_per_s]
+    high = [look for look in usable if look.rate_per_s == found.high_per_s]
+    return found.high_per_s if len(high) == 1 and low and max(low) < _FAR_BELOW else None
 
 
 def bracketed(looks: Sequence[Service], within: float) -> bool:

@@ -146,13 +146,14 @@ def sustained(looks: Sequence[Service]) -> Sustained | None:
     )
     if not usable:
         return None
+    usable, values, weights = _one_a_rate(usable)
     rates = [math.log(look.rate_per_s or 1.0) for look in usable]
-    excess = isotonic([look.excess for look in usable], [look.n_counted or 1 for look in usable])
+    excess = isotonic(values, weights)
     below = [number for number, value in enumerate(excess) if value <= 0]
     if not below:
         return None
     last = below[-1]
-    low = math.exp(rates[last])
+    low = usable[last].rate_per_s or 1.0
     if last + 1 == len(excess):
         share = usable[last].attainment
         return Sustained(rate_per_s=low, goodput_per_s=low * (share or 1.0), low_per_s=low, high_per_s=None)
@@ -163,8 +164,17 @@ def sustained(looks: Sequence[Service]) -> Sustained | None:
         rate_per_s=rate,
         goodput_per_s=rate * usable[last].promise.attain,
         low_per_s=low,
-        high_per_s=math.exp(rates[last + 1]),
+        high_per_s=usable[last + 1].rate_per_s,
     )
+
+
+def _one_a_rate(looks: Sequence[Service]) -> tuple[list[Service], list[float], list[float]]:
+    """One look a rate, with the mean of ln(strain) of all at that rate, and their requests."""
+    rates = list(dict.fromkeys(look.rate_per_s for look in looks))
+    grouped = [[look for look in looks if look.rate_per_s == rate] for rate in rates]
+    weights = [float(sum(look.n_counted or 1 for look in group)) for group in grouped]
+    sums = [sum(look.excess * (look.n_counted or 1) for look in group) for group in grouped]
+    return [group[0] for group in grouped], [total / n for total, n in zip(sums, weights, strict=True)], weights
 
 
 def isotonic(values: Sequence[float], weights: Sequence[float]) -> list[float]:

@@ -65,6 +65,15 @@ def test_a_configuration_that_is_surely_behind_is_not_located_closely() -> None:
     assert len(behind) < len(exact)
 
 
+def test_a_look_that_broke_the_promise_in_a_bad_moment_is_looked_at_again() -> None:
+    bad = look(20.0, 100.0).model_copy(update={"strain": 1.1})
+    calm = look(19.5, 100.0)
+    assert next_rate([bad, calm], Guess(20.0, 0.05), Aim(6, 1.08)) == pytest.approx(20.0)
+    higher = next_rate([bad, calm, look(20.0, 100.0)], Guess(20.0, 0.05), Aim(6, 1.08))
+    assert higher and higher > 20.0
+    assert next_rate([bad, calm, bad], Guess(20.0, 0.05), Aim(6, 1.08)) is None
+
+
 def test_late_looks_are_counted_but_not_believed() -> None:
     late = look(20.0, 30.0).model_copy(update={"late": True})
     assert next_rate([late], Guess(20.0, 0.05), Aim(2)) == next_rate([], Guess(20.0, 0.05), Aim(2))
