@@ -118,7 +118,6 @@ def test_a_load_that_cannot_be_is_refused_in_one_line(tmp_path: Path, options: d
     [
         ({"objective": "goodput"}, "needs a limit on requests"),
         ({"objective": "goodput", "slo": ("peak_memory_gib<1",)}, "needs a limit on requests"),
-        ({"slo": ("ttft_s<1",)}, "needs --objective goodput"),
         ({"arrivals": "poisson"}, "--arrivals is for --objective goodput"),
         ({"objective": "goodput", "slo": LIMITS, "arrivals": "concurrency:2"}, "come at a rate"),
         ({"objective": "goodput", "slo": ("ttft_s<0.000001",), "trials": 1}, "the promise is kept at no rate"),
