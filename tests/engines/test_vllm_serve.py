@@ -220,7 +220,7 @@ def test_a_refused_setting_and_a_killed_client(tmp_path: Path) -> None:
     killed = subprocess.Popen([*command, "--out", str(tmp_path / "out")], stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, env=environment)  # fmt: skip
     deadline = time.monotonic() + 120
-    while not any("EngineCore" in process.name() for process in marked(tmp_path)) and time.monotonic() < deadline:
+    while not any("EngineCor" in process.name() for process in marked(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.5)
     started = marked(tmp_path)
     assert len(started) > 3
