@@ -142,7 +142,7 @@ def default_engine_name() -> str:
         if engine and engine.needs_model and not engine.available().reason:
             return name
     raise UsageError(
-        "no inference engine is installed here: pip install infertune[vllm] or infertune[hf]; "
+        "no inference engine is installed here: pip install infertune[vllm], infertune[hf] or infertune[llamacpp]; "
         f"or try infertune without one: infertune tune --engine {DEMO_ENGINE}"
     )
 

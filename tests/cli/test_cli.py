@@ -277,7 +277,8 @@ def test_without_any_engine_the_extras_and_the_demo_are_named(shell: Shell, monk
     for module in ("infertune.engines.hf.engine", "infertune.engines.vllm.engine", "infertune.engines.installed"):
         if hasattr(sys.modules.get(module), "version"):
             monkeypatch.setattr(f"{module}.version", version)
-    assert_refused(shell("tune"), "infertune[vllm]", "infertune[hf]", "--engine fake")
+    monkeypatch.setattr("infertune.engines.llamacpp.engine.find_binary", lambda options: None)
+    assert_refused(shell("tune"), "infertune[vllm]", "infertune[hf]", "infertune[llamacpp]", "--engine fake")
     assert contents(shell.folder) == {}
 
 
