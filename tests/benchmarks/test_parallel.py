@@ -1,9 +1,12 @@
 """Guards asking for several workers; `python -m tests.benchmarks.search.parallel` prints all of it."""
 
+import pytest
+
 from tests.benchmarks.search.parallel import made_runs, own_arrival
 from tests.benchmarks.search.unknown import FAMILIES
 
 
+@pytest.mark.slow
 def test_four_workers_come_near_the_best_sooner_than_one() -> None:
     """On 8 held-out landscapes of two knobs; the bounds are wide, for so few say little."""
     arrivals = {}

@@ -1,8 +1,11 @@
 """A small guard: one tune on the simulated server reports the goodput that is there, and costs a part of the usual."""
 
+import pytest
+
 from tests.benchmarks.serving import Outcome, gated, tuned
 
 
+@pytest.mark.slow
 def test_a_tune_costs_a_part_of_a_restart_for_each_rate_and_finds_what_is_better() -> None:
     found: Outcome = tuned(1, window="4s", trust="quick", check=False)
     assert found.answer == "better" and found.looks <= 6

@@ -5,6 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from infertune.engines.serving.process import ServerProcess
 from infertune.engines.serving.target import KEY_VARIABLE
 from tests.apart import command
@@ -13,6 +15,7 @@ from tests.engines.serving.loaded_stub import start
 SECRET = "a-key"  # the one that the stub takes
 
 
+@pytest.mark.slow
 def test_a_server_that_runs_is_measured_and_runs_on_and_its_key_is_written_nowhere(tmp_path: Path) -> None:
     server = ServerProcess(start("--owner="))
     try:
