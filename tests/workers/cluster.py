@@ -23,6 +23,8 @@ FAULTY = ["--engine", "fake:faults", "--device", "cpu", "--requests", "8", "--se
 SHORT = ["--sampler", "grid", "--finalists", "1", "--confirm-launches", "1", "--final-launches", "2", "2"]
 # Eight points, a launch each: six of them fail, which takes no less time.
 EIGHT = [*FAULTY, *SHORT, "--knob", "fault=no fault,rejected,oom at load,exception"]
+# Twice as many, where the first worker must not be through before the second one is there.
+SIXTEEN = [*FAULTY, *SHORT, "--knob", f"{EIGHT[-1]},oom in run,exit,short answer,segfault"]
 
 
 class Nodes:

@@ -20,7 +20,7 @@ from infertune.runs.ledger import Ledger
 from infertune.version import __version__
 from tests import apart
 from tests.bench.test_faults import MARK, ours, until
-from tests.workers.cluster import EIGHT, FAULTY, LOOPBACK, SHORT, Driver, actors, engines, nodes
+from tests.workers.cluster import EIGHT, FAULTY, LOOPBACK, SHORT, SIXTEEN, Driver, actors, engines, nodes
 
 pytestmark = pytest.mark.ray
 
@@ -44,8 +44,8 @@ def measured(driver: Driver) -> dict[str | None, int]:
     found: dict[str | None, int] = {}
     searched = [trial for trial in driver.ledger.trials if trial.phase == "search"]
     assert len({trial.config for trial in searched}) == len(searched)
-    kinds = {"no fault": "measured", "exception": "crashed"}
-    assert all(trial.outcome.kind == kinds.get(str(trial.config["fault"]), "infeasible") for trial in searched)
+    kinds = {"no fault": "measured", "rejected": "infeasible", "oom at load": "infeasible", "oom in run": "infeasible"}
+    assert all(trial.outcome.kind == kinds.get(str(trial.config["fault"]), "crashed") for trial in searched)
     for trial in searched:
         found[trial.device_id] = found.get(trial.device_id, 0) + 1
     return found
@@ -53,12 +53,12 @@ def measured(driver: Driver) -> dict[str | None, int]:
 
 def test_two_nodes_share_a_search_and_print_one_document(tmp_path: Path) -> None:
     with nodes(0, 1) as cluster:
-        driver = Driver(tmp_path, cluster.address, *EIGHT)
+        driver = Driver(tmp_path, cluster.address, *SIXTEEN)
         code, errors = driver.end()
         assert code == 0, errors
         assert not engines(tmp_path), "an engine is left"
     shares = measured(driver)
-    assert sum(shares.values()) == 8 and len(shares) == 2
+    assert sum(shares.values()) == 16 and len(shares) == 2
     assert driver.answer["run"] == str(driver.out)
     assert list((driver.out / "logs").glob("launch-*.log"))
 
@@ -89,12 +89,12 @@ def test_a_node_that_goes_in_mid_trial_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_node_that_comes_gets_work(tmp_path: Path) -> None:
     with nodes(0) as cluster:
-        driver = Driver(tmp_path, cluster.address, *EIGHT)
+        driver = Driver(tmp_path, cluster.address, *SIXTEEN)
         driver.reaches(1)
         cluster.add(1)
         code, errors = driver.end()
         assert code == 0, errors
-    assert sum(measured(driver).values()) == 8 and len(measured(driver)) == 2
+    assert sum(measured(driver).values()) == 16 and len(measured(driver)) == 2
 
 
 def test_a_killed_driver_leaves_no_engine_and_its_run_goes_on(tmp_path: Path) -> None:
