@@ -11,13 +11,13 @@ import infertune
 from tests import apart
 
 # float32: processors without bfloat16 instructions emulate them, fifty times slower.
-_COMMON = "--trials 12 --requests 32 --workload synthetic:in=32-64,out=16 --finalists 1 --final-launches 2 6 --json"
+_COMMON = "--trials 12 --requests 32 --workload synthetic:in=32-64,out=16 --finalists 1 --final-launches 2 2 --json"
 
 
 def _tune(engine: str, more: str, folder: Path) -> dict[str, object]:
     command = [*apart.command(folder), "tune", "builtin:tiny", "--engine", engine]
     command += [*_COMMON.split(), *more.split(), "--out", str(folder / "run"), "--profiles", str(folder / "profiles")]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert answer.returncode == 0, answer.stderr[-3000:]
     return json.loads(answer.stdout)
 
