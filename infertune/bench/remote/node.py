@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from infertune.engines.base import Engine, first_line
 from infertune.errors import BenchmarkError, InfertuneError
 from infertune.version import __version__
 
+_GIVEN_BACK_WITHIN_S = 5.0  # a device, by the worker of a run that has just ended: Ray ends its process without waiting
+_LOOK_EVERY_S = 0.25
 _LOG_BYTES = 256 * 1024  # most of a launch's log that is sent to the driver (judgement)
 
 
@@ -97,11 +100,16 @@ class NodeWorker:
         assert self._device
         engine = get_engine(engine_spec, blueprint.options)
         locks.NAMESPACE = blueprint.lock_namespace
-        try:
-            names = () if engine.simulated else lock_names(self._device)
-            self._held.enter_context(locks.device_lock(names, wait=blueprint.wait))
-        except BenchmarkError as error:
-            return str(error)
+        names = () if engine.simulated else lock_names(self._device)
+        deadline = time.monotonic() + _GIVEN_BACK_WITHIN_S
+        while True:
+            try:
+                self._held.enter_context(locks.device_lock(names, wait=blueprint.wait))
+                break
+            except BenchmarkError as error:
+                if time.monotonic() > deadline:
+                    return str(error)
+            time.sleep(_LOOK_EVERY_S)
         folder = self._held.enter_context(tempfile.TemporaryDirectory(prefix="infertune-worker-"))
         self._logs = Path(folder) / "logs"
         self._bench = self._held.enter_context(
