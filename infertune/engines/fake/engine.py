@@ -17,10 +17,10 @@ from typing import ClassVar
 
 from infertune.domain.device import Device
 from infertune.domain.knobs import Choice, Config, Constraint, Float, Int, Scalar, SearchSpace, doubling
-from infertune.domain.measurement import Energy, EngineFacts, Infeasible
+from infertune.domain.measurement import EngineFacts, Infeasible
 from infertune.domain.models import Model
 from infertune.domain.workload import Workload
-from infertune.energy import EnergyMeter, Reading
+from infertune.energy import EnergyMeter
 from infertune.engines.base import (
     Availability,
     Completion,
@@ -33,6 +33,7 @@ from infertune.engines.base import (
     TokenScores,
 )
 from infertune.engines.fake.faulty import FAULTS, FakeOutOfMemoryError, LoadedFaulty
+from infertune.engines.fake.meter import SimulatedMeter
 from infertune.engines.fake.scoring import SPEED, byte_text, greedy_answers, token_scores, true_loss
 from infertune.errors import UsageError
 from infertune.units import parse_duration_s, parse_share
@@ -41,7 +42,6 @@ _LAUNCH_S = 30.0
 _NOISE = 0.013  # of one window on a launch of its own: most of it is the launch's
 _LAUNCH_SHARE, _WINDOW_SHARE = 12 / 13, 5 / 13  # of that noise; their squares sum to 1
 _PREFILL = 0.05  # tokens scored in the time of one generated; slow, so that tests score few prompts; judgement
-_NO_CO2 = "simulated; CO₂ unknown: the energy is simulated"
 
 
 def _plateau(c: Mapping[str, float]) -> float:
@@ -233,7 +233,7 @@ class LoadedFake(LoadedEngine):
         self._launch_factor = math.exp(self._rng.gauss(0, _LAUNCH_SHARE * variant.noise) + own)
         self._now_s = variant.launch_s
         self.clock = lambda: self._now_s
-        self._meter = _SimulatedMeter()
+        self._meter = SimulatedMeter(120.0)
         self._check_memory()
 
     def apply(self, live: Config) -> None:
@@ -303,26 +303,6 @@ def _rate(landscape: Landscape, config: Config) -> float:
 def power_w(c: Mapping[str, float]) -> float:
     """Power in watts: more with more slots, and so much more with a compiled model that an eager one is greener."""
     return 120 + 400 * c["max_num_seqs"] / (c["max_num_seqs"] + 100) + (150 if c["compiled"] else 0)
-
-
-class _SimulatedMeter:
-    """Says what the simulation used in its last job."""
-
-    def __init__(self) -> None:
-        self.gpu_j = 0.0
-
-    def measure_idle(self) -> None:
-        """Nothing to measure: the idle power is a constant of the simulation."""
-
-    def begin(self) -> None:
-        """Nothing to start in a simulation."""
-
-    def end(self) -> Reading:
-        """The simulated energy, labelled modelled because nothing was measured."""
-        return Reading(Energy(gpu_j=self.gpu_j, gpu_idle_w=120.0, gpu_source="modelled", reason=_NO_CO2))
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 _TOKENS_FOR_EVERY_SEQUENCE = Constraint(

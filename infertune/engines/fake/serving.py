@@ -15,11 +15,11 @@ from infertune.domain.device import Device
 from infertune.domain.judging import service_of
 from infertune.domain.knobs import Choice, Config, Constraint, Float, Int, SearchSpace, doubling
 from infertune.domain.load import Load
-from infertune.domain.measurement import Energy, EngineFacts, Infeasible
+from infertune.domain.measurement import EngineFacts, Infeasible
 from infertune.domain.models import Model
 from infertune.domain.promise import Promise
 from infertune.domain.workload import Workload
-from infertune.energy import EnergyMeter, Reading
+from infertune.energy import EnergyMeter
 from infertune.engines.base import (
     Availability,
     Completion,
@@ -32,6 +32,7 @@ from infertune.engines.base import (
 )
 from infertune.engines.fake.batching import Speed, served
 from infertune.engines.fake.faulty import FakeOutOfMemoryError
+from infertune.engines.fake.meter import SimulatedMeter
 from infertune.engines.fake.scoring import byte_text
 from infertune.errors import UsageError
 from infertune.units import parse_duration_s, parse_share
@@ -171,7 +172,7 @@ class LoadedFakeServe(LoadedEngine):
         self._slowness = math.exp(self._rng.gauss(0, variant.noise))
         self._now_s = variant.launch_s * (2.0 if setup.config["compiled"] else 1.0)
         self.clock = lambda: self._now_s
-        self._meter = _SimulatedMeter()
+        self._meter = SimulatedMeter(_IDLE_W)
         if setup.config["compiled"] and float(str(setup.config["gpu_memory_utilization"])) > 0.9:
             raise FakeOutOfMemoryError("out of memory: compiling leaves no room for the cache")
 
@@ -235,27 +236,6 @@ def speed_of(config: Config, slowness: float = 1.0) -> Speed:
         step_tokens=int(str(config["max_num_batched_tokens"])),
         kv_tokens=int(_KV_TOKENS * (share - 0.6) / 0.3),
     )
-
-
-class _SimulatedMeter:
-    """Says what the simulation used in its last load."""
-
-    def __init__(self) -> None:
-        self.gpu_j = 0.0
-
-    def measure_idle(self) -> None:
-        """Known beforehand."""
-
-    def begin(self) -> None:
-        """Nothing to start."""
-
-    def end(self) -> Reading:
-        """As simulated; labelled modelled, for nothing was measured."""
-        reason = "simulated; CO₂ unknown: the energy is simulated"
-        return Reading(Energy(gpu_j=self.gpu_j, gpu_idle_w=_IDLE_W, gpu_source="modelled", reason=reason))
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 _TOKENS_FOR_EVERY_SEQUENCE = Constraint(
