@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 import infertune
-import infertune.engines.fake.engine
+import infertune.engines.fake.meter
 from infertune.cli.terminal import TerminalObserver
 from infertune.domain.measurement import Energy
 from infertune.energy import Reading
@@ -202,7 +202,7 @@ def test_stored_runs_give_a_verdict_from_the_ninth_on(shell: Shell) -> None:
 def energy_of_launches(monkeypatch: pytest.MonkeyPatch, *kinds: Energy) -> None:
     """Let the simulated meter read these in turn, again and again."""
     turn = itertools.cycle(kinds)
-    meter = infertune.engines.fake.engine._SimulatedMeter
+    meter = infertune.engines.fake.meter.SimulatedMeter
     monkeypatch.setattr(meter, "end", lambda self: Reading(next(turn)))
 
 
