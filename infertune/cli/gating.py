@@ -44,7 +44,17 @@ def gate(
     baseline_python: Annotated[
         Path | None, typer.Option(help="The base's interpreter: another version of the engine, same settings.")
     ] = None,
+    baseline_binary: Annotated[
+        Path | None, typer.Option(help="The base's engine, an executable: another build, same settings.")
+    ] = None,
     baseline_model: Annotated[str | None, typer.Option(help="The base's model, same settings.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Measure this server, which runs already, with the profile's load."),
+    ] = None,
+    baseline_target: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --target: the running server that it is compared with.")
+    ] = None,
     baseline_set: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Change a setting of the base; repeatable.")
     ] = None,

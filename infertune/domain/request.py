@@ -237,7 +237,11 @@ class GateRequest(LimitOptions, JobRequest):
         against: The base: `default`, or another profile; None means the default, or the same configuration where a
             base interpreter or model is given.
         baseline_python: Interpreter of the base side: another version of the engine.
+        baseline_binary: Executable of the base side's engine.
         baseline_model: Model of the base side.
+        target: URL of a server that runs already, measured in place of an engine that is launched with the profile's
+            configuration: the profile then gives the workload, the limits and the rate alone.
+        baseline_target: URL of the server that `target` is compared with.
         baseline_set: Settings of the base side that are changed from what `against` names.
         margin: The drop that must not pass, a share.
         metric: What is gated on, each a figure of `infertune.domain.figures.FIGURES`; none given means throughput, or
@@ -253,7 +257,10 @@ class GateRequest(LimitOptions, JobRequest):
     calibrate: bool = False
     against: str | None = None
     baseline_python: Path | None = None
+    baseline_binary: Path | None = None
     baseline_model: str | None = None
+    target: str | None = None
+    baseline_target: str | None = None
     baseline_set: dict[str, Scalar] = {}
     margin: float = 0.05
     metric: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from infertune.domain.knobs import Config, Scalar, SearchSpace, format_scalar
 from infertune.domain.objective import GOODPUTS
 from infertune.domain.request import GateRequest
 from infertune.domain.workload import workload_file
+from infertune.engines import TARGET_ENGINE
 from infertune.engines.asking import canonical
 from infertune.engines.base import first_line
 from infertune.errors import MismatchError, UsageError
@@ -79,20 +80,7 @@ def compared(request: GateRequest) -> Comparison:
     """
     _check_flags(request)
     profile = load_profile(request.profile)
-    _check_repeated(request, profile)
-    check_device(profile.fingerprint.device, survey_to_measure(request.device).device, str(request.profile))
-    fixed = _fixed(request, profile)
-    job = _job_of(request, profile, fixed)
-    versions = frozenset({"engine version"}) if request.baseline_python else frozenset()
-    check_fingerprint(profile.fingerprint, fingerprint_of(job), str(request.profile), versions)
-    config, notes = _applied(job, profile.config, profile.changed, str(request.profile))
-    unnamed = [name for name in changed_settings(config, job.engine_defaults).root if name not in profile.changed]
-    unlike = "measured as config has it, but changed does not name it: exports leave it out"
-    notes += [f"{name}: {unlike}" for name in unnamed]
-    candidate = Arm("profile", job, config)
-    base, more_notes = _base(request, profile, candidate, fixed)
-    job = replace(job, space=_spanning(job, base.config, candidate.config))
-    candidate = replace(candidate, job=job)
+    candidate, base, notes = _running(request, profile) if request.target else _launched(request, profile)
     if request.calibrate or request.mode == "stored":
         base = candidate
     against_default = base.label == DEFAULT
@@ -101,7 +89,7 @@ def compared(request: GateRequest) -> Comparison:
     candidate = replace(candidate, job=loaded(candidate.job, profile, metrics, request))
     base = candidate if same else replace(base, job=loaded(base.job, profile, metrics, request))
     if against_default and base.config == candidate.config:
-        more_notes = [*more_notes, "the profile's configuration is the default: base and candidate are the same"]
+        notes = [*notes, "the profile's configuration is the default: base and candidate are the same"]
     return Comparison(
         profile=profile,
         candidate=candidate,
@@ -109,16 +97,94 @@ def compared(request: GateRequest) -> Comparison:
         question=_question(request, base),
         metrics=metrics,
         against_default=against_default,
-        notes=tuple(dict.fromkeys((*job.notes, *notes, *more_notes, *metric_notes))),
+        notes=tuple(dict.fromkeys((*candidate.job.notes, *notes, *metric_notes))),
     )
+
+
+def _launched(request: GateRequest, profile: Profile) -> tuple[Arm, Arm, list[str]]:
+    """Candidate and base as engines that infertune launches, with notes.
+
+    Raises:
+        UsageError: A flag does not fit, a file is missing, or the profile holds an impossible value.
+        MismatchError: The profile does not hold here.
+    """
+    _check_repeated(request, profile)
+    check_device(profile.fingerprint.device, survey_to_measure(request.device).device, str(request.profile))
+    fixed = _fixed(request, profile)
+    job = _job_of(request, profile, fixed)
+    check_fingerprint(profile.fingerprint, fingerprint_of(job), str(request.profile), _free_versions(request))
+    config, notes = _applied(job, profile.config, profile.changed, str(request.profile))
+    unnamed = [name for name in changed_settings(config, job.engine_defaults).root if name not in profile.changed]
+    unlike = "measured as config has it, but changed does not name it: exports leave it out"
+    notes += [f"{name}: {unlike}" for name in unnamed]
+    base, more_notes = _base(request, profile, Arm("profile", job, config), fixed)
+    job = replace(job, space=_spanning(job, base.config, config))
+    return Arm("profile", job, config), base, [*notes, *more_notes]
+
+
+def _running(request: GateRequest, profile: Profile) -> tuple[Arm, Arm, list[str]]:
+    """Candidate and base as servers that run already, with notes; of the profile they get the workload and the load.
+
+    Raises:
+        UsageError: There is no server, or nothing that it is compared with.
+    """
+    _check_flags_of_target(request)
+
+    def arm(url: str) -> Arm:
+        known = profile.fingerprint.workload
+        changes: dict[str, object] = {
+            "engine": f"{TARGET_ENGINE}:{url}",
+            "workload": _workload(request, profile),
+            "requests": request.requests or (None if request.window else known.n_requests),
+            "seed": known.seed,
+        }
+        one_server = Config({"url": url})  # earlier runs compare only if they are of it
+        job = replace(_prepared(request, changes, fixed=None), held=one_server)
+        return Arm(url, job, job.engine_defaults)
+
+    candidate = arm(request.target or "")
+    base = arm(request.baseline_target) if request.baseline_target else candidate
+    settings = "the profile's settings are not looked for: the workload, the limits and the rate are the profile's"
+    return candidate, base, [settings]
+
+
+def _check_flags_of_target(request: GateRequest) -> None:
+    launching = {
+        "--against": request.against,
+        "--baseline-python": request.baseline_python,
+        "--baseline-binary": request.baseline_binary,
+        "--baseline-model": request.baseline_model,
+        "--baseline-set": request.baseline_set,
+        "--set": request.set,
+        "--engine": request.engine,
+        "--engine-python": request.engine_python,
+        "--engine-binary": request.engine_binary,
+    }
+    if given := [flag for flag, value in launching.items() if value]:
+        raise UsageError(f"--target is a server that runs already: leave out {given[0]}; nothing is changed on it")
+    if QUALITY in request.metric:
+        raise UsageError(f"--metric {QUALITY} needs an engine that infertune launches; leave out --target")
+    if not (request.baseline_target or request.calibrate or request.mode == "stored"):
+        raise UsageError(
+            "--target needs something to be compared with: another server with --baseline-target URL, or its own "
+            "earlier runs with --mode stored"
+        )
+
+
+def _free_versions(request: GateRequest) -> frozenset[str]:
+    """What of the fingerprint need not agree: versions, where two builds of the engine are compared."""
+    two_builds = request.baseline_python or request.baseline_binary
+    return frozenset({"engine version"}) if two_builds else frozenset()
 
 
 def _check_flags(request: GateRequest) -> None:
     pairs_only = {
         "--against": request.against,
         "--baseline-python": request.baseline_python,
+        "--baseline-binary": request.baseline_binary,
         "--baseline-model": request.baseline_model,
         "--baseline-set": request.baseline_set,
+        "--baseline-target": request.baseline_target,
     }
     given = [flag for flag, value in pairs_only.items() if value]
     if given and (request.mode == "stored" or request.calibrate):
@@ -130,6 +196,8 @@ def _check_flags(request: GateRequest) -> None:
         raise UsageError("--margin is for pairs; --mode stored fails below what earlier runs predict")
     if request.mode != "stored" and request.history:
         raise UsageError("--history is for --mode stored")
+    if request.baseline_target and not request.target:
+        raise UsageError("--baseline-target is what a server is compared with: name that one with --target URL")
     if unknown := [name for name in request.metric if name not in (*FIGURES, QUALITY)]:
         known = ", ".join((*FIGURES, QUALITY))
         raise UsageError(f"--metric {unknown[0]}: there is no such figure; there are {known}")
@@ -162,7 +230,20 @@ def _job_of(request: GateRequest, profile: Profile, fixed: Fixed) -> Job:
     spec = request.engine or found.engine
     if spec.partition(":")[0] != found.engine:
         raise MismatchError(f"{request.profile} is of engine {found.engine}, not of {spec}; leave out --engine")
-    workload = request.workload or found.workload.spec
+    changes: dict[str, object] = {
+        "engine": spec,
+        "model": request.model or (found.model and found.model.spec),
+        "weights": found.model and found.model.weights,
+        "workload": _workload(request, profile),
+        "requests": request.requests or (None if request.window else found.workload.n_requests),
+        "seed": found.workload.seed,
+    }
+    return _prepared(request, changes, fixed)
+
+
+def _workload(request: GateRequest, profile: Profile) -> str:
+    """The profile's workload, or where the user says that its file is."""
+    workload = request.workload or profile.fingerprint.workload.spec
     file = workload_file(workload)
     if file is not None and not os.path.isfile(file):
         kind = workload.partition(":")[0]
@@ -170,18 +251,10 @@ def _job_of(request: GateRequest, profile: Profile, fixed: Fixed) -> Job:
             f"the workload's file {first_line(str(file), 80)} is not here; "
             f"say where with --workload {first_line(kind, 20)}:FILE"
         )
-    changes: dict[str, object] = {
-        "engine": spec,
-        "model": request.model or (found.model and found.model.spec),
-        "weights": found.model and found.model.weights,
-        "workload": workload,
-        "requests": request.requests or (None if request.window else found.workload.n_requests),
-        "seed": found.workload.seed,
-    }
-    return _prepared(request, changes, fixed)
+    return workload
 
 
-def _prepared(request: GateRequest, changes: dict[str, object], fixed: Fixed) -> Job:
+def _prepared(request: GateRequest, changes: dict[str, object], fixed: Fixed | None) -> Job:
     """The job of one arm: the request's seed varies the launches, the profile's seed draws the workload."""
     job = prepare(request.model_copy(update=changes), fixed=fixed)
     request = request.model_copy(update={**changes, "seed": request.seed})
@@ -191,7 +264,7 @@ def _prepared(request: GateRequest, changes: dict[str, object], fixed: Fixed) ->
 def _base(request: GateRequest, profile: Profile, candidate: Arm, fixed: Fixed) -> tuple[Arm, list[str]]:
     """What the profile's configuration is compared with."""
     job, labels = candidate.job, []
-    if request.baseline_python or request.baseline_model:
+    if request.baseline_python or request.baseline_binary or request.baseline_model:
         model = candidate.job.model
         job = _prepared(
             request,
@@ -201,11 +274,11 @@ def _base(request: GateRequest, profile: Profile, candidate: Arm, fixed: Fixed) 
                 "model": request.baseline_model or candidate.job.request.model,
                 "weights": "dummy" if model and model.weights == "dummy" else None,
                 "engine_python": request.baseline_python or request.engine_python,
-                "engine_binary": request.engine_binary,
+                "engine_binary": request.baseline_binary or request.engine_binary,
             },
             fixed,
         )
-        if request.baseline_python:
+        if request.baseline_python or request.baseline_binary:
             labels.append(f"{job.engine.name} {job.availability.version}")
         if request.baseline_model and job.model:
             labels.append(job.model.spec)
@@ -227,7 +300,7 @@ def _base_config(request: GateRequest, profile: Profile, job: Job, labels: list[
     if against is None:
         return _applied(job, profile.config, profile.changed, str(request.profile))
     other = load_profile(Path(against))
-    free = {HELD, *({"engine version"} if request.baseline_python else set())}
+    free = {HELD, *_free_versions(request)}
     free |= {"model", "weights", "dtype", "revision"} if request.baseline_model else set()
     check_fingerprint(other.fingerprint, fingerprint_of(job), against, free)
     labels.append(against)
@@ -284,8 +357,9 @@ def _metrics(request: GateRequest, profile: Profile, against_default: bool) -> t
 
 def _question(request: GateRequest, base: Arm) -> str:
     """What is asked, in one sentence."""
+    what = request.target or "the profile's configuration"
     if request.calibrate:
-        return "how much do launches of the profile's configuration differ here?"
+        return f"how much do {'loads' if request.target else 'launches'} of {what} differ here?"
     if request.mode == "stored":
-        return "is the profile's configuration worse than its earlier runs predict?"
-    return f"is the profile's configuration worse than {base.label} by {100 * request.margin:g}% or more?"
+        return f"is {what} worse than its earlier runs predict?"
+    return f"is {what} worse than {base.label} by {100 * request.margin:g}% or more?"

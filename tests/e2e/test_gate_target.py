@@ -1,0 +1,96 @@
+"""Gates of servers that run already: one against another, and one against its own earlier runs."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import infertune
+from infertune.domain.request import GateRequest, make_request
+from infertune.engines.serving.process import ServerProcess
+from infertune.errors import UsageError
+from infertune.gating.gate import gate_request
+from infertune.gating.result import GateResult
+from tests.engines.serving.loaded_stub import start
+
+QUICK_S, SLOW_S = 0.004, 0.008  # a token of the two stubs
+METRIC = ("tpot_p50_s",)
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a simulated server at about 10 requests/s, with limits that both stubs keep."""
+    folder = tmp_path_factory.mktemp("profile")
+    study = infertune.tune(
+        engine="fake-serve:launch=20s,noise=0.5%", device="cpu", workload="synthetic:in=256,out=64",
+        objective="goodput", slo=("ttft_s<0.5", "tpot_s<0.03"), attain="90%", knob={"compiled": (False, True)},
+        set={"max_num_batched_tokens": 2048, "max_num_seqs": 256, "gpu_memory_utilization": 0.9},
+        trials=2, window="8s", trust="quick", out=folder / "run", profiles=folder / "profiles",
+    )  # fmt: skip
+    return study.profile_file
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[tuple[str, str]]:
+    """The addresses of a quick one and a slow one."""
+    with ExitStack() as running:
+        processes = [ServerProcess(start(f"--token-s={token_s}")) for token_s in (QUICK_S, SLOW_S)]
+        for process in processes:
+            running.callback(process.end)
+        quick, slow = (f"http://127.0.0.1:{process.port}" for process in processes)
+        yield quick, slow
+
+
+def gate(profile: Path, folder: Path, **options: object) -> GateResult:
+    given = {"profile": profile, "out": folder / "run", "seed": 1, "device": "cpu", "window": "2s", **options}
+    return gate_request(make_request(GateRequest, given))
+
+
+@pytest.mark.slow
+def test_a_slower_server_is_a_regression(profile: Path, servers: tuple[str, str], tmp_path: Path) -> None:
+    quick, slow = servers
+    result = gate(profile, tmp_path, target=slow, baseline_target=quick, metric=METRIC)
+    assert result.answer == "regression" and result.exit_code == 1
+    assert result.question == f"is {slow} worse than {quick} by 5% or more?"
+    metric = next(found for found in result.metrics if found.name == "tpot_p50_s")
+    assert metric.ratio and 1.6 < metric.ratio < 2.2
+    assert result.new.engine == "target 9.9" and any("settings are not looked for" in note for note in result.notes)
+
+
+@pytest.mark.slow
+def test_a_server_is_compared_with_its_own_earlier_runs(
+    profile: Path, servers: tuple[str, str], tmp_path: Path
+) -> None:
+    quick, slow = servers
+    asked = {"mode": "stored", "launches": 2, "metric": METRIC, "history": tmp_path / "history"}
+    first = gate(profile, tmp_path / "1", target=quick, **asked)
+    again = gate(profile, tmp_path / "2", target=quick, **asked)
+    other = gate(profile, tmp_path / "3", target=slow, **asked)
+    assert [found.exit_code for found in (first, again, other)] == [3, 3, 3], "a verdict needs 8 earlier runs"
+    assert any("1 of the 8 earlier runs" in note for note in again.notes)
+    assert any("0 of the 8 earlier runs" in note for note in other.notes), "those of another server do not count"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "--baseline-target URL, or its own earlier runs with --mode stored"),
+        ({"against": "default", "baseline_target": "URL"}, "leave out --against; nothing is changed on it"),
+        ({"baseline_set": {"a": 1}, "baseline_target": "URL"}, "leave out --baseline-set"),
+        ({"engine": "vllm-serve", "baseline_target": "URL"}, "leave out --engine"),
+        ({"metric": ("quality",), "baseline_target": "URL"}, "needs an engine that infertune launches"),
+        ({"mode": "stored", "baseline_target": "URL"}, "--baseline-target names a base, and --mode stored has none"),
+        ({"target": None, "baseline_target": "URL"}, "name that one with --target URL"),
+        ({"baseline_target": "http://127.0.0.1:9"}, "no server at http://127.0.0.1:9"),
+        ({"baseline_target": "http://me:secret@127.0.0.1"}, "a URL without user, password and query"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_first(
+    profile: Path, servers: tuple[str, str], tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    quick, _ = servers
+    given = {name: quick if value == "URL" else value for name, value in options.items()}
+    with pytest.raises(UsageError, match=message):
+        gate(profile, tmp_path, **{"target": quick, **given})
+    assert not (tmp_path / "run").exists()
