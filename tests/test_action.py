@@ -37,6 +37,7 @@ def gate(folder: Path, **inputs: str) -> tuple[int, dict[str, str]]:
     return done.returncode, dict(line.split("=", 1) for line in outputs.read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_a_pass_and_a_regression_come_out_as_exit_code_and_outputs(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     fast = profile(tmp_path / "work", "fast one.yaml", set={"compiled": True})

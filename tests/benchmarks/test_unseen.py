@@ -36,6 +36,7 @@ def test_no_configuration_is_better_than_the_best_that_a_landscape_names(family:
             assert max(rates) == pytest.approx(landscape.best)
 
 
+@pytest.mark.slow
 def test_tables_never_seen_are_searched_to_within_a_few_percent() -> None:
     """The bounds are wide: 12 landscapes a family say little of the last percent."""
     for family in _TABLES[1:3]:

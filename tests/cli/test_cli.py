@@ -404,6 +404,7 @@ def test_help_comes_at_once_and_nothing_heavy_is_imported_for_it() -> None:
     assert "infertune.cli" in loaded and not loaded & heavy
 
 
+@pytest.mark.slow
 def test_the_parent_of_a_tune_stays_light(tmp_path: Path) -> None:
     code = (
         "import re, sys, infertune\n"

@@ -21,6 +21,14 @@ TUNE = ["--set", "size=1", "--requests", "8", "--trials", "8", "--finalists", "1
 TUNE += ["--final-launches", "2", "2", "--out", "run", "--profiles", "profiles"]
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Also where the tests were started in a shell's background, whose processes ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Tune:
     """A tune with real worker processes, and what it has said so far."""
 
@@ -89,6 +97,7 @@ SLOW = pytest.mark.slow
         pytest.param(signal.SIGINT, "search", marks=SLOW),
     ],
 )
+@pytest.mark.slow
 def test_the_first_signal_offers_the_run_so_far(tmp_path: Path, number: signal.Signals, moment: str) -> None:
     run = Tune(tmp_path)
     run.until_it_says(moment)
@@ -114,6 +123,7 @@ def test_further_terminations_do_not_break_the_clean_ending(tmp_path: Path, more
     assert "interrupted after" in last_line(said) and (tmp_path / "run" / "profile.yaml").is_file()
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_leaves_the_report_out_and_says_so(tmp_path: Path) -> None:
     run = Tune(tmp_path)
     run.until_it_says("   1 ")

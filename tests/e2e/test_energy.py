@@ -80,6 +80,7 @@ def test_a_report_is_a_function_of_the_ledger(tmp_path: Path) -> None:
     assert before == {name: (study.ledger.folder / name).read_bytes() for name in before}
 
 
+@pytest.mark.slow
 def test_a_real_process_has_modelled_energy_with_its_carbon(tmp_path: Path) -> None:
     """codecarbon for real: the worker waits while its parent reads the meters at the edges of the window."""
     study = infertune.tune(

@@ -158,6 +158,7 @@ class _Stopwatch(Observer):
         self.ends.append((time.perf_counter(), trial))
 
 
+@pytest.mark.slow
 def test_our_own_time_between_two_live_trials_is_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

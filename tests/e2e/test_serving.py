@@ -87,6 +87,7 @@ def test_every_request_is_kept_in_a_side_file(study: Study) -> None:
             assert len(found[trial.number, number]["due_s"]) == window.n_requests
 
 
+@pytest.mark.slow
 def test_a_tune_for_goodput_that_was_cut_goes_on_where_it_was(study: Study, tmp_path: Path) -> None:
     lines = (study.ledger.folder / "trials.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "trials.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:50])

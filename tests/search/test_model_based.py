@@ -52,6 +52,7 @@ def test_learning_feasibility_halves_the_failures_before_the_best_is_found() -> 
     assert learned < 0.5 * blind
 
 
+@pytest.mark.slow
 def test_a_loaded_engine_is_used_for_more_than_one_trial() -> None:
     """The more a launch costs, the more trials run on the loaded engine; the best is found all the same."""
 

@@ -172,6 +172,7 @@ def test_only_the_model_can_say_that_nothing_is_left_to_gain() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["auto", "tpe"])
+@pytest.mark.slow
 def test_a_ledger_of_10_000_trials_is_opened_and_recalled_in_seconds(sampler: str, tmp_path: Path) -> None:
     of = space().with_knob(Int("block", tuple(range(1, 121)), 16))
     points = [chosen for chosen, _ in zip(of.grid(), range(10_000), strict=False)]

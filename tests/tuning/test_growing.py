@@ -67,6 +67,7 @@ def test_the_header_of_a_run_has_the_ladders_that_its_trials_reached() -> None:
     ledger_of(("search", 0, config(slots=3, budget=64), 1.0), of=SPACE)  # within the ladder: taken as it is
 
 
+@pytest.mark.slow
 def test_a_tune_goes_beyond_a_ladder_and_a_resumed_one_has_the_same_space(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

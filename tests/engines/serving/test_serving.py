@@ -140,7 +140,7 @@ def test_a_hanging_server_is_cut_and_what_had_come_is_kept() -> None:
 
 def test_a_server_that_dies_in_mid_load_raises_with_its_last_words() -> None:
     with stub("--fault=die", "--every=5") as engine, pytest.raises(ServerEndedError) as caught:
-        engine.serve(PROMPTS, [2.0 * number for number in range(12)], cut_after_s=10)
+        engine.serve(PROMPTS, [0.5 * number for number in range(12)], cut_after_s=10)
     assert str(caught.value).startswith("the server ended with code 3")
     with stub("--token-s=0.2") as engine:
         assert engine.process

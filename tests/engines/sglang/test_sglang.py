@@ -134,6 +134,7 @@ def test_its_own_words_for_no_and_for_out_of_memory(
     assert (found and found.reason) == reason
 
 
+@pytest.mark.slow
 def test_it_runs_in_a_worker_as_every_engine_does(tmp_path: Path) -> None:
     handle = EngineProcess(tmp_path / "worker.log")
     try:
