@@ -237,6 +237,38 @@ def test_a_block_of_arguments_in_a_compose_file_is_one_line_to_it() -> None:
     assert words(read_command(text, file="c.yaml")) == ("m/x", ["--max-num-seqs=64"])
 
 
+WITH_VARIABLES = """
+services:
+  v:
+    image: ${IMAGE:-vllm/vllm-openai}:$TAG
+    env_file: [own.env, {path: absent.env, required: false}]
+    environment: {SIZE: "${SEQS}"}
+    command: --model ${MODEL} --max-num-seqs ${SEQS-8} --max-model-len ${LENGTH:-4096} ${MORE:+--enforce-eager}
+      --api-key $KEY
+"""
+
+
+def test_variables_of_a_compose_file_come_from_the_files_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    (tmp_path / ".env").write_text(
+        "# of this machine\nexport MODEL='m/x'  # ours\nSEQS=64\nLENGTH=\nKEY=sk-1\nTAG=v1\n"
+    )
+    (tmp_path / "own.env").write_text("VLLM_USE_V1=1\nHF_TOKEN=hf_1\n")
+    found = read_command(WITH_VARIABLES, file=str(file))
+    assert words(found) == ("m/x", ["--max-num-seqs=64", "--max-model-len=4096"])
+    assert found.environment == (("VLLM_USE_V1", "1"),) and set(found.secrets) == {"--api-key", "HF_TOKEN"}
+    assert "sk-1" not in str(found) and "hf_1" not in str(found)
+    (tmp_path / ".env").write_text("MODEL=m/x\nKEY=sk-1\n")
+    assert words(read_command(WITH_VARIABLES, file=str(file)))[1][0] == "--max-num-seqs=8"
+    (tmp_path / ".env").write_text("SEQS=64\n")
+    with pytest.raises(UsageError, match="takes a variable that only a shell fills in"):
+        read_command(WITH_VARIABLES, file=str(file))
+    for text, message in (("A=1\nno words\n", "line 2 is not NAME=VALUE"), ("A='1\n", "line 1: the quotes are")):
+        (tmp_path / ".env").write_text(text)
+        with pytest.raises(UsageError, match=message):
+            read_command(WITH_VARIABLES, file=str(file))
+
+
 POD = "- metadata: {name: a}\n  spec: {containers: [{name: v, image: vllm/vllm-openai, args: [--model, m/a]}]}\n"
 PODS = "kind: List\nitems:\n" + POD + POD.replace("name: a", "name: b").replace("m/a", "m/b")
 
@@ -282,11 +314,11 @@ def test_a_models_folder_in_a_container_is_found_here_by_the_mounts(file: str, t
         ("servingEngineSpec: {a: 1}", "'servingEngineSpec' is no argument of `vllm serve`; of a chart's values, give"),
         (
             "kind: Pod\nspec: {{ .Values.x }}",
-            "f.yaml is not YAML; of a template, give what `helm template` makes of it",
+            "is not YAML: line 2: .*; of a template, give what `helm template` makes of it",
         ),
         ("services: {v: {image: vllm/vllm-openai, command: '--model $M'}}", "f.yaml: --model takes a variable"),
         ("services: {db: {image: postgres}}", "no service or container of it starts vLLM"),
-        ("a: [", "is not YAML"),
+        ("a: 1\nb: [", "f.yaml is not YAML: line 2: expected the node content"),
         ("- 1\n- 2\n", "holds no command"),
         ("config: other.yaml\nmodel: m/x", "cannot name another one"),
     ],

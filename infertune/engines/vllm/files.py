@@ -13,6 +13,7 @@ from infertune.engines.base import first_line
 from infertune.engines.vllm.flags import holds_secret
 from infertune.engines.vllm.mounts import Mount, of_container, of_service
 from infertune.engines.vllm.shell import fill_in, split
+from infertune.engines.vllm.variables import beside, interpolated, of_env_files
 from infertune.errors import UsageError
 
 _MOST_BYTES = 1_000_000
@@ -49,7 +50,7 @@ def command_in_file(text: str, file: str, service: str) -> Started | None:
     tables = [document for document in documents if isinstance(document, Mapping)]
     if not tables:
         raise UsageError(f"--current {file}: holds no command")
-    found = _by_name(_commands(tables))
+    found = _by_name(_commands(tables, file))
     if not found and len(tables) == 1 and not service and not {"services", "kind", "apiVersion"} & set(tables[0]):
         return Started(("vllm", "serve", *_words(tables[0], file)))
     if service:
@@ -86,11 +87,13 @@ def config_words(path: str) -> list[str]:
 def _documents(text: str, file: str) -> list[Any]:
     try:
         return [document for document in yaml.safe_load_all(text) if document is not None]
-    except (yaml.YAMLError, RecursionError, ValueError):
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         if not file.endswith((".yaml", ".yml", ".json")):
             return [text]
+        mark = getattr(error, "problem_mark", None)
+        where = f": line {mark.line + 1}: {first_line(str(getattr(error, 'problem', '')), 80)}" if mark else ""
         template = "; of a template, give what `helm template` makes of it" if "{{" in text else ""
-        raise UsageError(f"--current {file} is not YAML{template}") from None
+        raise UsageError(f"--current {file} is not YAML{where}{template}") from None
 
 
 def _words(table: Mapping[Any, Any], file: str) -> list[str]:
@@ -130,13 +133,14 @@ def _by_name(commands: Iterator[tuple[str, str, Started]]) -> dict[str, Started]
     return found
 
 
-def _commands(tables: list[Mapping[Any, Any]]) -> Iterator[tuple[str, str, Started]]:
+def _commands(tables: list[Mapping[Any, Any]], file: str) -> Iterator[tuple[str, str, Started]]:
     """Every service or container that starts vLLM, with its name and its resource's."""
     for table in tables:
         services = table.get("services")
         if isinstance(services, Mapping):
+            variables = beside(file)
             for name, service in services.items():
-                if isinstance(service, Mapping) and (started := _of_service(service, str(name))):
+                if isinstance(service, Mapping) and (started := _of_service(service, str(name), variables, file)):
                     yield str(name), "", started
         for resource, pod, container in _containers(table, set()):
             if started := _of_container(container, pod):
@@ -173,11 +177,16 @@ def _containers(
             yield from _containers(item, seen, resource, depth + 1)
 
 
-def _of_service(service: Mapping[Any, Any], name: str) -> Started | None:
-    variables = _variables(service.get("environment"))
-    entrypoint, command = (_listed(service.get(key), variables, name, key) for key in ("entrypoint", "command"))
-    mounts = of_service(service.get("volumes"))
-    return _started(entrypoint, command, _image(service), variables, mounts)
+def _of_service(service: Mapping[Any, Any], name: str, of_compose: Mapping[str, str], file: str) -> Started | None:
+    """A service of a compose file: first Compose fills in its variables, then the container its own."""
+
+    def stated(key: str) -> Any:
+        return interpolated(service.get(key), of_compose)
+
+    variables = of_env_files(stated("env_file"), file) | _variables(stated("environment"))
+    entrypoint, command = (_listed(stated(key), variables, name, key) for key in ("entrypoint", "command"))
+    image = _image({"image": stated("image")} if "image" in service else service)
+    return _started(entrypoint, command, image, variables, of_service(stated("volumes")))
 
 
 def _of_container(container: Mapping[Any, Any], pod: Mapping[Any, Any]) -> Started | None:
