@@ -9,7 +9,7 @@ from infertune.engines.serving.arguments import Flag, words_of
 # Arguments that only turn on; every other one whose value is true or false has an opposite with --no-.
 _SWITCHES = ("mlock", "no_host", "swa_full", "cpu_moe", "check_tensors", "offline", "spec_default", "backend_sampling")
 
-_TOGETHER = ("parallel", "kv_unified", "ctx_size")
+TOGETHER = ("parallel", "kv_unified", "ctx_size")
 
 
 def setting_words(
@@ -29,8 +29,8 @@ def setting_words(
         UsageError: An argument takes no such value.
     """
     settings = dict(changed)
-    if not settings.keys().isdisjoint(_TOGETHER):
-        settings = {name: config[name] for name in _TOGETHER if name in config} | settings
+    if not settings.keys().isdisjoint(TOGETHER):
+        settings = {name: config[name] for name in TOGETHER if name in config} | settings
     order = {name: place for place, name in enumerate(CURATED)}
     words: list[str] = []
     for name in sorted(settings, key=lambda name: (order.get(name, len(order)), name)):

@@ -4,11 +4,13 @@ It is a program of its own and no Python library, so nothing is imported for it.
 takes 0.6 s for a small model. Seen with build 11434.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from infertune.domain.command import Command
 from infertune.domain.device import Device
-from infertune.domain.knobs import SearchSpace
+from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.measurement import Infeasible
 from infertune.domain.models import Model, Weights
 from infertune.domain.workload import Workload
@@ -22,6 +24,7 @@ from infertune.engines.llamacpp.errors import infeasible
 from infertune.engines.llamacpp.flags import flags_of
 from infertune.engines.llamacpp.loaded import start
 from infertune.engines.llamacpp.space import MemoryNeed, server_space, with_rules
+from infertune.engines.llamacpp.today import read_command, rewritten, set_by, with_current
 from infertune.engines.serving.arguments import understand
 from infertune.errors import UsageError
 
@@ -93,14 +96,28 @@ class LlamaCppEngine:
         Raises:
             UsageError: There is no such argument, a value is refused, or only the user himself may set it.
         """
-        if asked.command:
-            raise UsageError("--current: a llama-server command is not read yet; give a saved profile")
         space = self.space(model, device, workload)
         binary = find_binary(self._options)
         assert binary and model, "the space was made with both"
-        found = understand(asked, space, flags_of(binary), policy_of(binary))
-        rules = with_rules(found.space, MemoryNeed(model, device, workload))
-        return Understood(rules, found.held, found.for_all, found.searched, found.known)
+        flags = flags_of(binary)
+        current = set_by(asked.command, flags) if asked.command else {}
+        found = understand(with_current(asked, current, space.names), space, flags, policy_of(binary))
+        tuned = {name: value for name, value in current.items() if name in space}
+        return replace(
+            found,
+            space=with_rules(found.space, MemoryNeed(model, device, workload)),
+            current=Config(tuned) if asked.command else None,
+        )
+
+    @staticmethod
+    def read_command(text: str, *, file: str = "", service: str = "") -> Command:
+        """The parts of a `llama-server` command, or of the one in a script or unit."""
+        return read_command(text, file=file, service=service)
+
+    @staticmethod
+    def command_changes(command: Command, current: Config, tuned: Config, held: Config) -> tuple[str, ...]:
+        """What to change in a command of today, one phrase each."""
+        return rewritten(command, current, tuned, held.root)[1]
 
     def classify(self, failure: Failure) -> Infeasible | None:
         """The server's ways to say out of memory (at any stage), and to refuse a setting (while it starts)."""

@@ -6,16 +6,19 @@ own quoting; and only arguments that infertune knows to name no code, file or ad
 
 import re
 import shlex
+from dataclasses import replace
 
 from infertune.documents import plain_yaml
+from infertune.domain.command import Command
 from infertune.domain.knobs import Scalar
-from infertune.engines.base import Served
+from infertune.engines.base import Served, first_line
 from infertune.engines.exporting import Source, comment, known_settings, source_of
 from infertune.engines.llamacpp.asked import is_plain
 from infertune.engines.llamacpp.binary import PROGRAM
 from infertune.engines.llamacpp.command import setting_words
 from infertune.engines.llamacpp.files import random_file
 from infertune.engines.llamacpp.space import CURATED
+from infertune.engines.llamacpp.today import checked, rewritten
 from infertune.errors import UsageError
 from infertune.units import printable
 
@@ -35,6 +38,11 @@ def export(served: Served, form: str) -> str:
     """
     source = _source(served)
     match form:
+        case "llama-args" if served.running is not None and served.current is not None:
+            running = checked(served.running, served.allowed)
+            _settings(served)  # refuses what may not be written out
+            text, _ = rewritten(running, served.current, served.config, served.held.root)
+            source = replace(source, remarks=(*source.remarks, *_left_out(served.running)))
         case "llama-args":
             text = shlex.join([PROGRAM, *_arguments(served, source.name, "127.0.0.1")])
         case "systemd":
@@ -42,6 +50,16 @@ def export(served: Served, form: str) -> str:
         case _:
             text = plain_yaml(_compose(served, source)).rstrip("\n")
     return f"{comment(served, source)}\n{text}\n"
+
+
+def _left_out(running: Command) -> tuple[str, ...]:
+    """What of a command of today its export leaves out, in sentences."""
+    found = []
+    if running.program != (PROGRAM,):
+        found.append(f"`{PROGRAM}` stands in the place of: {first_line(shlex.join(running.program), 120)}")
+    if running.secrets:
+        found.append(f"Left out because they hold secrets; add them again: {', '.join(running.secrets)}")
+    return tuple(found)
 
 
 def _source(served: Served) -> Source:

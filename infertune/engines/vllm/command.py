@@ -11,18 +11,22 @@ from dataclasses import dataclass, field
 
 from infertune.domain.command import Command
 from infertune.engines.base import first_line
+from infertune.engines.scripts import command_line
+from infertune.engines.shell import filled, holds_secret, split
 from infertune.engines.vllm.container import DockerRun, docker_run
 from infertune.engines.vllm.files import command_in_file, config_words
-from infertune.engines.vllm.flags import SERVER, SHORT, arity, holds_secret, is_switch, names_in
+from infertune.engines.vllm.flags import SERVER, SHORT, arity, is_switch, names_in
 from infertune.engines.vllm.mounts import Mount, lies_here
-from infertune.engines.vllm.scripts import command_line
-from infertune.engines.vllm.shell import FORMS, filled, split
 from infertune.errors import UsageError
 
+FORMS = (
+    "a `vllm serve …` command, `python -m vllm.entrypoints.openai.api_server …` or `docker run … vllm/vllm-openai …`"
+)
 _SERVERS = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server")
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?", re.ASCII)
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII | re.DOTALL)
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")  # of an index that a wrapper takes packages from
+_STARTS = re.compile(r"(^|[\s/'\"=])vllm(@\S+)?\s+serve\b|vllm\.entrypoints\.|\bvllm/vllm-openai\b")
 _NUMBER = re.compile(r"-\d+(\.\d+)?")
 # Programs that start another one, whose words stand behind their own options.
 _WRAPPERS = names_in("""
@@ -71,7 +75,7 @@ def _parts_of(text: str, file: str, service: str) -> "_Parts":
             parts.variable(name, value)
         parts.contained, parts.mounts = found.contained, list(found.mounts)
         _take_program(found.words, parts)
-    elif file and (line := command_line(text)):
+    elif file and (line := command_line(text, _STARTS)):
         _take_line(line, parts)
     else:
         _take_program(split(text), parts)
@@ -119,7 +123,7 @@ def _take_program(words: Sequence[str], parts: _Parts) -> None:
     if name in _WRAPPERS:
         return _take_wrapped(words, parts)
     if name in _SHELLS and len(words) == 3 and words[1] in ("-c", "-lc", "-ec"):
-        if line := command_line(words[2]):
+        if line := command_line(words[2], _STARTS):
             return _take_line(line, parts)
         return _take_program(split(words[2]), parts)
     if name.partition("@")[0] == "vllm":

@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 
 from infertune.engines.base import first_line
-from infertune.engines.vllm.flags import holds_secret
+from infertune.engines.shell import fill_in, holds_secret, split
 from infertune.engines.vllm.mounts import Mount, of_container, of_service
-from infertune.engines.vllm.shell import fill_in, split
 from infertune.engines.vllm.variables import beside, interpolated, of_env_files
 from infertune.errors import UsageError
 

@@ -69,7 +69,6 @@ SHORT = {
     "-ep": "enable_expert_parallel", "-sc": "speculative_config", "-cc": "compilation_config",
     "-ac": "attention_config", "-O": "optimization_level",
 }  # fmt: skip
-_SECRET_ENDS = ("key", "token", "secret", "password", "passwd", "credential", "credentials")
 
 
 def arity(name: str) -> Arity:
@@ -82,14 +81,3 @@ def arity(name: str) -> Arity:
 def is_switch(name: str) -> bool:
     """Whether a flag takes no value; `no_…` turns one off."""
     return arity(name) == "switch" or (name.startswith("no_") and arity(name.removeprefix("no_")) == "switch")
-
-
-def holds_secret(name: str) -> bool:
-    """Whether the value of a flag or a variable must not be written anywhere, by its name.
-
-    Abbreviations of vLLM's own two count too: its parser takes them.
-    """
-    plain = name.lower().replace("-", "_").lstrip("_")
-    if any(len(plain) > 2 and whole.startswith(plain) for whole in ("api_key", "hf_token")):
-        return True
-    return plain.rpartition("_")[2] in _SECRET_ENDS or "password" in plain or "secret" in plain

@@ -1,4 +1,7 @@
-"""Splits a command line as a POSIX shell would, without running one: what only a shell could complete is refused."""
+"""A command line as a POSIX shell would split it, and what in it is secret; no shell is ever run.
+
+What only a shell could complete is refused.
+"""
 
 import os
 import re
@@ -7,11 +10,9 @@ from collections.abc import Mapping
 
 from infertune.errors import UsageError
 
-FORMS = (
-    "a `vllm serve …` command, `python -m vllm.entrypoints.openai.api_server …` or `docker run … vllm/vllm-openai …`"
-)
 UNFILLED = "\ue000"  # a `$` that only a shell would replace, until it is known whether it is kept
 _MOST_LETTERS = 65_536
+_SECRET_ENDS = ("key", "token", "secret", "password", "passwd", "credential", "credentials")
 _OPERATOR = re.compile(r"[();<>|&]+")
 _KNOWN = re.compile(r"\$\(\s*pwd\s*\)|`pwd`|\$\{(?:HOME|PWD)\}|\$(?:HOME|PWD)\b", re.ASCII)
 _VARIABLE = re.compile(r"\$\((\w+)\)|\$\{(\w+)(?::?-([^}]*))?\}", re.ASCII)
@@ -44,7 +45,7 @@ def split(text: str) -> list[str]:
     if any("\n" in word and not word.lstrip().startswith(("{", "[", "--")) for word in words):
         raise UsageError("--current: more than one line; continue a line with \\")
     if not words:
-        raise UsageError(f"--current: no command; give {FORMS}")
+        raise UsageError("--current: no command")
     return words
 
 
@@ -106,3 +107,14 @@ def filled(value: str, flag: str) -> str:
     if UNFILLED in value:
         raise UsageError(f"--current: {flag} takes a variable that only a shell fills in: write its value")
     return value
+
+
+def holds_secret(name: str) -> bool:
+    """Whether the value of a flag or a variable must not be written anywhere, by its name.
+
+    Abbreviations of two usual flags count too: vLLM's parser takes them.
+    """
+    plain = name.lower().replace("-", "_").lstrip("_")
+    if any(len(plain) > 2 and whole.startswith(plain) for whole in ("api_key", "hf_token")):
+        return True
+    return plain.rpartition("_")[2] in _SECRET_ENDS or "password" in plain or "secret" in plain

@@ -1,34 +1,34 @@
-"""The one line of a script that starts vLLM: of a shell script, a systemd unit, or what a container gives `sh -c`."""
+"""The one line that starts a server: of a shell script, a systemd unit, or what a container gives `sh -c`."""
 
 import re
 
 from infertune.errors import UsageError
 
-_STARTS = re.compile(r"(^|[\s/'\"=])vllm(@\S+)?\s+serve\b|vllm\.entrypoints\.|\bvllm/vllm-openai\b")
 _SETS = re.compile(r"(?:export\s+|Environment=)(.+)")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.ASCII)
 
 
-def command_line(text: str) -> tuple[str, list[tuple[str, str]]] | None:
-    """The line that starts vLLM, and the variables that lines of their own set before it.
+def command_line(text: str, starts: re.Pattern[str]) -> tuple[str, list[tuple[str, str]]] | None:
+    """The line that starts a server, and the variables that lines of their own set before it.
 
     Args:
         text: The whole script; a line that ends in a backslash goes on with the next one.
+        starts: What a line that starts the server has in it.
 
     Returns:
-        None where the text is a single line, or no line of it starts vLLM.
+        None where the text is a single line, or no line of it starts the server.
 
     Raises:
-        UsageError: More than one line starts vLLM.
+        UsageError: More than one line starts it.
     """
     whole = re.sub(r"\\\r?\n", " ", text)
     lines = [line.strip() for line in whole.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    found = [n for n, line in enumerate(lines) if _STARTS.search(line)]
+    found = [n for n, line in enumerate(lines) if starts.search(line)]
     if len(lines) < 2 or not found:
         return None
     if len(found) > 1:
-        raise UsageError("--current: more than one line starts vLLM; give the one that is meant")
+        raise UsageError("--current: more than one line starts a server; give the one that is meant")
     environment = []
     for line in lines[: found[0]]:
         if (sets := _SETS.fullmatch(line)) and (match := _ASSIGNMENT.fullmatch(_unquoted(sets[1]))):

@@ -1,0 +1,152 @@
+"""A `llama-server` command of today: taken apart, understood by the installed server, and written again."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from infertune.domain.command import Command
+from infertune.domain.device import Device
+from infertune.domain.knobs import Config
+from infertune.domain.models import resolve_model
+from infertune.domain.workload import parse_workload
+from infertune.engines import command_changes, export_served, read_command
+from infertune.engines.asking import Asked
+from infertune.engines.base import Served
+from infertune.engines.llamacpp.engine import LlamaCppEngine
+from infertune.errors import UsageError
+from infertune.runs.asked import resting_at_current
+
+CPU = Device(kind="cpu", name="Some CPU", memory_bytes=16 * 1024**3, cores=4)
+TINY = resolve_model("builtin:tiny")
+WORKLOAD = parse_workload("synthetic:in=16,out=8")
+TODAY = (
+    "CUDA_VISIBLE_DEVICES=0 HF_TOKEN=hf_1 numactl --cpunodebind=0 /opt/llama.cpp/llama-server -m /models/a.gguf "
+    "--host 0.0.0.0 --port 8080 -c 4096 -np 8 -t 4 -fa on -ctk q8_0 --no-kv-unified --api-key sk-1 --temp 0.7 "
+    "--poll 0 --metrics -a chat"
+)
+
+
+def read(text: str = TODAY, file: str = "") -> Command:
+    return read_command("llamacpp", text, file=file)
+
+
+def test_a_command_is_taken_apart_and_its_secrets_are_left_out() -> None:
+    found = read()
+    assert found.model == "/models/a.gguf"
+    assert found.program == ("numactl", "--cpunodebind=0", "/opt/llama.cpp/llama-server")
+    assert shlex.join(found.settings) == (
+        "--ctx-size 4096 --parallel 8 --threads 4 --flash-attn on --cache-type-k q8_0 --no-kv-unified --poll 0"
+    )
+    assert shlex.join(found.server) == "--host 0.0.0.0 --port 8080 --temp 0.7 --metrics -a chat"
+    assert found.environment == (("CUDA_VISIBLE_DEVICES", "0"),) and found.secrets == ("HF_TOKEN", "--api-key")
+    assert "sk-1" not in str(found) and "hf_1" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("run.sh", "#!/bin/sh\nexport LLAMA_CACHE=/c\nexec llama-server -m a.gguf \\\n  -np 8 -fa\n"),
+        ("l.service", "[Service]\nEnvironment=LLAMA_CACHE=/c\nExecStart=/usr/bin/llama-server -m a.gguf -np 8 -fa\n"),
+    ],
+)  # fmt: skip
+def test_a_script_or_a_unit_may_hold_it(file: str, text: str) -> None:
+    found = read(text, file)
+    assert found.model == "a.gguf" and found.settings == ("--parallel", "8", "--flash-attn", "on")
+    assert found.environment == (("LLAMA_CACHE", "/c"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("vllm serve m/x", "'vllm' is no llama-server; give a `llama-server …` command"),
+        ("", "no command"),
+        ("llama-server -m", "-m lacks its value"),
+        ("llama-server -hf ggml-org/x", "names a model that is fetched; give its file with --model FILE"),
+        ("llama-server --parallel=8", "takes a flag and its value as two words"),
+        ("llama-server -m $MODEL", "-m takes a variable that only a shell fills in"),
+        ("llama-server -m a.gguf | tee log", "'|' is for a shell"),
+    ],
+)
+def test_what_is_no_such_command_is_one_line(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read(text)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_compose_file_is_refused_by_its_name() -> None:
+    with pytest.raises(UsageError, match=r"--current c.yaml: give a `llama-server …` command"):
+        read("services: {}", "c.yaml")
+
+
+def test_it_becomes_the_setting_to_beat(engine: LlamaCppEngine) -> None:
+    found = engine.understand(Asked(command=read(), source="--current"), TINY, CPU, WORKLOAD)
+    space, stock, _ = resting_at_current(found.space, found)
+    today = space.default
+    assert (today["parallel"], today["ctx_size"], today["threads"]) == (8, 4096, 4)
+    assert (today["flash_attn"], today["cache_type_k"], today["kv_unified"]) == ("on", "q8_0", False)
+    assert found.held.root == {"poll": 0} and found.for_all.root == {"poll": 0}, "what is not tuned is held"
+    assert stock["parallel"] == 4 and stock["cache_type_k"] == "f16"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--such-thing 3", "unknown argument of llama-server '--such-thing'"),
+        ("--lora /tmp/x.gguf", "--current sets lora=/tmp/x.gguf, which can load code or reach files"),
+        ("-t many", "threads=many is not a number"),
+        ("-np 8 stray", "what is 'stray'?"),
+    ],
+)
+def test_what_the_installed_server_does_not_take_is_one_line(engine: LlamaCppEngine, words: str, said: str) -> None:
+    asked = Asked(command=read(f"llama-server -m a.gguf {words}"), source="--current")
+    with pytest.raises(UsageError) as refused:
+        engine.understand(asked, TINY, CPU, WORKLOAD)
+    assert said in str(refused.value)
+
+
+CURRENT = {"parallel": 8, "ctx_size": 4096, "kv_unified": False, "threads": 4, "flash_attn": "on", "mlock": False}
+TUNED = {**CURRENT, "parallel": 16, "ctx_size": 8192, "threads": 2, "mlock": True}
+HELD = {"poll": 0, "cache_type_k": "q8_0"}
+
+
+def test_the_end_says_what_to_change_in_that_command() -> None:
+    changes = command_changes("llamacpp", read(), Config(CURRENT), Config(TUNED), Config(HELD))
+    assert changes == ("--parallel 8 → 16", "--ctx-size 4096 → 8192", "--threads 4 → 2", "add --mlock")
+    back = command_changes("llamacpp", read(), Config(CURRENT), Config({**CURRENT, "kv_unified": True}), Config({}))
+    assert back == ("--no-kv-unified → --kv-unified",)
+    assert command_changes("llamacpp", read(), Config(CURRENT), Config(CURRENT), Config({})) == ()
+
+
+def exported(text: str = TODAY, *, allowed: frozenset[str] = frozenset()) -> str:
+    served = Served(
+        model=TINY.model_copy(update={"spec": "/models/a.gguf", "path": "/models/a.gguf", "weights": "real"}),
+        device=CPU, engine_version="b11434", config=Config(TUNED), changed=Config({"threads": 2}), held=Config(HELD),
+        current=Config(CURRENT), running=read(text), allowed=allowed,
+    )  # fmt: skip
+    return export_served("llamacpp", served, "llama-args")
+
+
+def test_the_export_is_that_command_again_with_the_tuned_settings() -> None:
+    text = exported()
+    assert "`llama-server` stands in the place of: numactl --cpunodebind=0 /opt/llama.cpp/llama-server" in text
+    assert "add them again: HF_TOKEN, --api-key" in text
+    assert text.splitlines()[-1] == (
+        "CUDA_VISIBLE_DEVICES=0 llama-server --model /models/a.gguf --ctx-size 8192 --parallel 16 --threads 2 "
+        "--flash-attn on --cache-type-k q8_0 --no-kv-unified --poll 0 --mlock --host 0.0.0.0 --port 8080 --temp 0.7 "
+        "--metrics -a chat"
+    )
+
+
+@pytest.mark.parametrize("words", ["--lora /tmp/x.gguf", "--path /etc", "--chat-template-file /x", "--rpc 10.0.0.1:1"])
+def test_a_strangers_command_is_not_written_out_where_it_reaches_further(words: str) -> None:
+    text = f"llama-server -m a.gguf -np 8 {words}"
+    name = words.split()[0].lstrip("-").replace("-", "_")
+    with pytest.raises(UsageError, match=f"say so yourself with --set {name}="):
+        exported(text)
+    assert words in exported(text, allowed=frozenset({name}))
+
+
+def test_a_profile_keeps_the_command_and_reads_it_again(tmp_path: Path) -> None:
+    command = read()
+    assert Command.model_validate_json(command.model_dump_json()) == command
