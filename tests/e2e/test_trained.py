@@ -22,6 +22,7 @@ def infertune(folder: Path, command: str, *more: str) -> tuple[int, dict[str, An
     return answer.returncode, json.loads(answer.stdout)
 
 
+@pytest.mark.trained
 @pytest.mark.vllm
 @pytest.mark.parametrize(
     ("settings", "verdict", "least", "most"),
@@ -50,6 +51,7 @@ def test_a_pipeline_in_a_wider_dtype_answers_as_well(tmp_path: Path) -> None:
     assert abs(found["check"]["figures"]["perplexity_increase"]["mean"]) < 0.005
 
 
+@pytest.mark.trained
 @pytest.mark.vllm
 def test_a_tune_never_recommends_a_kv_cache_that_answers_worse(tmp_path: Path) -> None:
     knobs = ["--knob", "kv_cache_dtype=auto,fp8,fp8_e5m2", "--knob", "max_num_seqs=4,16", "--trials", "6"]
