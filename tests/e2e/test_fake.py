@@ -21,7 +21,7 @@ from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.tuning.tune import Study, TuneRequest, resumed_request, tune_request
 
-SEEDS = range(20)
+SEEDS = range(10)
 CLOSE = 0.95  # of the best configuration's true rate
 
 
@@ -48,17 +48,17 @@ def test_thirty_trials_come_within_five_percent_of_the_optimum_with_nearly_every
         study = tuned(tmp_path, f"fake-{seed}", trials=30, seed=seed)
         assert study.summary.answer == "better"
         shares.append(share_of_optimum(study, "plateau"))
-    print("share of the optimum over 20 seeds:", " ".join(f"{share:.3f}" for share in sorted(shares)))
-    assert sum(share >= CLOSE for share in shares) >= 18
+    print("share of the optimum over the seeds:", " ".join(f"{share:.3f}" for share in sorted(shares)))
+    assert sum(share >= CLOSE for share in shares) >= len(SEEDS) - 1
 
 
 @pytest.mark.slow
 def test_where_nothing_is_better_that_is_the_answer_with_nearly_every_seed(tmp_path: Path) -> None:
     """Of a two-sided 95% interval a true 0 lies below in one of forty."""
-    studies = [tuned(tmp_path, f"fake:flat-{seed}", trials=30, seed=seed) for seed in range(40)]
+    studies = [tuned(tmp_path, f"fake:flat-{seed}", trials=30, seed=seed) for seed in range(20)]
     honest = [study for study in studies if study.summary.answer == "no better than the default"]
     print(f"no better than the default: {len(honest)} of {len(studies)}")
-    assert len(honest) >= 38
+    assert len(honest) >= 19
     for study in honest:
         assert study.summary.best_config == study.summary.default_config == study.profile.config
         assert not study.profile.changed.root
