@@ -69,7 +69,8 @@ class Device(Frozen):
 
     def __str__(self) -> str:
         if self.kind == "cpu":
-            return f"{self.name}, {self.cores} cores, {format_bytes(self.memory_bytes)} memory, no GPU"
+            cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
+            return f"{self.name}, {cores}, {format_bytes(self.memory_bytes)} memory, no GPU"
         return f"{self.count} × {self.name}, {format_bytes(self.memory_bytes)}, driver {self.driver}"
 
 

@@ -43,7 +43,7 @@ def servers() -> Iterator[tuple[str, str]]:
 
 
 def gate(profile: Path, folder: Path, **options: object) -> GateResult:
-    given = {"profile": profile, "out": folder / "run", "seed": 1, "device": "cpu", "window": "2s", **options}
+    given = {"profile": profile, "out": folder / "run", "seed": 1, "device": "cpu", "window": "1s", **options}
     return gate_request(make_request(GateRequest, given))
 
 

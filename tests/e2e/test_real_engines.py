@@ -53,6 +53,7 @@ def test_a_tune_of_a_pipeline_ends_with_a_profile(tmp_path: Path) -> None:
 
 @pytest.mark.vllm
 def test_a_tune_of_vllm_ends_with_a_profile(tmp_path: Path) -> None:
-    held = "--set enforce_eager=true --set enable_chunked_prefill=true --set dtype=float32"  # fewer launches
-    found = _tune("vllm", held, tmp_path)
+    held = "--set enforce_eager=true --set enable_chunked_prefill=true --set enable_prefix_caching=true"
+    live = "--knob max_num_batched_tokens=512,2048,4096 --knob max_num_seqs=8,32,64,256"  # one launch for all of them
+    found = _tune("vllm", f"{held} --set dtype=float32 {live}", tmp_path)
     _check(found, tmp_path, "vllm")
