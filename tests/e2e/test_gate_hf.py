@@ -16,7 +16,7 @@ def test_a_delay_in_every_batch_is_a_regression_between_two_interpreters(tmp_pat
     profile = gate_real.make_profile(tmp_path, "0.5s")
     slow = delayed_python(tmp_path, 1.5)  # a batch takes half a second, or a few on a busy machine
     sides = ["--engine-python", str(slow), "--baseline-python", sys.executable]
-    found = gate_real.run("gate", str(profile), *sides, "--requests", "16", "--out", str(tmp_path / "gate"), "--json")
+    found = gate_real.run("gate", str(profile), *sides, "--requests", "8", "--out", str(tmp_path / "gate"), "--json")
     assert found["answer"] == "regression" and found["exit_code"] == 1
     assert found["new"]["engine"] == found["base"]["engine"]  # type: ignore[index]
     assert found["new"]["versions"]["transformers"]  # type: ignore[index]
