@@ -11,7 +11,7 @@ from infertune.units import format_rate
 
 _COLUMNS = 4
 _WIDE, _TALL = 240, 118
-_LEFT, _TOP = 46, 24
+_LEFT, _TOP = 46, 38
 _LEGEND = 44
 
 
@@ -65,7 +65,9 @@ def _maps(cells: Sequence[Cell], title: str, share: Callable[[Cell, Point], floa
 
 
 def _map(drawing: Drawing, cell: Cell, left: float, top: float, share: Callable[[Cell, Point], float]) -> None:
-    drawing.text(left + 6, top + 15, cut(cell.name, 34), "small bold")
+    device, _, rest = cell.name.partition(" · ")
+    drawing.text(left + 6, top + 15, cut(device, 31), "small bold")
+    drawing.text(left + 6, top + 29, cut(rest, 34), "small")
     across, up = axes_of(cell)
     if across is None:
         drawing.text(left + 6, top + 40, "a single configuration", "quiet small")
