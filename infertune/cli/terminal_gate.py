@@ -13,8 +13,9 @@ def print_gate(console: Console, result: GateResult) -> None:
     """Print the question, the table of metrics, the remarks, and the verdict last."""
     console.print()
     say(console, result.question)
-    headings = [Heading(name, "left" if name in ("", "verdict") else "right", fold=False) for name in HEADINGS]
-    console.print(table_of(headings, metric_rows(result)))
+    if rows := metric_rows(result):  # none where answers alone are compared
+        headings = [Heading(name, "left" if name in ("", "verdict") else "right", fold=False) for name in HEADINGS]
+        console.print(table_of(headings, rows))
     for line in remarks(result):
         say(console, line)
     say(console, f"run: {result.run}")

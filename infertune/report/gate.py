@@ -89,15 +89,14 @@ def remarks(result: GateResult) -> list[str]:
 
 def step_summary(result: GateResult) -> str:
     """Markdown for a GitHub step summary; nothing in a profile can break out of it."""
+    rows = ["| " + " | ".join(map(escaped, row)) + " |" for row in metric_rows(result)]
+    table = ["| " + " | ".join(HEADINGS) + " |", "| --- | ---: | ---: | ---: | ---: | --- |", *rows, ""]
     lines = [
         f"### infertune gate: {_WORDS[result.answer]}",
         "",
         escaped(verdict_sentence(result)),
         "",
-        "| " + " | ".join(HEADINGS) + " |",
-        "| --- | ---: | ---: | ---: | ---: | --- |",
-        *("| " + " | ".join(map(escaped, row)) + " |" for row in metric_rows(result)),
-        "",
+        *(table if rows else ()),
         *(f"- {escaped(line)}" for line in remarks(result)),
         f"- {escaped(result.question)}",
         f"- {escaped(result.profile)}: {escaped(str(result.fingerprint.device))}",

@@ -1,11 +1,14 @@
 """`gate --metric quality`: answers beside speed, or instead of it, on the simulated engine."""
 
+import io
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from infertune import tune
+from infertune.cli.terminal_gate import print_gate
 from infertune.domain.request import GateRequest, make_request
 from infertune.errors import BenchmarkError, InfertuneError, MismatchError, UsageError
 from infertune.gating.gate import gate_request
@@ -46,6 +49,10 @@ def test_answers_alone_are_gated_without_measuring_speed(
     assert result.quality and result.quality.figures
     texts = (verdict_sentence(result), *remarks(result), step_summary(result), annotation(result), junit(result))
     assert all(texts) and "perplexity" in verdict_sentence(result)
+    assert "| base |" not in step_summary(result), "no empty table of speeds"
+    printed = io.StringIO()
+    print_gate(Console(file=printed), result)
+    assert "perplexity" in printed.getvalue() and "verdict\n" not in printed.getvalue()
 
 
 def test_the_worse_of_speed_and_answers_is_the_verdict(profile: Path, tmp_path: Path) -> None:
