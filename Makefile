@@ -38,7 +38,7 @@ lint: $(VENV)/.dev
 	$(BIN)/oxfmt --check infertune/report/page/script infertune/report/page/style
 	$(BIN)/hadolint docker/*.Dockerfile
 
-test: fast trained real
+test: fast real
 
 fast: $(VENV)/.dev
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "$(NO_ENGINES)"

@@ -44,6 +44,7 @@ def test_vllm_is_checked_against_its_default(
     assert 0.9 < figures["agreement"]["mean"] <= figures["agreement"]["high"] <= 1
 
 
+@pytest.mark.trained
 @pytest.mark.hf
 def test_a_pipeline_in_a_wider_dtype_answers_as_well(tmp_path: Path) -> None:
     code, found = infertune(tmp_path, "check", "--engine", "hf", "--set", "dtype=float32")
