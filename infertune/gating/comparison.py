@@ -150,11 +150,7 @@ def _running(request: GateRequest, profile: Profile) -> tuple[Arm, Arm, list[str
 
 def _check_flags_of_target(request: GateRequest) -> None:
     launching = {
-        "--against": request.against,
-        "--baseline-python": request.baseline_python,
-        "--baseline-binary": request.baseline_binary,
-        "--baseline-model": request.baseline_model,
-        "--baseline-set": request.baseline_set,
+        **_of_a_launched_base(request),
         "--set": request.set,
         "--engine": request.engine,
         "--engine-python": request.engine_python,
@@ -177,15 +173,19 @@ def _free_versions(request: GateRequest) -> frozenset[str]:
     return frozenset({"engine version"}) if two_builds else frozenset()
 
 
-def _check_flags(request: GateRequest) -> None:
-    pairs_only = {
+def _of_a_launched_base(request: GateRequest) -> dict[str, object]:
+    """The flags that say what base infertune launches, with what was given."""
+    return {
         "--against": request.against,
         "--baseline-python": request.baseline_python,
         "--baseline-binary": request.baseline_binary,
         "--baseline-model": request.baseline_model,
         "--baseline-set": request.baseline_set,
-        "--baseline-target": request.baseline_target,
     }
+
+
+def _check_flags(request: GateRequest) -> None:
+    pairs_only = {**_of_a_launched_base(request), "--baseline-target": request.baseline_target}
     given = [flag for flag, value in pairs_only.items() if value]
     if given and (request.mode == "stored" or request.calibrate):
         what = "--calibrate" if request.calibrate else "--mode stored"

@@ -91,10 +91,10 @@ SLOW = pytest.mark.slow
     ("number", "moment"),
     [
         (signal.SIGHUP, "   0 launch"),
-        pytest.param(signal.SIGTERM, "   0 launch", marks=SLOW),
-        pytest.param(signal.SIGINT, "   0 launch", marks=SLOW),
-        pytest.param(signal.SIGTERM, "search", marks=SLOW),
-        pytest.param(signal.SIGINT, "search", marks=SLOW),
+        (signal.SIGTERM, "   0 launch"),
+        (signal.SIGINT, "   0 launch"),
+        (signal.SIGTERM, "search"),
+        (signal.SIGINT, "search"),
     ],
 )
 @pytest.mark.slow

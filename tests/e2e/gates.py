@@ -22,6 +22,16 @@ def profile(folder: Path, name: str = "p.yaml", **options: object) -> Path:
     return _TUNED[key].save(folder / name)
 
 
+def goodput_profile(folder: Path) -> Path:
+    """A profile of a simulated server, tuned for the most requests a second within limits."""
+    return profile(
+        folder, engine="fake-serve:launch=20s,noise=0.5%", device="cpu", workload="synthetic:in=256,out=64",
+        objective="goodput", slo=("ttft_s<0.5", "tpot_s<0.03"), attain="90%", knob={"compiled": (False, True)},
+        set={"max_num_batched_tokens": 2048, "max_num_seqs": 256, "gpu_memory_utilization": 0.9},
+        trials=2, requests=None, window="8s", trust="quick",
+    )  # fmt: skip
+
+
 def edited(path: Path, **changes: object) -> Path:
     """The same profile, some fields changed by hand; `a__b` is the field b in a."""
     document = yaml.safe_load(path.read_text())

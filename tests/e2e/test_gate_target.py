@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-import infertune
 from infertune.domain.request import GateRequest, make_request
 from infertune.engines.serving.process import ServerProcess
 from infertune.errors import UsageError
 from infertune.gating.gate import gate_request
 from infertune.gating.result import GateResult
+from tests.e2e.gates import goodput_profile
 from tests.engines.serving.loaded_stub import start
 
 QUICK_S, SLOW_S = 0.004, 0.008  # a token of the two stubs
@@ -20,15 +20,7 @@ METRIC = ("tpot_p50_s",)
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a simulated server at about 10 requests/s, with limits that both stubs keep."""
-    folder = tmp_path_factory.mktemp("profile")
-    study = infertune.tune(
-        engine="fake-serve:launch=20s,noise=0.5%", device="cpu", workload="synthetic:in=256,out=64",
-        objective="goodput", slo=("ttft_s<0.5", "tpot_s<0.03"), attain="90%", knob={"compiled": (False, True)},
-        set={"max_num_batched_tokens": 2048, "max_num_seqs": 256, "gpu_memory_utilization": 0.9},
-        trials=2, window="8s", trust="quick", out=folder / "run", profiles=folder / "profiles",
-    )  # fmt: skip
-    return study.profile_file
+    return goodput_profile(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture(scope="module")

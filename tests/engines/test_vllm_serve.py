@@ -210,12 +210,15 @@ def test_an_engine_that_dies_under_a_load_is_told_and_leaves_no_process() -> Non
 
 
 @pytest.mark.vllm
-def test_a_killed_client_leaves_no_server(tmp_path: Path) -> None:
+def test_a_refused_setting_and_a_killed_client(tmp_path: Path) -> None:
     command = [
         *apart.command(tmp_path), "bench", "--engine", "vllm-serve", "builtin:tiny", "--set", "enforce_eager=true",
         "--requests", "4", "--workload", "synthetic:in=8,out=8", "--json",
     ]  # fmt: skip
     environment = {**os.environ, "INFERTUNE_TEST_FOLDER": str(tmp_path)}
+    refused = subprocess.run([*command, "--set", "block_size=16"], capture_output=True, text=True, env=environment)
+    assert "No common block size" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
     killed = subprocess.Popen([*command, "--out", str(tmp_path / "out")], stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, env=environment)  # fmt: skip
     deadline = time.monotonic() + 120
@@ -229,3 +232,15 @@ def test_a_killed_client_leaves_no_server(tmp_path: Path) -> None:
     killed.wait()
     _, alive = psutil.wait_procs(started, timeout=20)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert marked(tmp_path) == []
+
+
+def marked(folder: Path) -> list[psutil.Process]:
+    """Every process that a test started, directly or not."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            ours = process.environ().get("INFERTUNE_TEST_FOLDER") == str(folder)
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
