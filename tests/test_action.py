@@ -32,7 +32,7 @@ def gate(folder: Path, **inputs: str) -> tuple[int, dict[str, str]]:
         env={**os.environ, **variables, "GITHUB_OUTPUT": str(outputs), "RUNNER_TEMP": str(folder)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     return done.returncode, dict(line.split("=", 1) for line in outputs.read_text().splitlines())
 

@@ -76,7 +76,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     yield
     try:
-        until(lambda: not ours(tmp_path), 5, f"the end of {ours(tmp_path)}")
+        until(lambda: not ours(tmp_path), 60, f"the end of {ours(tmp_path)}")
     finally:
         for process in ours(tmp_path):
             process.kill()
@@ -175,7 +175,7 @@ def test_a_hang_is_ended_at_its_stages_deadline(
     assert attempt.outcome == TimedOut(stage=stage, after_s=deadlines[f"{stage}_s"])
     assert attempt.launch_number == launches - 1
     assert one_line(attempt).startswith(f"no end of {stage} after ")
-    assert attempt.launch_s + attempt.run_s < 12
+    assert attempt.launch_s + attempt.run_s < 30
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ class Run:
             return 0
 
     def wait_for_trials(self, n: int) -> None:
-        until(lambda: self.trials_on_disk() >= n or self.process.poll() is not None, 30, f"{n} trials")
+        until(lambda: self.trials_on_disk() >= n or self.process.poll() is not None, 120, f"{n} trials")
         assert self.process.poll() is None, self.process.communicate()[1]
 
     def end(self, seconds: float = 60) -> tuple[int, str]:
@@ -303,10 +303,10 @@ SEARCH = ["--trials", "4", "--set", "fault=no fault"]
 def test_a_parent_killed_takes_worker_guardian_and_helper_with_it_and_the_run_goes_on(tmp_path: Path) -> None:
     run = Run(tmp_path, *SEARCH)
     run.wait_for_trials(2)
-    until(lambda: len(ours(tmp_path)) >= 4, 10, "a parent with worker, guardian and helper")
+    until(lambda: len(ours(tmp_path)) >= 4, 60, "a parent with worker, guardian and helper")
     run.process.kill()
     run.process.communicate()
-    until(lambda: not ours(tmp_path), 5, "the end of the worker, its guardian and the helper")
+    until(lambda: not ours(tmp_path), 60, "the end of the worker, its guardian and the helper")
     before = run.trials
     assert len(before) >= 2
     resumed(tmp_path, run, before)
@@ -392,7 +392,7 @@ def test_a_ledger_of_a_newer_version_is_refused_in_one_line(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_two_tunes_on_one_device_do_not_measure_each_other(tmp_path: Path) -> None:
     first = Run(tmp_path, "--set", "fault=hang in run", "--run-timeout", "60s", out=tmp_path / "first")
-    until(lambda: workers(tmp_path), 20, "the first run's worker")
+    until(lambda: workers(tmp_path), 60, "the first run's worker")
     second = Run(tmp_path, *ONE_POINT, out=tmp_path / "second")
     code, errors = second.end()
     assert code == 5

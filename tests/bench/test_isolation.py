@@ -56,7 +56,7 @@ def group(pid: int) -> list[psutil.Process]:
 
 
 def assert_group_ends(pid: int) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while group(pid):
         assert time.monotonic() < deadline, group(pid)
         time.sleep(0.02)
@@ -120,7 +120,7 @@ def test_a_death_is_seen_though_a_child_of_the_worker_holds_the_channel_open(
     answer = process.measure(MeasureCommand(live=Config({"speed": 1}), plan=PLAN), DEADLINES)
     silent.close()
     assert isinstance(answer, Crashed) and answer.signal == "SIGKILL"
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20
 
 
 def test_the_environment_given_reaches_the_worker(tmp_path: Path) -> None:

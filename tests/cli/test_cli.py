@@ -68,7 +68,7 @@ def in_a_child(folder: Path, *arguments: str, **environment: str) -> Answer:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         env={**os.environ, **environment},
     )
     return Answer(done.returncode, done.stdout, done.stderr)

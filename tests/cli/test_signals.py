@@ -70,7 +70,7 @@ class Tune:
         said = "".join(self.said)
         assert self.process.returncode == 130, (self.process.returncode, said)
         assert "Traceback" not in said and "Exception" not in said, said
-        until(lambda: not ours(self.folder), 10, "the end of every process")
+        until(lambda: not ours(self.folder), 60, "the end of every process")
         assert not [path for path in self.folder.rglob("*") if "draft" in path.name]
         return said
 

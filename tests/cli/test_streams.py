@@ -136,7 +136,7 @@ def test_a_reader_that_leaves_changes_no_exit_code_and_causes_no_message(shell: 
     read, write = os.pipe()
     os.close(read)
     try:
-        done = subprocess.run([*INFERTUNE, *arguments], stdout=write, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run([*INFERTUNE, *arguments], stdout=write, stderr=subprocess.PIPE, text=True, timeout=180)
     finally:
         os.close(write)
     assert done.returncode == 0
@@ -159,7 +159,7 @@ def test_a_file_that_cannot_grow_as_standard_output_changes_no_exit_code(shell: 
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=180,
             preexec_fn=lambda: _keep_below(limit),
         )
     assert done.returncode == 0, done.stderr
@@ -172,7 +172,7 @@ def test_closed_streams_change_no_exit_code_and_their_numbers_go_to_no_file_of_t
     profile(shell.folder, set={"compiled": True})
     closed = "<&- >&- 2>&-"
     script = f"exec {sys.executable} -m infertune gate p.yaml --seed 1 --out run {closed}"
-    assert subprocess.run(["sh", "-c", script], timeout=60).returncode == 0
+    assert subprocess.run(["sh", "-c", script], timeout=180).returncode == 0
     assert json.loads(Path("run/gate.json").read_text())["answer"] == "pass"
     code = (
         "from infertune.cli.streams import tolerant_streams\n"
@@ -180,7 +180,7 @@ def test_closed_streams_change_no_exit_code_and_their_numbers_go_to_no_file_of_t
         "    print('text')\n"
         "    file.write(str(file.fileno() > 2))\n"
     )
-    subprocess.run(["sh", "-c", f'exec {sys.executable} -c "{code}" {closed}'], check=True, timeout=60)
+    subprocess.run(["sh", "-c", f'exec {sys.executable} -c "{code}" {closed}'], check=True, timeout=180)
     assert Path("mine").read_text() == "True"
 
 
@@ -210,7 +210,7 @@ def test_every_encoding_of_standard_output_prints_tables_and_keeps_json_json(
 
 def test_the_encoding_that_the_user_sets_is_used(shell: Shell) -> None:  # noqa: F811
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([*INFERTUNE, "tune", "--help"], capture_output=True, env=environment, timeout=60)
+    done = subprocess.run([*INFERTUNE, "tune", "--help"], capture_output=True, env=environment, timeout=180)
     assert done.returncode == 0 and b"out=128 | trace:FILE.csv" in done.stdout
 
 

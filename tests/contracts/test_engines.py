@@ -184,7 +184,7 @@ def launch(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     finally:
         handle.close()
     # A killed process is gone a moment after the kill.
-    _, left = psutil.wait_procs([*started, *(members(group) if group else [])], timeout=5)
+    _, left = psutil.wait_procs([*started, *(members(group) if group else [])], timeout=60)
     yield Launch(
         settings,
         measurements,

@@ -230,7 +230,7 @@ def test_a_refused_setting_and_a_killed_client(tmp_path: Path) -> None:
     assert len(started) > 3
     killed.kill()
     killed.wait()
-    _, alive = psutil.wait_procs(started, timeout=20)
+    _, alive = psutil.wait_procs(started, timeout=60)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     assert marked(tmp_path) == []
 

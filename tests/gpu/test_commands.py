@@ -52,7 +52,7 @@ DEFAULTS: dict[str, Scalar] = {
 
 
 def printed(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", str(SCRIPT), *arguments], capture_output=True, text=True, timeout=30)
+    return subprocess.run(["bash", str(SCRIPT), *arguments], capture_output=True, text=True, timeout=120)
 
 
 def stages() -> list[str]:
@@ -168,7 +168,7 @@ def test_a_wrong_call_says_what_there_is(arguments: list[str], complaint: str) -
 def test_without_a_gpu_nothing_is_measured_in_its_name(tmp_path: Path) -> None:
     places = {"OUT": str(tmp_path / "out"), "WORK": str(tmp_path / "work"), "PACKS": str(tmp_path)}
     cpu = {**os.environ, **places, "CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable}
-    answer = subprocess.run(["bash", str(SCRIPT), "device"], capture_output=True, text=True, timeout=60, env=cpu)
+    answer = subprocess.run(["bash", str(SCRIPT), "device"], capture_output=True, text=True, timeout=180, env=cpu)
     assert answer.returncode == 5
     assert "no GPU is visible" in answer.stdout
     assert not (tmp_path / "out" / "summary.txt").exists()

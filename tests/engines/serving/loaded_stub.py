@@ -14,7 +14,7 @@ STUB = Path(__file__).with_name("stub.py")
 NAMES = GaugeNames("/metrics", "stub:running", "stub:waiting", "stub:kv", "stub:preempted_total")
 
 
-def start(*flags: str, ready_within_s: float = 20.0) -> Start:
+def start(*flags: str, ready_within_s: float = 60.0) -> Start:
     """How a stub with these flags is started."""
     return Start(
         lambda port: [sys.executable, str(STUB), f"--port={port}", *flags],
@@ -28,7 +28,7 @@ class LoadedStub(LoadedServer):
 
     gauge_names = NAMES
 
-    def __init__(self, *flags: str, ready_within_s: float = 20.0) -> None:
+    def __init__(self, *flags: str, ready_within_s: float = 60.0) -> None:
         process = ServerProcess(start(*flags, ready_within_s=ready_within_s))
         super().__init__(Address(HOST, process.port), "stub", process)
 

@@ -202,7 +202,7 @@ def test_the_server_ends_with_its_worker_however_that_ends() -> None:
     assert len(pids) == 2 and {os.getpgid(pid) for pid in pids} == {worker.pid}
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
-    psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=5)
+    psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=60)
     assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
 
 
