@@ -154,6 +154,20 @@ def check_taken(knob: Knob, value: Scalar) -> None:
     raise UsageError(f"{given} is out of range {knob.numbers[0]:g} to {max(knob.numbers[-1], knob.most or 0):g}")
 
 
+def only_by_the_user(source: str, setting: str, again: str) -> UsageError:
+    """That a setting which can load code or reach out did not come from the user himself.
+
+    Args:
+        source: Where it comes from, such as "the profile".
+        setting: What is set, as people read it.
+        again: The setting as he would type it, `NAME=VALUE`.
+    """
+    return UsageError(
+        f"{source} sets {setting}, which can load code or reach files and the network: "
+        f"if you want that, say so yourself with --set {again}"
+    )
+
+
 def unknown_argument(name: str, names: Iterable[str], what: str) -> UsageError:
     """That there is no such argument, with the nearest there are."""
     known = list(names)

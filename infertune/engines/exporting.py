@@ -2,14 +2,16 @@
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from infertune.domain.architectures import BUILTINS
+from infertune.domain.command import Command
 from infertune.domain.knobs import Config, Scalar
 from infertune.domain.models import Model
-from infertune.engines.base import Served
+from infertune.engines.base import Served, first_line
 from infertune.errors import UsageError
 from infertune.units import COMMAND_MARK, printable
 
@@ -107,6 +109,22 @@ def known_settings(
         if isinstance(value, str) and not _PLAIN_WORD.fullmatch(value):
             raise UsageError(f"the profile sets {name} to {value!r}, which is no value of a knob: it is not exported")
     return {name: value for name, value in settings.root.items() if value is not None}
+
+
+def left_out(today: Command, written: Command) -> tuple[str, ...]:
+    """What of a command of today its export leaves out, in sentences.
+
+    Args:
+        today: The command as the profile has it.
+        written: The same, fit to be written out.
+    """
+    found = []
+    if written.program != today.program:
+        program, before = shlex.join(written.program), first_line(shlex.join(today.program), 120)
+        found.append(f"`{program}` stands in the place of: {before}")
+    if written.secrets:
+        found.append(f"Left out because they hold secrets; add them again: {', '.join(written.secrets)}")
+    return tuple(found)
 
 
 def comment(served: Served, source: Source) -> str:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from infertune.domain.knobs import Config, Effect, Knob, Scalar, SearchSpace, format_scalar
 from infertune.domain.measurement import Frozen
-from infertune.engines.asking import Asked, Understood, canonical, check_taken
+from infertune.engines.asking import Asked, Understood, canonical, check_taken, only_by_the_user
 from infertune.engines.base import first_line
 from infertune.engines.interpreter import package_link
 from infertune.errors import UsageError
@@ -115,10 +115,8 @@ def _check_allowed(name: str, value: Scalar, asked: Asked) -> None:
     if not hub_kernel and (name not in _OPENING or value in (None, False)):
         return
     if name not in {canonical(typed) for typed in asked.typed}:
-        raise UsageError(
-            f"{asked.source} sets {name}={_shown((value,))}, which can load code or reach files and the network: "
-            f"if you want that, say so yourself with --set {name}={_shown((value,))}"
-        )
+        setting = f"{name}={_shown((value,))}"
+        raise only_by_the_user(asked.source, setting, again=setting)
 
 
 def _check_value(knob: Knob, value: Scalar) -> None:

@@ -9,10 +9,9 @@ import shlex
 from dataclasses import replace
 
 from infertune.documents import plain_yaml
-from infertune.domain.command import Command
 from infertune.domain.knobs import Scalar
-from infertune.engines.base import Served, first_line
-from infertune.engines.exporting import Source, comment, known_settings, source_of
+from infertune.engines.base import Served
+from infertune.engines.exporting import Source, comment, known_settings, left_out, source_of
 from infertune.engines.llamacpp.asked import is_plain
 from infertune.engines.llamacpp.binary import PROGRAM
 from infertune.engines.llamacpp.command import setting_words
@@ -42,7 +41,7 @@ def export(served: Served, form: str) -> str:
             running = checked(served.running, served.allowed)
             _settings(served)  # refuses what may not be written out
             text, _ = rewritten(running, served.current, served.config, served.held.root)
-            source = replace(source, remarks=(*source.remarks, *_left_out(served.running)))
+            source = replace(source, remarks=(*source.remarks, *left_out(served.running, running)))
         case "llama-args":
             text = shlex.join([PROGRAM, *_arguments(served, source.name, "127.0.0.1")])
         case "systemd":
@@ -50,16 +49,6 @@ def export(served: Served, form: str) -> str:
         case _:
             text = plain_yaml(_compose(served, source)).rstrip("\n")
     return f"{comment(served, source)}\n{text}\n"
-
-
-def _left_out(running: Command) -> tuple[str, ...]:
-    """What of a command of today its export leaves out, in sentences."""
-    found = []
-    if running.program != (PROGRAM,):
-        found.append(f"`{PROGRAM}` stands in the place of: {first_line(shlex.join(running.program), 120)}")
-    if running.secrets:
-        found.append(f"Left out because they hold secrets; add them again: {', '.join(running.secrets)}")
-    return tuple(found)
 
 
 def _source(served: Served) -> Source:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from infertune.domain.command import Command
 from infertune.domain.knobs import Config, Scalar, format_scalar, parse_scalar
-from infertune.engines.asking import Asked, canonical
+from infertune.engines.asking import Asked, canonical, only_by_the_user
 from infertune.engines.base import first_line
 from infertune.engines.llamacpp.asked import is_plain
 from infertune.engines.llamacpp.binary import PROGRAM
@@ -262,9 +262,6 @@ def checked(command: Command, allowed: Iterable[str]) -> Command:
         of_server = name in _SERVER_VALUES | _SERVER_SWITCHES and not _REACHING.search(name)
         if not (of_server or name in names or is_plain(name, value)):
             shown = first_line(" ".join(words), 60)
-            raise UsageError(
-                f"the profile's command sets {shown}, which can load code or reach files and the network: if you want "
-                f"that, say so yourself with --set {name}=…"
-            )
+            raise only_by_the_user("the profile's command", shown, again=f"{name}=…")
     environment = tuple((name, value) for name, value in command.environment if _VARIABLES.fullmatch(name))
     return command.model_copy(update={"program": (PROGRAM,), "environment": environment})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from infertune.domain.knobs import Config, Effect, Knob, Scalar, SearchSpace, format_scalar
-from infertune.engines.asking import Asked, Understood, canonical, check_taken, unknown_argument
+from infertune.engines.asking import Asked, Understood, canonical, check_taken, only_by_the_user, unknown_argument
 from infertune.engines.base import first_line
 from infertune.errors import UsageError
 
@@ -134,10 +134,8 @@ def understand(asked: Asked, space: SearchSpace, flags: Mapping[str, Flag], poli
             continue
         for value in values:
             if not (policy.plain(names[given], value) or value in (None, False) or names[given] in typed):
-                raise UsageError(
-                    f"{asked.source} sets {names[given]}={shown(value)}, which can load code or reach files and the "
-                    f"network: if you want that, say so yourself with --set {names[given]}={shown(value)}"
-                )
+                setting = f"{names[given]}={shown(value)}"
+                raise only_by_the_user(asked.source, setting, again=setting)
         space = _extended(space, flags[names[given]], values, policy)
     held = {names[given]: value for given, value in asked.held.items()}
     return Understood(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from infertune.domain.knobs import Config, Effect, Knob, Scalar, SearchSpace, format_scalar
-from infertune.engines.asking import Asked, Understood, canonical
+from infertune.engines.asking import Asked, Understood, canonical, only_by_the_user
 from infertune.engines.base import first_line
 from infertune.engines.vllm.flags import names_in
 from infertune.engines.vllm.opening import opens
@@ -69,10 +69,8 @@ def understand(
     source = "--current" if asked.command else asked.source
     for name, value in settings:
         if opens(name, value) and name not in typed:
-            raise UsageError(
-                f"{source} sets {name}={first_line(format_scalar(value), 60)}, which can load code or reach files and "
-                f"the network: if you want that, say so yourself with --set {name}={_quoted(value)}"
-            )
+            setting = f"{name}={first_line(format_scalar(value), 60)}"
+            raise only_by_the_user(source, setting, again=f"{name}={_quoted(value)}")
     for argument in parsed.values():
         space = _extended(space, argument)
     held = {parsed[name].name: parsed[name].values[-1] for name in asked.held}

@@ -13,8 +13,9 @@ from dataclasses import replace
 from infertune.documents import plain_yaml
 from infertune.domain.knobs import Scalar
 from infertune.domain.models import resolve_model
-from infertune.engines.base import Served, first_line
-from infertune.engines.exporting import Source, comment, known_settings, source_of
+from infertune.engines.asking import only_by_the_user
+from infertune.engines.base import Served
+from infertune.engines.exporting import Source, comment, known_settings, left_out, source_of
 from infertune.engines.vllm.memory import cpu_cache_gib
 from infertune.engines.vllm.opening import opens
 from infertune.engines.vllm.rewriting import checked, flag_of, rewritten
@@ -70,12 +71,7 @@ def export(served: Served, form: str) -> str:
             running = checked(served.running, served.allowed)
             _plain(served)  # refuses what may not be written out
             text = rewritten(running, served.current, served.config, served.held.root).text
-            if running.program != served.running.program:
-                left = first_line(shlex.join(served.running.program), 120)
-                source = replace(source, remarks=(*source.remarks, f"`vllm serve` stands in the place of: {left}"))
-            if running.secrets:
-                remark = f"Left out because they hold secrets; add them again: {', '.join(running.secrets)}"
-                source = replace(source, remarks=(*source.remarks, remark))
+            source = replace(source, remarks=(*source.remarks, *left_out(served.running, running)))
         case "vllm-args":
             words = ["vllm", "serve", _model_here(source), *_server_flags(served, source)]
             text = " ".join([*(f"{name}={value}" for name, value in environment.items()), shlex.join(words)])
@@ -122,10 +118,7 @@ def _plain(served: Served, *, limits: bool = True) -> dict[str, Scalar]:
         if _NAME.fullmatch(name) is None:
             return False
         if opens(name, value):
-            raise UsageError(
-                f"the profile sets {name!r}, which can load code or reach files and the network: it is not exported; "
-                f"if you want that, say so yourself with --set {name}=…"
-            )
+            raise only_by_the_user("it is not exported: the profile", repr(name), again=f"{name}=…")
         return name not in KNOBS or name == "speculative_config" or "." in name
 
     return known_settings(spelled_out(served.config, served.changed, limits=limits), KNOBS, harmless)

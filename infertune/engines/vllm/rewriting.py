@@ -8,6 +8,7 @@ from typing import Any
 
 from infertune.domain.command import Command
 from infertune.domain.knobs import Config, Scalar, format_scalar, parse_scalar
+from infertune.engines.asking import only_by_the_user
 from infertune.engines.base import first_line
 from infertune.engines.vllm.flags import SERVER, arity, is_switch, names_in
 from infertune.engines.vllm.opening import opens
@@ -168,10 +169,7 @@ def _table(text: str) -> dict[str, Any] | None:
 
 
 def _unasked(name: str, value: str) -> UsageError:
-    return UsageError(
-        f"the profile's command sets {name} ({first_line(value, 60)}), which can load code or reach out: "
-        f"if you want that, say so yourself with --set {name}=…"
-    )
+    return only_by_the_user("the profile's command", f"{name} ({first_line(value, 60)})", again=f"{name}=…")
 
 
 def _is_plain_program(program: tuple[str, ...]) -> bool:
