@@ -1,21 +1,72 @@
-"""A command line as a POSIX shell would split it, and what in it is secret; no shell is ever run.
+"""A command line as a POSIX shell would split it, what stands before its program, and what in it is secret.
 
-What only a shell could complete is refused.
+No shell is ever run: what only a shell could complete is refused.
 """
 
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from infertune.errors import UsageError
 
+
+def names_in(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII | re.DOTALL)
+# Programs that start another one, whose words stand behind their own options.
+WRAPPERS = names_in("""
+    env exec nohup sudo time nice ionice chrt taskset numactl stdbuf timeout setsid srun uv uvx pipx poetry pipenv pixi
+    conda mamba micromamba apptainer singularity
+""")
 UNFILLED = "\ue000"  # a `$` that only a shell would replace, until it is known whether it is kept
 _MOST_LETTERS = 65_536
 _SECRET_ENDS = ("key", "token", "secret", "password", "passwd", "credential", "credentials")
 _OPERATOR = re.compile(r"[();<>|&]+")
 _KNOWN = re.compile(r"\$\(\s*pwd\s*\)|`pwd`|\$\{(?:HOME|PWD)\}|\$(?:HOME|PWD)\b", re.ASCII)
 _VARIABLE = re.compile(r"\$\((\w+)\)|\$\{(\w+)(?::?-([^}]*))?\}", re.ASCII)
+
+
+@dataclass
+class Parts:
+    """What was found of a server's command so far.
+
+    Attributes:
+        kept: Beginnings of the names of variables that say something of a server's speed.
+        program: What starts the server.
+        model: The model, as the command names it.
+        settings: Arguments of the engine, one or more words each.
+        server: Arguments of the server about it.
+        environment: Variables that are set before it starts.
+        secrets: Names of flags and variables that were left out.
+    """
+
+    kept: tuple[str, ...]
+    program: list[str] = field(default_factory=list)
+    model: str | None = None
+    settings: list[str] = field(default_factory=list)
+    server: list[str] = field(default_factory=list)
+    environment: list[tuple[str, str]] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)
+
+    def variable(self, name: str, value: str) -> None:
+        """A variable that is set before the program starts."""
+        if holds_secret(name):
+            self.secrets.append(name)
+        elif name.startswith(self.kept):
+            self.environment.append((name, filled(value, name)))
+
+    def take_variables(self, words: Sequence[str]) -> list[str]:
+        """The words behind those of the form `NAME=VALUE`, which are taken."""
+        left = list(words)
+        while left and (match := ASSIGNMENT.fullmatch(left[0])):
+            self.variable(match[1], match[2])
+            left.pop(0)
+        return left
 
 
 def split(text: str) -> list[str]:

@@ -8,7 +8,8 @@ from infertune.domain.knobs import Scalar
 from infertune.engines.base import first_line
 from infertune.engines.llamacpp.binary import PROGRAM, ask
 from infertune.engines.llamacpp.space import CURATED, effect_of, is_harmless
-from infertune.engines.serving.arguments import Flag, Policy, check_word, names_in, shown, words_of
+from infertune.engines.serving.arguments import Flag, Policy, check_word, shown, words_of
+from infertune.engines.shell import names_in
 from infertune.errors import UsageError
 
 _PLAIN = re.compile(r"[A-Za-z0-9][\w.,+/-]*", re.ASCII)

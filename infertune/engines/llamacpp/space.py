@@ -9,7 +9,8 @@ from infertune.domain.device import Device
 from infertune.domain.knobs import Choice, Constraint, Effect, Int, Knob, Scalar, SearchSpace, doubling
 from infertune.domain.models import Model
 from infertune.domain.workload import Request, Workload
-from infertune.engines.serving.arguments import Flag, names_in
+from infertune.engines.serving.arguments import Flag
+from infertune.engines.shell import names_in
 from infertune.errors import DoesNotFitError
 from infertune.units import format_bytes
 

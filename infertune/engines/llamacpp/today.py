@@ -5,7 +5,7 @@ Words are split as a POSIX shell would; none is run. Secrets are left out here, 
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from infertune.domain.command import Command
 from infertune.domain.knobs import Config, Scalar, format_scalar, parse_scalar
@@ -15,15 +15,13 @@ from infertune.engines.llamacpp.asked import is_plain
 from infertune.engines.llamacpp.binary import PROGRAM
 from infertune.engines.llamacpp.command import TOGETHER, usual_flag
 from infertune.engines.scripts import command_line
-from infertune.engines.serving.arguments import Flag, flag_for, names_in, words_of
-from infertune.engines.shell import filled, holds_secret, split
+from infertune.engines.serving.arguments import Flag, flag_for, words_of
+from infertune.engines.shell import ASSIGNMENT, WRAPPERS, Parts, filled, holds_secret, names_in, split
 from infertune.errors import UsageError
 
 FORMS = f"a `{PROGRAM} …` command, or a script or systemd unit with one"
 _STARTS = re.compile(rf"(^|[\s/'\"=]){PROGRAM}(\s|$)")
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII | re.DOTALL)
 _KEPT_VARIABLES = ("LLAMA_", "GGML_", "CUDA_", "OMP_")
-_WRAPPERS = names_in("env exec nohup sudo time nice ionice chrt taskset numactl stdbuf timeout setsid srun")
 # Short and older spellings of what is tuned; llama-server has had each of them for years.
 _SHORT = {
     "np": "parallel", "kvu": "kv_unified", "t": "threads", "tb": "threads_batch", "b": "batch_size",
@@ -53,25 +51,6 @@ _REACHING = re.compile(r"path|file|config|template$|cors|prefix$")  # of those, 
 _VARIABLES = re.compile(r"CUDA_VISIBLE_DEVICES|OMP_NUM_THREADS|GGML_CUDA_\w+", re.ASCII)
 
 
-@dataclass
-class _Parts:
-    """What was found of a command so far."""
-
-    program: list[str] = field(default_factory=list)
-    environment: list[tuple[str, str]] = field(default_factory=list)
-    model: str | None = None
-    settings: list[str] = field(default_factory=list)
-    server: list[str] = field(default_factory=list)
-    secrets: list[str] = field(default_factory=list)
-
-    def variable(self, name: str, value: str) -> None:
-        """A variable that is set before the program starts."""
-        if holds_secret(name):
-            self.secrets.append(name)
-        elif name.startswith(_KEPT_VARIABLES):
-            self.environment.append((name, filled(value, name)))
-
-
 def read_command(text: str, *, file: str = "", service: str = "") -> Command:
     """The parts of a command, or of the one in a script or unit.
 
@@ -86,7 +65,7 @@ def read_command(text: str, *, file: str = "", service: str = "") -> Command:
     where = f"--current {file}" if file else "--current"
     if service or file.endswith((".yaml", ".yml", ".json")):
         raise UsageError(f"{where}: give {FORMS}")
-    parts = _Parts()
+    parts = Parts(_KEPT_VARIABLES)
     try:
         line = command_line(text, _STARTS) if file else None
         for name, value in line[1] if line else ():
@@ -106,17 +85,14 @@ def read_command(text: str, *, file: str = "", service: str = "") -> Command:
     )
 
 
-def _take(words: Sequence[str], parts: _Parts) -> None:
-    left = list(words)
-    while left and (match := _ASSIGNMENT.fullmatch(left[0])):
-        parts.variable(match[1], match[2])
-        left.pop(0)
+def _take(words: Sequence[str], parts: Parts) -> None:
+    left = parts.take_variables(words)
     at = next((i for i, word in enumerate(left) if word.rpartition("/")[2] == PROGRAM), None)
-    if at is None or (at > 0 and left[0].rpartition("/")[2] not in _WRAPPERS):
+    if at is None or (at > 0 and left[0].rpartition("/")[2] not in WRAPPERS):
         shown = f"{first_line(left[0], 40)!r} is no {PROGRAM}" if left else "no command"
         raise UsageError(f"--current: {shown}; give {FORMS}")
     for word in left[:at]:
-        if match := _ASSIGNMENT.fullmatch(word):
+        if match := ASSIGNMENT.fullmatch(word):
             parts.variable(match[1], match[2])
         else:
             parts.program.append(filled(word, PROGRAM))
@@ -124,7 +100,7 @@ def _take(words: Sequence[str], parts: _Parts) -> None:
     _take_arguments(left[at + 1 :], parts)
 
 
-def _take_arguments(words: list[str], parts: _Parts) -> None:
+def _take_arguments(words: list[str], parts: Parts) -> None:
     """The server's arguments, those that are tuned in their long spelling.
 
     Raises:

@@ -65,11 +65,6 @@ class Policy:
     check: Callable[[Flag, Scalar], None]
 
 
-def names_in(text: str) -> frozenset[str]:
-    """The words of a text."""
-    return frozenset(text.split())
-
-
 def flag_for(flags: Mapping[str, Flag], name: str, program: str) -> Flag:
     """The argument that somebody spells in any of its ways: `-np`, `--parallel`, `parallel`, `np`.
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from infertune.domain.device import Device
 from infertune.domain.knobs import Choice, Effect, Knob, Scalar, SearchSpace, doubling, parse_scalar
 from infertune.domain.models import Model
-from infertune.engines.serving.arguments import Flag, Policy, check_word, names_in
+from infertune.engines.serving.arguments import Flag, Policy, check_word
+from infertune.engines.shell import names_in
 from infertune.errors import DoesNotFitError
 from infertune.units import format_bytes
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from infertune.domain.knobs import Config, Effect, Knob, Scalar, SearchSpace, format_scalar
 from infertune.engines.asking import Asked, Understood, canonical, only_by_the_user
 from infertune.engines.base import first_line
-from infertune.engines.vllm.flags import names_in
+from infertune.engines.shell import names_in
 from infertune.engines.vllm.opening import opens
 from infertune.engines.vllm.parser import Argument
 from infertune.engines.vllm.table import BOUNDS, CURATED, LADDERS, TUNED

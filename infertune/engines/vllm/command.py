@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from infertune.domain.command import Command
 from infertune.engines.base import first_line
 from infertune.engines.scripts import command_line
-from infertune.engines.shell import filled, holds_secret, split
+from infertune.engines.shell import ASSIGNMENT, WRAPPERS, Parts, filled, holds_secret, split
 from infertune.engines.vllm.container import DockerRun, docker_run
 from infertune.engines.vllm.files import command_in_file, config_words
-from infertune.engines.vllm.flags import SERVER, SHORT, arity, is_switch, names_in
+from infertune.engines.vllm.flags import SERVER, SHORT, arity, is_switch
 from infertune.engines.vllm.mounts import Mount, lies_here
 from infertune.errors import UsageError
 
@@ -24,15 +24,9 @@ FORMS = (
 )
 _SERVERS = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server")
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?", re.ASCII)
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.ASCII | re.DOTALL)
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")  # of an index that a wrapper takes packages from
 _STARTS = re.compile(r"(^|[\s/'\"=])vllm(@\S+)?\s+serve\b|vllm\.entrypoints\.|\bvllm/vllm-openai\b")
 _NUMBER = re.compile(r"-\d+(\.\d+)?")
-# Programs that start another one, whose words stand behind their own options.
-_WRAPPERS = names_in("""
-    env exec nohup sudo time nice ionice chrt taskset numactl stdbuf timeout setsid srun uv uvx pipx poetry pipenv pixi
-    conda mamba micromamba apptainer singularity
-""")
 _CONTAINERS = ("docker", "podman", "nerdctl")
 _SHELLS = ("sh", "bash")
 _KEPT_VARIABLES = ("VLLM_", "CUDA_", "NCCL_", "OMP_", "TORCH", "HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -85,26 +79,14 @@ def _parts_of(text: str, file: str, service: str) -> "_Parts":
 
 
 @dataclass
-class _Parts:
-    """What was found of a command so far."""
+class _Parts(Parts):
+    """What was found of a command of vLLM so far."""
 
-    program: list[str] = field(default_factory=list)
-    model: str | None = None
+    kept: tuple[str, ...] = _KEPT_VARIABLES
     model_flag: bool = False
     contained: bool = False
     mounts: list[Mount] = field(default_factory=list)
-    settings: list[str] = field(default_factory=list)
-    server: list[str] = field(default_factory=list)
-    environment: list[tuple[str, str]] = field(default_factory=list)
-    secrets: list[str] = field(default_factory=list)
     server_found: bool = False
-
-    def variable(self, name: str, value: str) -> None:
-        """A variable that is set before the program starts."""
-        if holds_secret(name):
-            self.secrets.append(name)
-        elif name.startswith(_KEPT_VARIABLES):
-            self.environment.append((name, filled(value, name)))
 
 
 def _take_program(words: Sequence[str], parts: _Parts) -> None:
@@ -113,14 +95,11 @@ def _take_program(words: Sequence[str], parts: _Parts) -> None:
     Raises:
         UsageError: It is another program.
     """
-    words = list(words)
-    while words and (match := _ASSIGNMENT.fullmatch(words[0])):
-        parts.variable(match[1], match[2])
-        words.pop(0)
+    words = parts.take_variables(words)
     if not words:
         raise UsageError(f"--current: no command; give {FORMS}")
     name = words[0].rpartition("/")[2]
-    if name in _WRAPPERS:
+    if name in WRAPPERS:
         return _take_wrapped(words, parts)
     if name in _SHELLS and len(words) == 3 and words[1] in ("-c", "-lc", "-ec"):
         if line := command_line(words[2], _STARTS):
@@ -165,7 +144,7 @@ def _take_wrapped(words: list[str], parts: _Parts) -> None:
     kept, secret = [words[0]], False
     for word in words[1:at]:
         flag, equals, value = word.partition("=")
-        if match := _ASSIGNMENT.fullmatch(word):
+        if match := ASSIGNMENT.fullmatch(word):
             parts.variable(match[1], match[2])
         elif word.startswith("-") and holds_secret(flag):
             parts.secrets.append(flag)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infertune.engines.base import first_line
-from infertune.engines.shell import holds_secret
-from infertune.engines.vllm.flags import names_in
+from infertune.engines.shell import holds_secret, names_in
 from infertune.engines.vllm.mounts import Mount, of_mount_option, of_short_form
 from infertune.errors import UsageError
 

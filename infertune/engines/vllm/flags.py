@@ -5,12 +5,9 @@ Only for taking a command apart before vLLM is asked: values are checked by the 
 
 from typing import Literal
 
+from infertune.engines.shell import names_in
+
 Arity = Literal["switch", "one", "many"]
-
-
-def names_in(text: str) -> frozenset[str]:
-    """The words of a text."""
-    return frozenset(text.split())
 
 
 # Of the server, not of the engine: they are kept for the export and never given to the engine.

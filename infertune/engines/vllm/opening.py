@@ -8,7 +8,7 @@ import json
 import re
 
 from infertune.domain.knobs import Scalar
-from infertune.engines.vllm.flags import names_in
+from infertune.engines.shell import names_in
 
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*", re.ASCII)
 # Numbers and switches name no code and no file; these do more than their type says.

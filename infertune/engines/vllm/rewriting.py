@@ -10,7 +10,8 @@ from infertune.domain.command import Command
 from infertune.domain.knobs import Config, Scalar, format_scalar, parse_scalar
 from infertune.engines.asking import only_by_the_user
 from infertune.engines.base import first_line
-from infertune.engines.vllm.flags import SERVER, arity, is_switch, names_in
+from infertune.engines.shell import names_in
+from infertune.engines.vllm.flags import SERVER, arity, is_switch
 from infertune.engines.vllm.opening import opens
 from infertune.engines.vllm.table import LIVE
 from infertune.errors import UsageError
