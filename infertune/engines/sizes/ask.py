@@ -20,7 +20,7 @@ from infertune.engines.interpreter import package_link
 from infertune.errors import UsageError
 from infertune.writing import write_inside
 
-_SCHEMA = 2  # of what is kept; another number makes every model counted again
+_SCHEMA = 3  # of what is kept; another number makes every model counted again
 _COUNT_S = 180.0  # importing transformers takes 5 s and counting 1 to 5 s, more on a busy machine
 _HUB_S = 30.0
 

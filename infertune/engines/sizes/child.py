@@ -43,6 +43,8 @@ def count(config: ModelConfig) -> Sizes:
     except Exception as error:  # whatever a stranger's config.json provokes
         return _unread(config, error)
     text = read.get_text_config(decoder=True)
+    if text is not read and "tie_word_embeddings" not in config:  # as vLLM does; an outer class's default is no answer
+        read.tie_word_embeddings = bool(getattr(text, "tie_word_embeddings", False))
     quantized, dtype = quantization_of(config), _dtype(config, read, text)
     why: dict[str, str] = {}
     parameters = active = weights = cache = whole = decoder = None

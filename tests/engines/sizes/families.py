@@ -122,6 +122,15 @@ FAMILIES: dict[str, Family] = {
                          "num_attention_heads": 32, "num_key_value_heads": 16, "num_hidden_layers": 62,
                          "query_pre_attn_scalar": 168, "sliding_window": 1024}, "vision_config": _SIGLIP},
         27_432_406_640, active=27.01e9, kv=2 * 62 * 16 * 128 * 2, window=(1024, 52 * 2 * 16 * 128 * 2)),
+    "mistral-small-3.1-24b": Family(  # config.json says nowhere that its embeddings are not tied
+        {"model_type": "mistral3", "architectures": ["Mistral3ForConditionalGeneration"], "torch_dtype": "bfloat16",
+         "spatial_merge_size": 2, "multimodal_projector_bias": False,
+         "text_config": {"model_type": "mistral", "hidden_size": 5120, "intermediate_size": 32768, "head_dim": 128,
+                         "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 8,
+                         "vocab_size": 131072, "max_position_embeddings": 131072, "sliding_window": None},
+         "vision_config": {"model_type": "pixtral", "hidden_size": 1024, "intermediate_size": 4096, "head_dim": 64,
+                           "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 1540, "patch_size": 14}},
+        24_011_361_280, 2 * 40 * 8 * 128 * 2, active=23.57e9, context=131072),
     "mamba-130m": Family(
         _gpt("mamba", "MambaForCausalLM", hidden_size=768, num_hidden_layers=24, state_size=16, expand=2,
              conv_kernel=4, intermediate_size=1536, time_step_rank=48, vocab_size=50280),
