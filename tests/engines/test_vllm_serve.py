@@ -22,7 +22,7 @@ from infertune.engines.serving.process import ServerEndedError
 from infertune.engines.vllm import environment
 from infertune.engines.vllm import serve as module
 from infertune.engines.vllm.control import Control, Said
-from infertune.engines.vllm.errors import explained
+from infertune.engines.vllm.errors import explained, root_cause
 from infertune.engines.vllm.live_scheduler import QUALIFIED_NAME
 from infertune.engines.vllm.serve import VllmServeEngine, server_flags
 from infertune.engines.vllm.served import LoadedVllmServer
@@ -109,6 +109,21 @@ def test_the_cause_of_a_servers_end_is_read_in_its_log(log: str, reason: str | N
     found = ENGINE.classify(failure)
     assert (found.reason if found else None) == reason
     assert bool(explained(failure)) is (reason is not None), "a crash is told by the error behind it"
+
+
+def test_what_kept_a_model_from_being_inspected_is_told_not_that_it_was() -> None:
+    log = """(MainProcess pid=7) ERROR 11-28 04:16:37 [registry.py:1120]     from torchvision.transforms.v2 import tvF
+(MainProcess pid=7) ERROR 11-28 04:16:37 [registry.py:1120] ModuleNotFoundError: No module named 'torchvision'
+(MainProcess pid=7) ERROR 11-28 04:16:37 [registry.py:1120]
+Traceback (most recent call last):
+    return ModelConfig(
+pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+  Value error, Model architectures ['A'] failed to be inspected. Please check the logs for more details. [type=v]
+    For further information visit https://errors.pydantic.dev/2.14/v/value_error"""
+    kind, cause = root_cause(Failure(stage="load", error_type="", message="", trace_tail=log))
+    assert (kind, cause.splitlines()[0]) == ("ModuleNotFoundError", "No module named 'torchvision'")
+    _, cause = root_cause(Failure(stage="load", error_type="", message="", trace_tail=log.partition("\nTraceback")[2]))
+    assert cause == "Model architectures ['A'] failed to be inspected. Please check the logs for more details."
 
 
 def test_a_flag_that_the_server_does_not_know_is_a_refusal() -> None:

@@ -24,7 +24,7 @@ _REFUSAL = re.compile(
 _OF_SERVERS = ("ServerEndedError", "ServerNotReadyError", "RequestFailedError")
 _WRAPPER = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|EngineCore encountered an issue"
-    r"|Worker failed with error '(?P<quoted>.*?)', please check"
+    r"|Worker failed with error '(?P<quoted>.*?)', please check|failed to be inspected\. Please check the logs"
 )
 _COUNT = re.compile(r"\d+ validation errors? for \w+$")
 _ERROR_LINE = re.compile(r"^(?:\(.*?\) ERROR .*?\] )?(?:\w+\.)*(\w+(?:Error|Exception)): (.*)$")
@@ -65,7 +65,10 @@ def root_cause(failure: Failure) -> tuple[str, str]:
         if wrapper:
             quoted = quoted or wrapper["quoted"] or ""
         elif match and match[1] not in _OF_SERVERS:
-            return match[1], _said("\n".join([match[2], *lines[number + 1 : number + 3]]))
+            said = _said("\n".join([match[2], *lines[number + 1 : number + 3]]))
+            if not _WRAPPER.search(said.partition("\n")[0]):
+                return match[1], said
+            quoted = quoted or said
     return "", quoted or failure.message
 
 

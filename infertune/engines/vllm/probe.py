@@ -148,9 +148,12 @@ def _run_probe(question: Question, model: Model, device: Device, python: Path | 
         pass
     else:
         raise UsageError(f"{refusal.refused}")
-    _, cause = root_cause(Failure(stage="load", error_type="", message="", trace_tail=answer.stderr))
-    cause = cause or f"its probe ended with code {answer.returncode}"
-    raise UsageError(f"vLLM cannot run {model.spec} on {device.name}: {first_line(cause)}")
+    told = f"{answer.stdout}\n{answer.stderr}"  # vLLM logs to standard output what its last error only points to
+    _, cause = root_cause(Failure(stage="load", error_type="", message="", trace_tail=told))
+    cause = first_line(cause) or f"its probe ended with code {answer.returncode}"
+    if "contains custom code" in cause:
+        cause = "it comes with code of its own, which only --set trust_remote_code=true runs"
+    raise UsageError(f"vLLM cannot run {model.spec} on {device.name}: {cause}")
 
 
 def _answer(question: Question) -> Probe:
