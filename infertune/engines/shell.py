@@ -70,7 +70,7 @@ class Parts:
 
 
 def split(text: str) -> list[str]:
-    """The words of a command line.
+    """The words of a command line, without where its output goes.
 
     Raises:
         UsageError: It has a shell's operators or substitutions, unbalanced quotes, or is none at all.
@@ -87,7 +87,7 @@ def split(text: str) -> list[str]:
     lexer.commenters = ""
     lexer.whitespace = " \t\r"  # a line break that is not continued ends a command, as `;` does
     try:
-        words = list(lexer)
+        words = _without_output(list(lexer))
     except ValueError:
         raise UsageError("--current: the command's quotes are not balanced") from None
     for word in words:
@@ -100,8 +100,29 @@ def split(text: str) -> list[str]:
     return words
 
 
+def _without_output(words: list[str]) -> list[str]:
+    """The words without what sends output elsewhere, and the command to the background: no matter of the server."""
+    at = next((i for i, word in enumerate(words) if _OPERATOR.fullmatch(word)), len(words))
+    left = words[at:]
+    if left[-1:] == ["&"]:
+        left.pop()
+    while left:
+        if left[0] in ("|", "|&") and left[1:2] == ["tee"]:
+            left = left[3:] if left[2:3] == ["-a"] else left[2:]
+        elif left[0] in (">", ">>", ">&", "&>", "&>>") or left[:2] == ["<", "/dev/null"]:
+            left = left[1:]
+        else:
+            return words
+        if not left or _OPERATOR.fullmatch(left[0]):
+            return words  # no file is named
+        left = left[1:]
+    return words[:at]
+
+
 def _without_substitutions(text: str) -> str:
-    """The text without comments, `$NAME` marked outside of single quotes; `$HOME` and `$PWD` are filled in.
+    """The text without comments and numbers of outputs, `$NAME` marked outside of single quotes.
+
+    `$HOME` and `$PWD` are filled in.
 
     Raises:
         UsageError: A shell would run a command, or read a file, to fill something in.
@@ -132,6 +153,8 @@ def _without_substitutions(text: str) -> str:
             raise UsageError("--current: a shell would have to run or expand a part of this; write what it comes to")
         elif not single and letter == "$" and re.match(r"\$\{?[A-Za-z_]", text[at:]):
             letter = UNFILLED
+        elif letter in "12" and not (single or double) and text[at - 1 : at].isspace() and text[at + 1 : at + 2] == ">":
+            continue  # which output is meant, as in `2> log`
         found.append(letter)
     return "".join(found)
 

@@ -1,6 +1,7 @@
 """How many launches a proven answer costs, and whether it is right: whole tunes of the simulated engine.
 
     python -m tests.benchmarks.proof [--seeds 200] [--processes 2]     # every landscape and noise, default flags
+    python -m tests.benchmarks.proof --only slope --noise 0.02
     python -m tests.benchmarks.proof --h200 [--seeds 50]                # launches of 75 s, a budget of 15 minutes
 
 Simulated time: it needs no engine, but each tune takes some seconds of processor time.
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", action="append", choices=LANDSCAPES)
+    parser.add_argument("--noise", type=float, action="append", help="of launches and windows, such as 0.02")
     parser.add_argument("--h200", action="store_true")
     flags = parser.parse_args()
     with ProcessPoolExecutor(flags.processes) as pool:
@@ -118,7 +120,7 @@ def main() -> None:
         print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
         everything: list[Told] = []
         for landscape in flags.only or LANDSCAPES:
-            for noise in NOISES:
+            for noise in flags.noise or NOISES:
                 runs = [pool.submit(tuned, landscape, noise, seed) for seed in range(flags.seeds or 200)]
                 told = [run.result() for run in runs]
                 everything += told

@@ -91,6 +91,12 @@ OPENING: list[tuple[str, Scalar]] = [
     ("master_port", 80),
     ("quantization", "evil/plug in"),
     ("an_argument_of_next_year", "text"),
+    ("hf_overrides.auto_map.AutoConfig", "evil.Config"),
+    ("hf_overrides.architectures", '["Evil"]'),
+    ("mm_processor_kwargs.trust_remote_code", True),
+    ("override_generation_config.temperature", "../evil"),
+    ("compilation_config.custom_ops", '["+evil/../x"]'),
+    ("load_format", "tensorizer"),
 ]
 HARMLESS: list[tuple[str, Scalar]] = [
     ("trust_remote_code", False),
@@ -104,6 +110,14 @@ HARMLESS: list[tuple[str, Scalar]] = [
     ("cudagraph_capture_sizes", "[1,2,4]"),
     ("speculative_config", '{"method":"ngram","num_speculative_tokens":4}'),
     ("an_argument_of_next_year", 4),
+    ("load_format", "mistral"),
+    ("hf_overrides.rope_parameters.factor", 4.0),
+    ("hf_overrides.rope_parameters", '{"rope_type":"yarn","factor":4.0}'),
+    ("override_generation_config.temperature", 0.5),
+    ("structured_outputs_config.backend", "xgrammar"),
+    ("mm_processor_kwargs.max_pixels", 1003520),
+    ("limit_mm_per_prompt.image.count", 2),
+    ("compilation_config.custom_ops", '["none","+rms_norm"]'),
 ]
 
 

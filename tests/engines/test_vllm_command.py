@@ -47,6 +47,11 @@ SECRETS = ("sk-1", "hf_1", "pass-1")
         ('docker run -v $PWD:/m -v "$(pwd)/x":/n -v ~/.cache:/c ghcr.io/o/i vllm serve m/x', [], []),
         ("vllm serve m/x --seed 1  # as measured", ["--seed=1"], []),
         ("vllm serve m/x --seed '#1'", ["--seed=#1"], []),
+        ("nohup vllm serve m/x --seed 1 > out.log 2>&1 &", ["--seed=1"], []),
+        ("vllm serve m/x --seed 1 2>&1 | tee -a 'my log'", ["--seed=1"], []),
+        ("vllm serve m/x --seed 1 </dev/null &>> $LOG &", ["--seed=1"], []),
+        ("bash -c 'exec vllm serve m/x --seed 1 >/dev/null'", ["--seed=1"], []),
+        ("vllm serve m/x --seed '1 > 2'", ["--seed=1 > 2"], []),
         (
             "vllm serve m/x -cc.mode=3 -sc.method ngram",
             ["--compilation-config.mode=3", "--speculative-config.method=ngram"],
@@ -83,11 +88,13 @@ def test_secrets_are_in_nothing_that_is_kept(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (f"{SERVE} | tee log", "'|' is for a shell"),
+        (f"{SERVE} | grep INFO", "'|' is for a shell"),
+        (f"{SERVE} | tee log | sh", "'|' is for a shell"),
         (f"{SERVE}; rm -rf /", "';' is for a shell"),
-        (f"{SERVE} > log 2>&1", "is for a shell"),
+        (f"{SERVE} > log; id", "is for a shell"),
+        (f"{SERVE} > $(id)", "a shell would have to run"),
         (f"{SERVE} && true", "'&&' is for a shell"),
-        (f"{SERVE} &", "'&' is for a shell"),
+        (f"{SERVE} & id", "'&' is for a shell"),
         ("vllm serve $(cat model)", "a shell would have to run"),
         ('vllm serve "$(cat model)"', "a shell would have to run"),
         ("vllm serve `cat model`", "a shell would have to run"),

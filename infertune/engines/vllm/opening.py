@@ -27,7 +27,7 @@ _WORDS = names_in("""
 """)
 # The same where only some of the words are harmless.
 _SOME_WORDS = {
-    "load_format": ("auto", "safetensors", "dummy"),
+    "load_format": ("auto", "hf", "safetensors", "fastsafetensors", "mistral", "dummy"),
     "distributed_executor_backend": ("mp", "uni"),
     "data_parallel_backend": ("mp",),
     "tokenizer_mode": ("auto", "hf", "slow", "mistral"),
@@ -38,10 +38,13 @@ _SOME_WORDS = {
 # Parts of nested arguments that hold numbers, switches, words of vLLM's own, or lists of them.
 _PARTS = re.compile(
     r"compilation_config\.(mode|level|cudagraph_\w+|max_cudagraph_capture_size|compile_sizes|use_inductor\w*"
-    r"|splitting_ops|full_cuda_graph|use_cudagraph|pass_config(\.\w+)?)"
+    r"|splitting_ops|full_cuda_graph|use_cudagraph|custom_ops|pass_config(\.\w+)?)"
     r"|attention_config\.(backend|flash_attn_version|use_\w+|disable_\w+)"
     r"|speculative_config\.(method|num_speculative_tokens|prompt_lookup_max|prompt_lookup_min|disable_\w+)"
-    r"|limit_mm_per_prompt\.\w+|eplb_config\.\w+"
+    r"|hf_overrides\.(text_config\.)?(rope_(parameters|scaling)(\.\w+)?|rope_theta|max_position_embeddings)"
+    r"|override_generation_config\.\w+|structured_outputs_config\.(backend|disable_\w+|enable_\w+)"
+    r"|limit_mm_per_prompt\.\w+(\.\w+)?|mm_processor_kwargs\.((min|max)_\w+|num_crops|use_fast|fps|size(\.\w+)?)"
+    r"|eplb_config\.\w+"
 )
 _NGRAM_KEYS = {"method", "num_speculative_tokens", "prompt_lookup_max", "prompt_lookup_min"}
 _LISTS = ("cudagraph_capture_sizes",)
@@ -91,8 +94,8 @@ def _is_data(value: Scalar) -> bool:
 
 
 def _plain(content: object) -> bool:
-    if isinstance(content, list):
-        return all(map(_plain, content))
+    if isinstance(content, list):  # custom operators stand there as "+rms_norm"
+        return all(_plain(item.lstrip("+-") if isinstance(item, str) else item) for item in content)
     if isinstance(content, dict):
         return all(_plain(key) and _plain(item) for key, item in content.items())
     return not isinstance(content, str) or _PLAIN_WORD.fullmatch(content) is not None
