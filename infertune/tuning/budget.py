@@ -3,10 +3,12 @@
 import math
 import time
 
+from infertune.domain.objective import GOODPUTS
 from infertune.domain.request import TuneRequest
 from infertune.runs.ledger import Ledger
 from infertune.sequential import TRUST
 
+_LONGER_LOOKS = 1.7  # a goodput's launches take so many times as long in the proof (seen on vllm-serve)
 _PROOF_SHARE = 0.5  # of the budget that proving may take from the search; judgement
 
 
@@ -31,10 +33,11 @@ class Budget:
         """The search's part of the budget: the rest proves, a half of it at most."""
         if self._request.budget is None:
             return None
-        trust = TRUST[self._request.trust]
+        trust, header = TRUST[self._request.trust], self._ledger.header
+        sides = 2 + sum(config is not None for config in (header.ported, header.stock))
         rounds = 1 if self._request.confirm_launches is None else self._request.confirm_launches
         pairs = (self._request.final_launches or trust.looks)[0]
-        launches = 2 * pairs + (0 if self._request.finalists == 1 else rounds * (1 + self._request.finalists))
+        launches = sides * pairs + (0 if self._request.finalists == 1 else rounds * (1 + self._request.finalists))
         return self._request.budget - min(self._launch_cost_s() * launches, _PROOF_SHARE * self._request.budget)
 
     def search_is_over(self) -> bool:
@@ -49,9 +52,12 @@ class Budget:
         return self.left_s() >= launches * self._launch_cost_s()
 
     def _launch_cost_s(self) -> float:
-        """Mean seconds of a trial that paid for a launch."""
-        costs = [trial.cost_s for trial in self._ledger.trials if trial.launch_s]
-        return sum(costs) / len(costs) if costs else 0.0
+        """Mean seconds of a launch of the proof: of those there are, else as the search's let expect."""
+        launched = [trial for trial in self._ledger.trials if trial.launch_s]
+        proving = [trial for trial in launched if trial.phase in ("confirm", "final")]
+        costs = [trial.cost_s for trial in proving or launched]
+        mean_s = sum(costs) / len(costs) if costs else 0.0
+        return mean_s if proving or self._request.objective not in GOODPUTS else _LONGER_LOOKS * mean_s
 
 
 def _busiest_s(ledger: Ledger) -> float:

@@ -76,12 +76,12 @@ class ProofPhase:
         since they were what it was chosen by.
         """
         trials = self._trials
-        beside = [config for config in self._beside() if self._answers.keeps(config)]
+        least, most = trials.request.final_launches or (self._trust.looks[0], self._trust.looks[-1])
+        beside = [config for config in self._beside(winner, least) if self._answers.keeps(config)]
         others = [config for config in (*beside, winner) if config not in (None, trials.base)]
         configs = list(dict.fromkeys([trials.base, *others]))
         if len(configs) == 1:
             return self._why_no_winner
-        least, most = trials.request.final_launches or (self._trust.looks[0], self._trust.looks[-1])
         looks = looks_within(self._trust, least, most)
         trials.observer.phase("final comparison: is it better", len(configs) * most)
         rounds, number = Rounds(trials, "final"), 0
@@ -136,8 +136,20 @@ class ProofPhase:
         """Whether taking the leader loses less than a launch is worth."""
         return stand.expected_loss < max(math.log1p(INDIFFERENCE), _SHARE_OF_GAIN * stand.gain)
 
-    def _beside(self) -> list[Config]:
-        """What is compared besides, if it runs here: what was best elsewhere, and the engine's default."""
-        header = self._trials.ledger.header
-        ran = {trial.config for trial in self._trials.ledger.trials if trial.measurement}
-        return [config for config in (header.ported, header.stock) if config in ran]
+    def _beside(self, winner: Config | None, least: int) -> list[Config]:
+        """What is compared besides, if it runs here: what was best elsewhere, and the engine's default.
+
+        The default's launches cannot change the answer: where another configuration runs today and the budget has no
+        room for the fewest rounds of all, it is left out.
+        """
+        header, trials = self._trials.ledger.header, self._trials
+        ran = {trial.config for trial in trials.ledger.trials if trial.measurement}
+        beside = [config for config in (header.ported, header.stock) if config in ran]
+        if header.stock not in beside or header.stock in (winner, header.ported):
+            return beside
+        begun = {trial.config for trial in trials.of("final")}
+        room = self._budget.has_room_for(least * len({trials.base, winner, *beside} - {None}))
+        if header.stock in begun or (not begun and room):
+            return beside
+        trials.observer.note("the budget has no room for the engine's default in the final comparison: it is left out")
+        return [config for config in beside if config != header.stock]

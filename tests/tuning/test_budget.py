@@ -87,6 +87,23 @@ def test_a_single_finalist_needs_no_confirmation_and_none_is_kept_for_it() -> No
     assert one.search_s() == 1000.0 - 4 * 20.0
 
 
+def test_what_is_compared_besides_needs_launches_too() -> None:
+    asked = {"finalists": 1, "final_launches": (2, 4)}
+    two, ledger = budget(1000.0, (15.0, 5.0), **asked)
+    ledger.header = ledger.header.model_copy(update={"stock": config(slots=2)})
+    assert two.search_s() == 1000.0 - 6 * 20.0
+
+
+def test_launches_of_the_proof_cost_what_they_did_once_there_are_any() -> None:
+    """100 s in the search, and at a goodput 1.7 times as much until the proof's first took 150 s."""
+    spent, ledger = budget(2000.0, (90.0, 10.0), (0.0, 1400.0), objective="goodput", slo=["ttft_s<1"])
+    assert spent.has_room_for(2) and not spent.has_room_for(3)
+    ledger.trials.append(costing(2, 100.0, 50.0).model_copy(update={"phase": "final"}))
+    assert spent.has_room_for(2) and not spent.has_room_for(3)
+    ledger.trials[-1] = costing(2, 100.0, 10.0).model_copy(update={"phase": "final"})
+    assert spent.has_room_for(3)
+
+
 def test_devices_that_measure_at_once_spend_what_the_busiest_does() -> None:
     spent, ledger = budget(1000.0, (30.0, 10.0), (0.0, 10.0))
     for number, device in enumerate(("a", "b")):

@@ -47,6 +47,20 @@ def test_the_answer_compares_with_what_runs_today_and_shows_the_default(study: S
     assert "current settings" in answer_sentence(summary)
 
 
+@pytest.mark.parametrize(("budget", "finals"), [(260.0, 2), (1000.0, 3)])
+def test_a_budget_without_room_for_the_engines_default_leaves_it_out_of_the_proof(
+    tmp_path: Path, budget: float, finals: int
+) -> None:
+    """After a search of 80 s, launches of 38 s: the short budget has room for four, not for six."""
+    slow = fake(tmp_path / "slow", engine="fake:flat", set=["max_num_seqs=16"]).ledger.folder / "profile.yaml"
+    found = fake(
+        tmp_path / "run", engine="fake:plateau,launch=30s", current=str(slow), budget=budget, trials=10, finalists=1,
+        confirm_launches=None, final_launches=(2, 2),
+    )  # fmt: skip
+    assert len({trial.config for trial in found.ledger.trials if trial.phase == "final"}) == finals
+    assert found.summary.answer == "better" and found.summary.stock_config == found.ledger.trials[1].config
+
+
 def test_a_profile_still_says_what_differs_from_the_engines_own_default(study: Study, profile: Path) -> None:
     best = study.summary.best_config
     assert study.profile.changed.root == {

@@ -160,6 +160,19 @@ def test_a_device_that_is_busy_with_another_run_is_left_to_it(tmp_path: Path, mo
     assert len(measured(driver)) == 1
 
 
+def test_with_wait_a_busy_device_takes_part_when_it_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "NAMESPACE", str(tmp_path))
+    with nodes(0, 1) as cluster:
+        with device_lock(("cpu core 1",), wait=False):
+            driver = Driver(tmp_path, cluster.address, *SIXTEEN, "--wait")
+            driver.reaches(2)
+            assert {trial.device_id for trial in driver.ledger.trials} == {"cpu core 0"}
+        code, errors = driver.end()
+    assert code == 0, errors
+    shares = measured(driver)
+    assert sum(shares.values()) == 16 and len(shares) == 2
+
+
 def test_devices_of_different_models_are_refused(tmp_path: Path) -> None:
     with nodes(0, None) as cluster:
         code, errors = Driver(tmp_path, cluster.address, *EIGHT).end()

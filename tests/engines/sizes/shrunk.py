@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.engines.sizes.families import FAMILIES
 
-# Head width 64: engines have no kernels for much less.
+# Head width 64: engines have no kernels for much less. Latent widths stay as published: kernels know no others.
 _SMALL: dict[str, Any] = {
     "hidden_size": 256, "n_embd": 256, "n_embed": 256, "d_model": 256, "word_embed_proj_dim": 256,
     "num_hidden_layers": 2, "n_layer": 2, "n_layers": 2,
@@ -13,10 +13,10 @@ _SMALL: dict[str, Any] = {
     "intermediate_size": 512, "intermediate_size_mlp": 512, "n_inner": 512, "ffn_dim": 512, "block_ff_dim": 512,
     "moe_intermediate_size": 128, "shared_expert_intermediate_size": 128,
     "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "n_group": 1, "topk_group": 1,
-    "first_k_dense_replace": 1, "q_lora_rank": 64, "kv_lora_rank": 64, "qk_rope_head_dim": 64,
-    "qk_nope_head_dim": 64, "v_head_dim": 64,
+    "first_k_dense_replace": 1, "q_lora_rank": 64,
+    "qk_nope_head_dim": 64, "v_head_dim": 64, "conv_dim": 256, "conv_dim_out": 256,
     "max_position_embeddings": 512, "n_positions": 512, "n_ctx": 512, "max_seq_len": 512, "seq_length": 512,
-    "vocab_size": 512, "rotary_dim": 32, "sliding_window": 64, "attention_chunk_size": 64, "time_step_rank": 16,
+    "vocab_size": 512, "rotary_dim": 32, "sliding_window": 64, "attention_chunk_size": 128, "time_step_rank": 16,
     "mamba_dt_rank": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "query_pre_attn_scalar": 64,
     "mamba_n_heads": 8,
 }  # fmt: skip
