@@ -89,6 +89,7 @@ class PageData(Frozen):
     searched: bool
     knobs: tuple[KnobData, ...]
     axes: tuple[str, ...]
+    base_name: str
     default_at: tuple[int, ...]
     chosen_at: tuple[int, ...]
     chosen_name: str
@@ -116,6 +117,7 @@ def page_data(found: Findings) -> PageData:
         searched=found.searched,
         knobs=tuple(_knob(knob, knob.name in varied) for knob in knobs),
         axes=found.knobs_that_matter,
+        base_name=summary.base_name,
         default_at=_place(knobs, summary.default_config),
         chosen_at=_place(knobs, chosen),
         chosen_name="tuned" if summary.answer == "better" else "best found",

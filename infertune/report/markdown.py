@@ -198,7 +198,7 @@ def _economy(summary: Summary) -> list[str]:
     rows = [row for row in economy_rows(default, candidate) if row[1] != "–" or row[2] != "–"]
     if not rows:
         return [f"Energy: not known ({escaped(default.basis)}).", ""]
-    lines = ["| per configuration | default | candidate |", "| --- | ---: | ---: |"]
+    lines = [f"| per configuration | {summary.base_name} | candidate |", "| --- | ---: | ---: |"]
     lines += [f"| {name} | {a} | {b} |" for name, a, b in rows]
     return [
         *lines,

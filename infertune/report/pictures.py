@@ -196,7 +196,7 @@ def progress(found: Findings) -> str | None:
         drawing.text(x + 15, 313, text, "quiet small")
         x += 30 + 6.6 * len(text)
     drawing.line(x, 309, x + 24, 309, "d-line", 1.5, "6 4")
-    drawing.text(x + 30, 313, "default", "quiet small")
+    drawing.text(x + 30, 313, found.summary.base_name, "quiet small")
     drawing.text(706, 296, f"{found.objective.unit} by trial", "quiet small", "end")
     return str(drawing)
 

@@ -63,7 +63,7 @@ def failure_kinds(found: Findings) -> list[FailureKind]:
             examples=tuple(
                 FailedTrial(
                     number=trial.number,
-                    settings=settings_text(found.changed(trial.config)),
+                    settings=settings_text(found.changed(trial.config), found.summary.base_name),
                     what=what[trial.number],
                     log=_end_of(getattr(trial.outcome, "stderr_tail", "")),
                 )

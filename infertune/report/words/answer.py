@@ -38,13 +38,15 @@ def use_sentence(found: Findings) -> str:
     """What to do with the answer's settings; empty where the list of settings says it."""
     to_set = found.to_set(found.advised)
     lines = []
-    if not to_set.root:
+    if not to_set.root and found.advised != found.summary.default_config:
+        lines.append("Take the settings of today out of the command: the engine's own defaults are the ones to use.")
+    elif not to_set.root:
         lines.append("Change nothing: the engine's default settings are the ones to use.")
     elif found.searched and found.advised == found.summary.default_config:
         kept = "what the command itself set" if found.summary.stock_config is None else "what runs today"
         lines.append(f"Change nothing besides {kept}.")
     if found.searched and found.summary.candidate_config != found.advised:
-        tried = settings_text(found.changed(found.summary.candidate_config))
+        tried = settings_text(found.changed(found.summary.candidate_config), found.summary.base_name)
         lines.append(f"The best candidate, `{tried}`, was not shown to be better.")
     return " ".join(lines)
 
@@ -53,7 +55,7 @@ def transfer_sentence(summary: Summary) -> str:
     """What a ported configuration gains here, and what tuning it further adds; empty where none was ported."""
     if summary.ported is None:
         return ""
-    ported = f"Ported against default: {gain_text(summary.ported_gain)}."
+    ported = f"Ported against {summary.base_name}: {gain_text(summary.ported_gain)}."
     if summary.retuned_gain is None:
         return f"{ported} Retuning found nothing better than what was ported."
     return f"{ported} Retuned against ported: {gain_text(summary.retuned_gain)}."
@@ -91,6 +93,6 @@ def interval_text(estimate: Estimate | None) -> str:
     return f"{format_rate(estimate.low)} – {format_rate(estimate.high)}"
 
 
-def settings_text(config: Config) -> str:
-    """Settings on one line; `default` where there are none."""
-    return str(config) if config.root else "default"
+def settings_text(config: Config, none: str = "default") -> str:
+    """Settings on one line; `none` where there are none."""
+    return str(config) if config.root else none

@@ -70,7 +70,7 @@ def peak_sentence(found: Findings) -> str:
     words += f"{counted(len(real), 'peak')} {'remains' if len(real) == 1 else 'remain'}"
     if len(real) > 1:
         others = [
-            f"{settings_text(found.changed(peak.config))}"
+            f"{settings_text(found.changed(peak.config), found.summary.base_name)}"
             + (
                 f" ({peak.prominence - 1:.0%} above the lowest point on the way to a better one)"
                 if peak.prominence

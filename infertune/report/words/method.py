@@ -34,7 +34,8 @@ def selection_sentence(found: Findings) -> str:
         )
     return (
         "The search's figures are mostly single measurements, so the best one is overestimated (selection bias). The "
-        "answer's are from fresh launches on prompts that the search had not seen, default and candidate in turn."
+        f"answer's are from fresh launches on prompts that the search had not seen, {found.summary.base_name} and "
+        "candidate in turn."
     )
 
 

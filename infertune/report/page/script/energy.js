@@ -45,7 +45,7 @@ export function drawEnergy() {
       line: { color: good, width: 2 },
       marker: { size: 9, color: good },
     }),
-    ...ringed(known, data.default_at, "default", "circle-open", 15),
+    ...ringed(known, data.default_at, data.base_name, "circle-open", 15),
     ...ringed(known, data.chosen_at, data.chosen_name, "star-open", 17),
   ];
   const shape = layout({

@@ -141,7 +141,7 @@ export function drawMap() {
       dots.filter((dot) => !dot.spot.n),
       { marker: cross() },
     ),
-    mark(data.default_at, "default", ring, x, y),
+    mark(data.default_at, data.base_name, ring, x, y),
     mark(data.chosen_at, data.chosen_name, star, x, y),
   ];
   const shape = layout({

@@ -44,7 +44,7 @@ function defaultLine() {
   return {
     shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line }],
     annotations: [
-      { xref: "paper", x: 1, xanchor: "right", y, yanchor: "bottom", text: "default", showarrow: false, font },
+      { xref: "paper", x: 1, xanchor: "right", y, yanchor: "bottom", text: data.base_name, showarrow: false, font },
     ],
   };
 }

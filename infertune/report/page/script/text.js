@@ -24,10 +24,10 @@ export function duration(s) {
 // Text without markup: Plotly reads a small part of HTML in its labels, and a formula between `$`.
 export const escaped = (text) => String(text).replace(/[&<>"'$]/g, (letter) => `&#${letter.charCodeAt(0)};`);
 
-export const settings = (positions) => changes(positions).join(" ") || "default";
+export const settings = (positions) => changes(positions).join(" ") || data.base_name;
 
 // A configuration as lines of a chart's label.
-export const settingLines = (positions) => changes(positions).map(escaped).join("<br>") || "default";
+export const settingLines = (positions) => changes(positions).map(escaped).join("<br>") || data.base_name;
 
 export const named = (knob) => escaped(knob.unit ? `${knob.name} (${knob.unit})` : knob.name);
 
