@@ -1,5 +1,6 @@
 """`infertune` with device locks of its own, for tests that run it in a process: `python -P tests/apart.py NAME …`."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -14,4 +15,5 @@ def command(namespace: Path | str) -> list[str]:
 
 if __name__ == "__main__":
     locks.NAMESPACE = sys.argv.pop(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would this
     main()
