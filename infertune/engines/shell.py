@@ -23,6 +23,7 @@ WRAPPERS = names_in("""
     env exec nohup sudo time nice ionice chrt taskset numactl stdbuf timeout setsid srun uv uvx pipx poetry pipenv pixi
     conda mamba micromamba apptainer singularity
 """)
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")  # of an index that a wrapper takes packages from
 UNFILLED = "\ue000"  # a `$` that only a shell would replace, until it is known whether it is kept
 _MOST_LETTERS = 65_536
 _SECRET_ENDS = ("key", "token", "secret", "password", "passwd", "credential", "credentials")
@@ -67,6 +68,29 @@ class Parts:
             self.variable(match[1], match[2])
             left.pop(0)
         return left
+
+    def take_wrapper(self, words: Sequence[str], name: str) -> None:
+        """Words of a program that starts the server, without secrets; variables among them are taken.
+
+        Args:
+            words: Its name and options, or a part of them.
+            name: What the messages call it.
+
+        Raises:
+            UsageError: Only a shell could complete one.
+        """
+        secret = False
+        for word in words:
+            flag, equals, _ = word.partition("=")
+            if match := ASSIGNMENT.fullmatch(word):
+                self.variable(match[1], match[2])
+            elif word.startswith("-") and holds_secret(flag):
+                self.secrets.append(flag)
+                secret = not equals
+                continue
+            elif not secret:
+                self.program.append(_CREDENTIALS.sub("://", filled(word, name)))
+            secret = False
 
 
 def split(text: str) -> list[str]:

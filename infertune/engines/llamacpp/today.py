@@ -16,7 +16,7 @@ from infertune.engines.llamacpp.binary import PROGRAM
 from infertune.engines.llamacpp.command import TOGETHER, usual_flag
 from infertune.engines.scripts import command_line
 from infertune.engines.serving.arguments import Flag, flag_for, words_of
-from infertune.engines.shell import ASSIGNMENT, WRAPPERS, Parts, filled, holds_secret, names_in, split
+from infertune.engines.shell import WRAPPERS, Parts, filled, holds_secret, names_in, split
 from infertune.errors import UsageError
 
 FORMS = f"a `{PROGRAM} …` command, or a script or systemd unit with one"
@@ -91,11 +91,7 @@ def _take(words: Sequence[str], parts: Parts) -> None:
     if at is None or (at > 0 and left[0].rpartition("/")[2] not in WRAPPERS):
         shown = f"{first_line(left[0], 40)!r} is no {PROGRAM}" if left else "no command"
         raise UsageError(f"--current: {shown}; give {FORMS}")
-    for word in left[:at]:
-        if match := ASSIGNMENT.fullmatch(word):
-            parts.variable(match[1], match[2])
-        else:
-            parts.program.append(filled(word, PROGRAM))
+    parts.take_wrapper(left[:at], PROGRAM)
     parts.program.append(left[at])
     _take_arguments(left[at + 1 :], parts)
 

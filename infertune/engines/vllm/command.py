@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from infertune.domain.command import Command
 from infertune.engines.base import first_line
 from infertune.engines.scripts import command_line
-from infertune.engines.shell import ASSIGNMENT, WRAPPERS, Parts, filled, holds_secret, split
+from infertune.engines.shell import WRAPPERS, Parts, filled, holds_secret, split
 from infertune.engines.vllm.container import DockerRun, docker_run
 from infertune.engines.vllm.files import command_in_file, config_words
 from infertune.engines.vllm.flags import SERVER, SHORT, arity, is_switch
@@ -24,7 +24,6 @@ FORMS = (
 )
 _SERVERS = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server")
 _PYTHON = re.compile(r"python(\d(\.\d+)?)?", re.ASCII)
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")  # of an index that a wrapper takes packages from
 _STARTS = re.compile(r"(^|[\s/'\"=])vllm(@\S+)?\s+serve\b|vllm\.entrypoints\.|\bvllm/vllm-openai\b")
 _NUMBER = re.compile(r"-\d+(\.\d+)?")
 _CONTAINERS = ("docker", "podman", "nerdctl")
@@ -141,19 +140,8 @@ def _take_wrapped(words: list[str], parts: _Parts) -> None:
             break
     else:
         raise UsageError(f"--current: {first_line(words[0], 40)!r} starts no vLLM server here; give {FORMS}")
-    kept, secret = [words[0]], False
-    for word in words[1:at]:
-        flag, equals, value = word.partition("=")
-        if match := ASSIGNMENT.fullmatch(word):
-            parts.variable(match[1], match[2])
-        elif word.startswith("-") and holds_secret(flag):
-            parts.secrets.append(flag)
-            secret = not equals
-            continue
-        elif not secret:
-            kept.append(_CREDENTIALS.sub("://", filled(word, name)))
-        secret = False
-    parts.program += kept
+    parts.program.append(words[0])
+    parts.take_wrapper(words[1:at], name)
     _take_program(words[at:], parts)
 
 

@@ -43,6 +43,15 @@ def test_a_command_is_taken_apart_and_its_secrets_are_left_out() -> None:
     assert "sk-1" not in str(found) and "hf_1" not in str(found)
 
 
+def test_secrets_of_a_program_in_front_are_left_out_too() -> None:
+    found = read(
+        "env HF_TOKEN=hf_1 uv run --index-url https://u:sk-1@h/ --index-password pass-1 llama-server -m a.gguf"
+    )
+    assert found.program == ("env", "uv", "run", "--index-url", "https://h/", "llama-server")
+    assert found.secrets == ("HF_TOKEN", "--index-password")
+    assert not any(secret in found.model_dump_json() for secret in ("hf_1", "sk-1", "pass-1"))
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [
