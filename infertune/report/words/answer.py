@@ -38,11 +38,12 @@ def use_sentence(found: Findings) -> str:
     """What to do with the answer's settings; empty where the list of settings says it."""
     to_set = found.to_set(found.advised)
     lines = []
-    if not to_set.root and found.advised != found.summary.default_config:
-        lines.append("Take the settings of today out of the command: the engine's own defaults are the ones to use.")
-    elif not to_set.root:
+    stays = found.advised == found.summary.default_config
+    if not to_set.root and stays:
         lines.append("Change nothing: the engine's default settings are the ones to use.")
-    elif found.searched and found.advised == found.summary.default_config:
+    elif not to_set.root:
+        lines.append("Take the settings of today out of the command: the engine's own defaults are the ones to use.")
+    elif found.searched and stays:
         kept = "what the command itself set" if found.summary.stock_config is None else "what runs today"
         lines.append(f"Change nothing besides {kept}.")
     if found.searched and found.summary.candidate_config != found.advised:
