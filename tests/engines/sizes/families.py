@@ -219,7 +219,7 @@ FAMILIES: dict[str, Family] = {
         6_919_161_856, 128 * 1024, active=1.28e9),
     "minimax-m2": Family(
         _llama_like("minimax_m2", "MiniMaxM2ForCausalLM", 3072, 62, 48, 8, 1536, 200064, head_dim=128,
-                    num_local_experts=256, num_experts_per_tok=8, rotary_dim=64),
+                    num_local_experts=256, num_experts_per_tok=8, rotary_dim=64, scoring_func="sigmoid"),
         228_700_000_000, 2 * 62 * 8 * 128 * 2, active=11.03e9),
     "glm-4.5-air": Family(
         _llama_like("glm4_moe", "Glm4MoeForCausalLM", 4096, 46, 96, 8, 10944, 151552, head_dim=128,
@@ -274,7 +274,7 @@ FAMILIES: dict[str, Family] = {
         14_659_507_200, 200 * 1024),
     "lfm2-1.2b": Family(
         _llama_like("lfm2", "Lfm2ForCausalLM", 2048, 16, 32, 8, 12288, 65536, block_auto_adjust_ff_dim=True,
-                    block_ff_dim=12288, block_ffn_dim_multiplier=1.0, block_multiple_of=256,
+                    block_ff_dim=12288, block_ffn_dim_multiplier=1.0, block_multiple_of=256, block_dim=2048,
                     full_attn_idxs=[2, 5, 8, 10, 12, 14], tie_embedding=True, conv_dim=2048, conv_dim_out=2048),
         1_170_340_608, 6 * 2 * 8 * 64 * 2),
     "jamba-v0.1": Family(

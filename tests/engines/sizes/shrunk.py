@@ -14,7 +14,7 @@ _SMALL: dict[str, Any] = {
     "moe_intermediate_size": 128, "shared_expert_intermediate_size": 128,
     "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "n_group": 1, "topk_group": 1,
     "first_k_dense_replace": 1, "q_lora_rank": 64,
-    "qk_nope_head_dim": 64, "v_head_dim": 64, "conv_dim": 256, "conv_dim_out": 256,
+    "qk_nope_head_dim": 64, "v_head_dim": 64, "conv_dim": 256, "conv_dim_out": 256, "block_dim": 256,
     "max_position_embeddings": 512, "n_positions": 512, "n_ctx": 512, "max_seq_len": 512, "seq_length": 512,
     "vocab_size": 512, "rotary_dim": 32, "sliding_window": 64, "attention_chunk_size": 128, "time_step_rank": 16,
     "mamba_dt_rank": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "query_pre_attn_scalar": 64,
