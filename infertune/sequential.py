@@ -13,8 +13,12 @@ Everything works on gains: the logarithm of how many times better the new side i
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import fdtrc, stdtr, stdtrit
 
 from infertune.stats import Estimate
@@ -214,6 +218,46 @@ def look(found: Contrast, n: int, n_base: int, trust: Trust, most: int) -> Decis
 def looks_within(trust: Trust, least: int, most: int) -> tuple[int, ...]:
     """The looks of a comparison of so many rounds; the last one is always one."""
     return tuple(sorted({n for n in trust.looks if least <= n < most} | {most}))
+
+
+@cache
+def first_look_weights(
+    new: tuple[float, ...], base: tuple[float, ...], more_base: tuple[float, ...], trust: Trust, looks: tuple[int, ...]
+) -> tuple[float, ...]:
+    """How much each round counts in a mean that ending early does not bias; they add up to 1.
+
+    A comparison that happens to look good ends sooner, so the plain mean at its end is too high on average. That of its
+    first look is not: no figure had a say in it. The weights give the first look's mean over all orders of the same
+    rounds that would not have ended earlier, which is unbiased and uses every round (the idea of Emerson and Fleming,
+    Parameter estimation following group sequential hypothesis testing, Biometrika 77, 1990, with orders in place of a
+    normal distribution: it needs only that the rounds could have come in any order).
+
+    Args:
+        new: Logarithms of how good the new side was, one a round.
+        base: The same of the base.
+        more_base: Launches of the base without a partner, all before the first round.
+        trust: How sure the answer had to be.
+        looks: After how many rounds there was a look; the last is the most rounds.
+    """
+    n = len(new)
+    earlier = [size for size in looks if size < n]
+
+    @cache
+    def ended(rounds: tuple[int, ...]) -> bool:
+        found = contrast([new[r] for r in rounds], [base[r] for r in rounds], more_base)
+        return look(found, len(rounds), len(rounds) + len(more_base), trust, looks[-1]).ends
+
+    @cache
+    def in_first_look(rounds: tuple[int, ...], depth: int) -> NDArray[np.float64]:
+        """In how many orders without an earlier end each round is in the first look."""
+        if depth <= 0:
+            return np.isin(range(n), rounds).astype(float)
+        kept = (fewer for fewer in combinations(rounds, earlier[depth - 1]) if not ended(fewer))
+        return sum((in_first_look(fewer, depth - 1) for fewer in kept), np.zeros(n))
+
+    counts = in_first_look(tuple(range(n)), len(earlier))
+    total = counts.sum()
+    return tuple((counts / total).tolist()) if total else (1 / n,) * n
 
 
 def narrow_mean(scores: Sequence[float], trust: Trust) -> Estimate:

@@ -71,7 +71,7 @@ class Session:
                 failure=Failure(
                     stage=self._stage,
                     error_type=type(error).__name__,
-                    message=str(error).encode("utf-8", "replace").decode(),
+                    message=_words(error).encode("utf-8", "replace").decode(),
                     trace_tail="\n".join(tail),
                     survivable=survivable,
                     elapsed_s=max(0.0, clock() - started),
@@ -174,6 +174,12 @@ class Session:
             return self._engine.recover(error)
         except Exception:  # an engine that cannot even recover is not usable
             return False
+
+
+def _words(error: Exception) -> str:
+    """What an error says; of one without a word, such as a bare `assert`, the statement that failed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return str(error) or (frames[-1].line if frames else None) or ""
 
 
 def as_prompts(

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from infertune.domain.figures import Economy, economy
@@ -12,12 +11,13 @@ from infertune.domain.objective import Objective
 from infertune.domain.quality import Check
 from infertune.domain.trial import EXPLORING, Trial
 from infertune.engines.base import first_line
+from infertune.runs.final import FinalRounds
 from infertune.runs.ledger import Ledger
 from infertune.runs.rejection import rejected_by, unchecked_lossy
 from infertune.runs.spending import Spent, spent_on
 from infertune.runs.whole_rounds import on_one_device
-from infertune.sequential import TRUST, Contrast, Trust, contrast, interval, is_better, side
-from infertune.stats import Estimate, geometric_mean, log_t_interval, paired_ratio
+from infertune.sequential import TRUST, looks_within
+from infertune.stats import Estimate, geometric_mean, log_t_interval
 
 Answer = Literal[
     "better",
@@ -52,7 +52,8 @@ class Summary(Frozen):
             without that the search's own.
         candidate: The same of the candidate.
         gain: Ratio candidate / default of the final comparison, with a 95% interval that makes up for ending early
-            (`infertune.sequential`); None while unconfirmed.
+            (`infertune.sequential`); None while unconfirmed. Its mean makes up for it too, and so may
+            differ a little from candidate / default.
         proof: Why proving ended, in words; empty while it has not, or where nothing was proved.
         default_samples: One figure a launch: those paired with the candidate's first, then those of the confirmation.
         candidate_samples: One figure a launch, paired with the default's.
@@ -123,14 +124,14 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
     phases: Sequence[str] = ("final",)
     if final:
         new, base = list(final.candidate_samples), [*final.default_samples, *final.more_default_samples]
-        gain = _gain(ledger, final, objective)
+        gain = final.gain()
     else:
         phases = _best_known(trials, candidate, default)
         new, base = (figures(trials, config, objective, phases) for config in (candidate, default))
         gain = None
     ported = final.ported_samples if final else ()
     stock = final.stock_samples if final else ()
-    answer = _answer(ledger, gain, objective, have_default=bool(base))
+    answer = _answer(ledger, final, have_default=bool(base))
     best = default if answer.startswith("no better") else candidate
     return Summary(
         answer=answer,
@@ -138,21 +139,21 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         default_config=default,
         best_config=best,
         candidate_config=candidate,
-        default=_side(ledger, final, objective, base),
-        candidate=_side(ledger, final, objective, new),
+        default=_side(final, base),
+        candidate=_side(final, new),
         gain=gain,
         proof=ledger.proof_ending,
         default_samples=tuple(base),
         candidate_samples=tuple(new),
         ported_config=ledger.header.ported,
-        ported=_side(ledger, final, objective, ported),
+        ported=_side(final, ported),
         ported_samples=ported,
-        ported_gain=_gain(ledger, final, objective, ported) if final and ported else None,
-        retuned_gain=paired_ratio(new, ported) if ported and candidate != ledger.header.ported else None,
+        ported_gain=final.gain(ported) if final and ported else None,
+        retuned_gain=final.retuned_gain() if final and ported and candidate != ledger.header.ported else None,
         stock_config=ledger.header.stock,
-        stock=_side(ledger, final, objective, stock),
+        stock=_side(final, stock),
         stock_samples=stock,
-        stock_gain=_gain(ledger, final, objective, stock) if final and stock else None,
+        stock_gain=final.gain(stock) if final and stock else None,
         trials=len(trials),
         failures=tuple(_failure_line(trial) for trial in trials if trial.measurement is None),
         default_economy=_economy(trials, default, objective, phases),
@@ -220,37 +221,6 @@ def confirmed(trials: Sequence[Trial], objective: Objective) -> list[tuple[Confi
     return _best_first(whole, objective)
 
 
-@dataclass(frozen=True)
-class FinalRounds:
-    """The final comparison so far: only rounds in which every configuration of it was measured.
-
-    Attributes:
-        candidate: The configuration that is compared with the default.
-        candidate_samples: One figure a round.
-        default_samples: One figure a round.
-        ported_samples: The same of the configuration brought from elsewhere; the candidate's own if it is that one.
-        stock_samples: The same of the engine's default, where another configuration runs today.
-        more_default_samples: The default's launches of the confirmation, without a partner. It was not chosen by them,
-            so they may count; not where the proof ran on several devices, of which it has no whole share.
-    """
-
-    candidate: Config
-    candidate_samples: tuple[float, ...]
-    default_samples: tuple[float, ...]
-    ported_samples: tuple[float, ...]
-    stock_samples: tuple[float, ...] = ()
-    more_default_samples: tuple[float, ...] = ()
-
-
-def contrast_of(final: FinalRounds, objective: Objective, samples: Sequence[float] | None = None) -> Contrast:
-    """The gain over the default of the candidate, or of another that was launched in turn with it."""
-    new, base, more = (
-        [objective.score_of(figure) for figure in figures]
-        for figures in (samples or final.candidate_samples, final.default_samples, final.more_default_samples)
-    )
-    return contrast(new, base, more)
-
-
 def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
     """The final comparison of a run; None before two whole rounds of it."""
     default, ported, stock = default_config(ledger), ledger.header.ported, ledger.header.stock
@@ -274,7 +244,13 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
         return None
     samples = {config: tuple(found[config] for found in whole) for config in {default, *compared}}
     several = len({trial.device_id for trial in trials if trial.phase in ("confirm", "final")}) > 1
+    trust = TRUST.get(str(ledger.header.request.get("trust")), TRUST["normal"])
+    asked = ledger.header.request.get("final_launches")
+    least, most = (int(str(n)) for n in asked) if isinstance(asked, list) else (trust.looks[0], trust.looks[-1])
     return FinalRounds(
+        objective,
+        trust,
+        looks_within(trust, least, most),
         candidate,
         samples[candidate],
         samples[default],
@@ -290,32 +266,11 @@ def _of_another(
     return samples.get(config, ()) if config is not None and config != default else ()
 
 
-def _gain(ledger: Ledger, final: FinalRounds, objective: Objective, samples: Sequence[float] | None = None) -> Estimate:
-    """The ratio of figures candidate / default, or of another that was launched in turn with it."""
-    found = contrast_of(final, objective, samples)
-    return _as_figure(interval(found, len(samples or final.candidate_samples), _trust_of(ledger)), objective)
-
-
-def _side(ledger: Ledger, final: FinalRounds | None, objective: Objective, samples: Sequence[float]) -> Estimate | None:
+def _side(final: FinalRounds | None, samples: Sequence[float]) -> Estimate | None:
     """A configuration's figure over launches, by the noise of the whole final comparison where there was one."""
     if not samples:
         return None
-    if final is None:
-        return log_t_interval(samples)
-    scores = [objective.score_of(figure) for figure in samples]
-    found = contrast_of(final, objective)
-    return _as_figure(side(scores, found, len(final.candidate_samples), _trust_of(ledger)), objective)
-
-
-def _trust_of(ledger: Ledger) -> Trust:
-    return TRUST.get(str(ledger.header.request.get("trust")), TRUST["normal"])
-
-
-def _as_figure(found: Estimate, objective: Objective) -> Estimate:
-    """An estimate of goodness as an estimate of the objective's figure: inverted if less is better."""
-    if not objective.lower_is_better or found.low is None or found.high is None:
-        return found
-    return found.model_copy(update={"mean": 1 / found.mean, "low": 1 / found.high, "high": 1 / found.low})
+    return final.side(samples) if final else log_t_interval(samples)
 
 
 def _best_without_final(ledger: Ledger, objective: Objective) -> Config:
@@ -345,11 +300,11 @@ def _best_first(samples: Mapping[Config, Sequence[float]], objective: Objective)
     return sorted(means, key=lambda pair: -objective.score_of(pair[1]))
 
 
-def _answer(ledger: Ledger, gain: Estimate | None, objective: Objective, *, have_default: bool) -> Answer:
+def _answer(ledger: Ledger, final: FinalRounds | None, *, have_default: bool) -> Answer:
     if not any(trial.measurement for trial in ledger.trials):
         return "nothing ran"
-    if gain is not None:
-        return "better" if is_better(_as_figure(gain, objective)) else _no_better(ledger)
+    if final is not None:
+        return "better" if final.is_better else _no_better(ledger)
     if ledger.ending is None or ledger.header.command != "tune":
         return "unconfirmed"
     if have_default:

@@ -3,10 +3,10 @@
 import math
 
 from infertune.domain.knobs import Config
-from infertune.runs.summary import contrast_of, final_rounds
+from infertune.runs.summary import final_rounds
 from infertune.runs.whole_rounds import on_one_device
 from infertune.search import Predictor, Result, Standing, standing
-from infertune.sequential import INDIFFERENCE, TRUST, look, looks_within
+from infertune.sequential import INDIFFERENCE, TRUST, looks_within
 from infertune.tuning.answers import Answers
 from infertune.tuning.budget import Budget
 from infertune.tuning.rounds import Rounds
@@ -92,10 +92,8 @@ class ProofPhase:
             if failed := trials.failed("final"):
                 return f"a launch of the final comparison failed: {next(iter(failed))}"
             final = final_rounds(trials.ledger, trials.objective)
-            n = len(final.candidate_samples) if final else 0
-            if final and n == number and n in looks:  # a resumed run has no look that the first one did not have
-                found = contrast_of(final, trials.objective)
-                decision = look(found, n, n + len(final.more_default_samples), self._trust, most)
+            if final and final.n == number and number in looks:  # a resumed run has no look that the first had not
+                decision = final.decision()
                 if decision.ends:
                     return decision.why
             if number >= least and not self._budget.has_room_for(len(configs)):

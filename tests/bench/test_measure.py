@@ -276,6 +276,16 @@ def test_a_failing_load_is_a_reply_of_the_load_stage(monkeypatch: pytest.MonkeyP
     assert stages == ["load"]
 
 
+def test_an_error_without_a_word_is_told_by_the_statement_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asserting(ScriptedEngine):
+        def apply(self, live: Config) -> None:
+            raise AssertionError
+
+    reply = ask(Asserting(), monkeypatch)
+    assert isinstance(reply, FailureReply)
+    assert reply.failure.message == "raise AssertionError"
+
+
 class Failing(ScriptedEngine):
     """Raises in `apply`, or in its n-th job, and recovers or fails at that as well."""
 

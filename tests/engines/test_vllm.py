@@ -158,6 +158,24 @@ def test_a_crash_is_told_by_the_error_behind_it_and_not_by_what_wraps_it() -> No
     assert ENGINE.explain(Failure(stage="run", error_type="RuntimeError", message="x", trace_tail=log)) == ""
 
 
+def test_an_error_without_a_word_is_told_by_the_statement_that_failed() -> None:
+    """The log of MiniMax-M2, shrunk, on the CPU build of 0.32, shortened."""
+    worker, core = (
+        "(Worker pid=5) ERROR 11-28 07:29:46 [a.py:1063] ",
+        "(EngineCore pid=4) ERROR 11-28 07:29:46 [b.py:9] ",
+    )
+    log = (
+        f'{worker}    assert self.scoring_func == "softmax"\n'
+        f"{worker}           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^\n"
+        f"{worker}AssertionError\n"
+        f"{worker}\n"
+        f"{core}RuntimeError: Worker failed with error '', please check the stack trace above for the root cause\n"
+        f"EngineDeadError: {ENGINE_DEAD}"
+    )
+    dead = Failure(stage="warmup", error_type="EngineDeadError", message=ENGINE_DEAD, trace_tail=log)
+    assert ENGINE.explain(dead) == 'AssertionError: assert self.scoring_func == "softmax"'
+
+
 def test_memory_can_run_out_at_any_stage_but_refusals_come_while_loading() -> None:
     assert ENGINE.classify(Failure(stage="run", error_type="OutOfMemoryError", message="CUDA out of memory."))
     assert ENGINE.classify(Failure(stage="run", error_type="ValueError", message="x")) is None

@@ -35,13 +35,17 @@ SEARCH: list[Row] = [("search", 0, DEFAULT, 100.0), ("search", 0, TWO, 90.0), ("
 
 
 def test_better_where_the_interval_of_the_gain_lies_above_1() -> None:
-    """Three launches a side: pooled variance, four degrees of freedom, and the third look's level of 2.8%."""
+    """Three launches a side: pooled variance, four degrees of freedom, and the third look's level of 2.8%.
+
+    Two rounds of +10% would have ended it, so those were not the first two: the third one counts half.
+    """
     found = summary(*SEARCH, *final([110, 121, 110], [100, 100, 100]))
     mean = math.log(1.1) * 4 / 3
     pooled = (math.log(1.1) ** 2 * 2 / 3) / 4  # squares around each side's mean over their degrees of freedom
     margin = student.ppf(1 - 0.028 / 2, 4) * math.sqrt(pooled * 2 / 3)
     assert found.gain is not None
-    assert found.gain.mean == pytest.approx(math.exp(mean))
+    assert found.gain.mean == pytest.approx(math.sqrt(1.1 * 1.21))
+    assert found.candidate is not None and found.candidate.mean == pytest.approx(100 * math.exp(mean))
     assert found.gain.low == pytest.approx(math.exp(mean - margin)) and found.gain.low > 1
     assert found.answer == "better"
     assert (found.best_config, found.candidate_config) == (FOUR, FOUR)

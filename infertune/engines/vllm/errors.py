@@ -5,6 +5,7 @@ The cause of a failure may be far from it: in the default multi-process mode an 
 """
 
 import re
+from collections.abc import Sequence
 
 from infertune.domain.measurement import Infeasible
 from infertune.engines.base import Failure, first_line
@@ -27,7 +28,8 @@ _WRAPPER = re.compile(
     r"|Worker failed with error '(?P<quoted>.*?)', please check|failed to be inspected\. Please check the logs"
 )
 _COUNT = re.compile(r"\d+ validation errors? for \w+$")
-_ERROR_LINE = re.compile(r"^(?:\(.*?\) ERROR .*?\] )?(?:\w+\.)*(\w+(?:Error|Exception)): (.*)$")
+_LOGGED = re.compile(r"^\(.*?\) ERROR .*?\] ?")
+_ERROR_LINE = re.compile(r"^(?:\w+\.)*(\w+(?:Error|Exception))(?:: (.*))?$")
 
 
 def infeasible(failure: Failure) -> Infeasible | None:
@@ -58,18 +60,24 @@ def root_cause(failure: Failure) -> tuple[str, str]:
     """
     if failure.error_type and failure.error_type not in _OF_SERVERS and not _WRAPPER.search(failure.message):
         return failure.error_type, _said(failure.message)
-    lines = failure.trace_tail.splitlines()
+    lines = [_LOGGED.sub("", line).strip() for line in failure.trace_tail.splitlines()]
     quoted = ""
     for number, line in reversed(list(enumerate(lines))):
-        wrapper, match = _WRAPPER.search(line), _ERROR_LINE.match(line.strip())
+        wrapper, match = _WRAPPER.search(line), _ERROR_LINE.match(line)
         if wrapper:
             quoted = quoted or wrapper["quoted"] or ""
         elif match and match[1] not in _OF_SERVERS:
-            said = _said("\n".join([match[2], *lines[number + 1 : number + 3]]))
+            words = [match[2], *lines[number + 1 : number + 3]] if match[2] else [_statement(lines[:number])]
+            said = _said("\n".join(words))
             if not _WRAPPER.search(said.partition("\n")[0]):
                 return match[1], said
             quoted = quoted or said
     return "", quoted or failure.message
+
+
+def _statement(lines: Sequence[str]) -> str:
+    """What an error without a word fell over: the last line of code above it, such as `assert x == "y"`."""
+    return next((line for line in reversed(lines) if line.strip("^~ ")), "")
 
 
 def _said(message: str) -> str:
