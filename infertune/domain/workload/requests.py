@@ -65,17 +65,19 @@ def token_ids(request: Request, vocab_size: int) -> list[int]:
     """Token ids for a request that gives only a length, from the middle of the vocabulary (no special tokens)."""
     assert request.prompt_tokens is not None
     low, high = 3, max(4, vocab_size * 3 // 4)
-    shared = random.Random("prefix").choices(range(low, high), k=request.prefix_tokens)
+    if high - low == 1:  # a simulated vocabulary
+        return [low] * request.prompt_tokens
+    shared = list(_shared("prefix", low, high, request.prefix_tokens))
     for block_id in request.block_ids:
-        shared += _block(request.block_seed, block_id, low, high)
+        shared += _shared(f"{request.block_seed}/{block_id}", low, high, BLOCK_TOKENS)
     del shared[request.prompt_tokens :]
     own = random.Random(request.seed).choices(range(low, high), k=request.prompt_tokens - len(shared))
     return shared + own
 
 
-@lru_cache(maxsize=8192)  # 8192 blocks are 4 million tokens: a draw's shared blocks are made once
-def _block(seed: int, block_id: int, low: int, high: int) -> tuple[int, ...]:
-    return tuple(random.Random(f"{seed}/{block_id}").choices(range(low, high), k=BLOCK_TOKENS))
+@lru_cache(maxsize=8192)  # 8192 blocks are 4 million tokens: what a draw shares is made once
+def _shared(seed: str, low: int, high: int, n: int) -> tuple[int, ...]:
+    return tuple(random.Random(seed).choices(range(low, high), k=n))
 
 
 def plain_chat(messages: Sequence[Message]) -> str:
