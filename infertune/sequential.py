@@ -28,6 +28,7 @@ INDIFFERENCE = 0.01  # judgement: a smaller gain is not worth a launch, nor a ch
 
 _DRIFT_LEVEL = 0.01  # of the F test that rounds differ; judgement
 _FEWEST_PAIRS_FOR_DRIFT = 4
+_MOST_IN_ALL_ORDERS = 16  # rounds; a second of processor time
 
 
 @dataclass(frozen=True)
@@ -220,17 +221,23 @@ def looks_within(trust: Trust, least: int, most: int) -> tuple[int, ...]:
     return tuple(sorted({n for n in trust.looks if least <= n < most} | {most}))
 
 
+def rounds_asked(trust: Trust, asked: tuple[int, int] | None) -> tuple[int, int]:
+    """Least and most rounds of a comparison: what was asked, else what the trust needs."""
+    return asked or (trust.looks[0], trust.looks[-1])
+
+
 @cache
 def first_look_weights(
     new: tuple[float, ...], base: tuple[float, ...], more_base: tuple[float, ...], trust: Trust, looks: tuple[int, ...]
 ) -> tuple[float, ...]:
-    """How much each round counts in a mean that ending early does not bias; they add up to 1.
+    """How much each round counts in a mean gain that ending early does not bias; they add up to 1.
 
     A comparison that happens to look good ends sooner, so the plain mean at its end is too high on average. That of its
     first look is not: no figure had a say in it. The weights give the first look's mean over all orders of the same
     rounds that would not have ended earlier, which is unbiased and uses every round (the idea of Emerson and Fleming,
     Parameter estimation following group sequential hypothesis testing, Biometrika 77, 1990, with orders in place of a
-    normal distribution: it needs only that the rounds could have come in any order).
+    normal distribution: it needs only that the rounds could have come in any order). Over 16 rounds there are too many
+    orders to go through, and every round counts the same.
 
     Args:
         new: Logarithms of how good the new side was, one a round.
@@ -250,14 +257,27 @@ def first_look_weights(
     @cache
     def in_first_look(rounds: tuple[int, ...], depth: int) -> NDArray[np.float64]:
         """In how many orders without an earlier end each round is in the first look."""
-        if depth <= 0:
+        if not depth:
             return np.isin(range(n), rounds).astype(float)
         kept = (fewer for fewer in combinations(rounds, earlier[depth - 1]) if not ended(fewer))
         return sum((in_first_look(fewer, depth - 1) for fewer in kept), np.zeros(n))
 
-    counts = in_first_look(tuple(range(n)), len(earlier))
+    counts = in_first_look(tuple(range(n)), len(earlier) if n <= _MOST_IN_ALL_ORDERS else 0)
     total = counts.sum()
     return tuple((counts / total).tolist()) if total else (1 / n,) * n
+
+
+def without_early_end(mean: float, gains: Sequence[float], weights: Sequence[float]) -> float:
+    """The mean of a contrast without what ending early adds to it.
+
+    Launches of the base without a partner keep their part in the mean: a fifth of the bias, at most, stays with them.
+
+    Args:
+        mean: Of the contrast, a natural logarithm.
+        gains: The same of every round.
+        weights: Of the rounds, see `first_look_weights`.
+    """
+    return mean + sum((weight - 1 / len(gains)) * gain for weight, gain in zip(weights, gains, strict=True))
 
 
 def narrow_mean(scores: Sequence[float], trust: Trust) -> Estimate:

@@ -2,10 +2,10 @@
 
 import re
 
+from infertune.engines.shell import ASSIGNMENT
 from infertune.errors import UsageError
 
 _SETS = re.compile(r"(?:export\s+|Environment=)(.+)")
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.ASCII)
 
 
 def command_line(text: str, starts: re.Pattern[str]) -> tuple[str, list[tuple[str, str]]] | None:
@@ -31,7 +31,7 @@ def command_line(text: str, starts: re.Pattern[str]) -> tuple[str, list[tuple[st
         raise UsageError("--current: more than one line starts a server; give the one that is meant")
     environment = []
     for line in lines[: found[0]]:
-        if (sets := _SETS.fullmatch(line)) and (match := _ASSIGNMENT.fullmatch(_unquoted(sets[1]))):
+        if (sets := _SETS.fullmatch(line)) and (match := ASSIGNMENT.fullmatch(_unquoted(sets[1]))):
             environment.append((match[1], _unquoted(match[2])))
     return lines[found[0]].removeprefix("ExecStart="), environment
 

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from infertune.domain.command import Command
 from infertune.errors import UsageError
 
 
@@ -23,7 +24,8 @@ WRAPPERS = names_in("""
     env exec nohup sudo time nice ionice chrt taskset numactl stdbuf timeout setsid srun uv uvx pipx poetry pipenv pixi
     conda mamba micromamba apptainer singularity
 """)
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")  # of an index that a wrapper takes packages from
+PYTHON = re.compile(r"python(\d(\.\d+)?)?", re.ASCII)
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")  # of a package index or a proxy
 UNFILLED = "\ue000"  # a `$` that only a shell would replace, until it is known whether it is kept
 _MOST_LETTERS = 65_536
 _SECRET_ENDS = ("key", "token", "secret", "password", "passwd", "credential", "credentials")
@@ -79,18 +81,52 @@ class Parts:
         Raises:
             UsageError: Only a shell could complete one.
         """
-        secret = False
+        option = secret = False  # the word before is an option, whose value may stand here; it is a secret
         for word in words:
-            flag, equals, _ = word.partition("=")
-            if match := ASSIGNMENT.fullmatch(word):
-                self.variable(match[1], match[2])
-            elif word.startswith("-") and holds_secret(flag):
-                self.secrets.append(flag)
-                secret = not equals
+            flag, equals, value = word.partition("=")
+            if word.startswith("-"):
+                option, secret = not equals, not equals and holds_secret(flag)
+                if holds_secret(flag):
+                    self.secrets.append(flag)
+                else:
+                    self.program.append(filled(flag + equals + self._assigned(value), name))
                 continue
-            elif not secret:
-                self.program.append(_CREDENTIALS.sub("://", filled(word, name)))
-            secret = False
+            if option:
+                if not secret:
+                    self.program.append(filled(self._assigned(word), name))
+            elif match := ASSIGNMENT.fullmatch(word):
+                self.variable(match[1], match[2])
+            else:
+                self.program.append(filled(word, name))
+            option = secret = False
+
+    def _assigned(self, value: str) -> str:
+        """An option's value; in a list of variables such as `ALL,NAME=VALUE`, those with secrets keep their names."""
+        kept = []
+        for word in value.split(","):
+            match = ASSIGNMENT.fullmatch(word)
+            if match:
+                self.variable(match[1], match[2])
+            kept.append(match[1] if match and holds_secret(match[1]) else word)
+        return ",".join(kept)
+
+    def command(self, **more: object) -> Command:
+        """What was found, without the credentials of addresses; `more` are further fields."""
+        found = {
+            "program": [self._open(word) for word in self.program],
+            "settings": self.settings,
+            "server": [self._open(word) for word in self.server],
+            "environment": [(name, self._open(value)) for name, value in self.environment],
+        }
+        return Command.model_validate(
+            {"model": self.model, **found, "secrets": list(dict.fromkeys(self.secrets)), **more}
+        )
+
+    def _open(self, word: str) -> str:
+        """A word without the credentials of an address in it."""
+        if _CREDENTIALS.search(word):
+            self.secrets.append("the credentials of an address")
+        return _CREDENTIALS.sub("://", word)
 
 
 def split(text: str) -> list[str]:

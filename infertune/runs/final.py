@@ -16,6 +16,7 @@ from infertune.sequential import (
     is_better,
     look,
     side,
+    without_early_end,
 )
 from infertune.stats import Estimate
 
@@ -91,9 +92,8 @@ class FinalRounds:
             self.looks,
         )
         gains = [a - b for a, b in zip(self._scores(new), self._scores(base), strict=True)]
-        correction = sum((weight - 1 / self.n) * gain for weight, gain in zip(weights, gains, strict=True))
-        told = interval(found, self.n, self.trust)
-        return self._as_figure(told.model_copy(update={"mean": told.mean * math.exp(correction)}))
+        mean = math.exp(without_early_end(found.mean, gains, weights))
+        return self._as_figure(interval(found, self.n, self.trust).model_copy(update={"mean": mean}))
 
     def _scores(self, figures: Sequence[float]) -> tuple[float, ...]:
         return tuple(map(self.objective.score_of, figures))

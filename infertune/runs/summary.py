@@ -9,6 +9,8 @@ from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, describe
 from infertune.domain.objective import Objective
 from infertune.domain.quality import Check
+from infertune.domain.record_checks import recorded_request
+from infertune.domain.request import TuneRequest
 from infertune.domain.trial import EXPLORING, Trial
 from infertune.engines.base import first_line
 from infertune.runs.final import FinalRounds
@@ -16,7 +18,7 @@ from infertune.runs.ledger import Ledger
 from infertune.runs.rejection import rejected_by, unchecked_lossy
 from infertune.runs.spending import Spent, spent_on
 from infertune.runs.whole_rounds import on_one_device
-from infertune.sequential import TRUST, looks_within
+from infertune.sequential import TRUST, looks_within, rounds_asked
 from infertune.stats import Estimate, geometric_mean, log_t_interval
 
 Answer = Literal[
@@ -244,13 +246,13 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
         return None
     samples = {config: tuple(found[config] for found in whole) for config in {default, *compared}}
     several = len({trial.device_id for trial in trials if trial.phase in ("confirm", "final")}) > 1
-    trust = TRUST.get(str(ledger.header.request.get("trust")), TRUST["normal"])
-    asked = ledger.header.request.get("final_launches")
-    least, most = (int(str(n)) for n in asked) if isinstance(asked, list) else (trust.looks[0], trust.looks[-1])
+    request = recorded_request("tune", ledger.header.request)
+    assert isinstance(request, TuneRequest)
+    trust = TRUST[request.trust]
     return FinalRounds(
         objective,
         trust,
-        looks_within(trust, least, most),
+        looks_within(trust, *rounds_asked(trust, request.final_launches)),
         candidate,
         samples[candidate],
         samples[default],

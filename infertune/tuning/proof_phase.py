@@ -6,7 +6,7 @@ from infertune.domain.knobs import Config
 from infertune.runs.summary import final_rounds
 from infertune.runs.whole_rounds import on_one_device
 from infertune.search import Predictor, Result, Standing, standing
-from infertune.sequential import INDIFFERENCE, TRUST, looks_within
+from infertune.sequential import INDIFFERENCE, TRUST, looks_within, rounds_asked
 from infertune.tuning.answers import Answers
 from infertune.tuning.budget import Budget
 from infertune.tuning.rounds import Rounds
@@ -76,7 +76,7 @@ class ProofPhase:
         since they were what it was chosen by.
         """
         trials = self._trials
-        least, most = trials.request.final_launches or (self._trust.looks[0], self._trust.looks[-1])
+        least, most = rounds_asked(self._trust, trials.request.final_launches)
         beside = [config for config in self._beside(winner, least) if self._answers.keeps(config)]
         others = [config for config in (*beside, winner) if config not in (None, trials.base)]
         configs = list(dict.fromkeys([trials.base, *others]))

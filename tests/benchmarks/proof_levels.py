@@ -15,7 +15,17 @@ from functools import partial
 
 import numpy as np
 
-from infertune.sequential import TRUST, Trust, contrast, first_look_weights, interval, is_better, look, narrow_mean
+from infertune.sequential import (
+    TRUST,
+    Trust,
+    contrast,
+    first_look_weights,
+    interval,
+    is_better,
+    look,
+    narrow_mean,
+    without_early_end,
+)
 
 GAINS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.5, 0.8, 6.0)
 NOISES = (0.01, 0.02, 0.03, 0.08)
@@ -78,8 +88,8 @@ def simulate(
         covered += told.low <= 1 + gain <= told.high
         if number < corrected:
             weights = first_look_weights(tuple(new[:n]), tuple(base[:n]), tuple(more), trust, trust.looks)
-            correction = sum((weight - 1 / n) * (a - b) for weight, a, b in zip(weights, new, base, strict=False))
-            optimism += found.mean + correction - truth
+            gains = [a - b for a, b in zip(new[:n], base[:n], strict=True)]
+            optimism += without_early_end(found.mean, gains, weights) - truth
         launches.append(2 * n + more_base)
     return Kept(
         better / times, covered / times, optimism / corrected if corrected else math.nan, float(np.median(launches))

@@ -72,6 +72,12 @@ def test_a_command_is_sorted_into_model_engine_and_server(text: str, settings: l
         "vllm serve m/x --api-k sk-1",
         "uv run --index-url https://u:sk-1@h/ --index-password pass-1 vllm serve m/x --api-key x",
         "env HF_TOKEN=hf_1 numactl -N 0 vllm serve m/x",
+        "srun --export=ALL,HF_TOKEN=hf_1 vllm serve m/x",
+        "srun --export ALL,HF_TOKEN=hf_1,X=1 vllm serve m/x",
+        "apptainer exec --env=HF_TOKEN=hf_1 v.sif vllm serve m/x",
+        "apptainer exec --env HF_TOKEN=hf_1 v.sif vllm serve m/x",
+        "docker run -e HTTPS_PROXY=http://u:pass-1@proxy vllm/vllm-openai --model m/x",
+        "VLLM_ASSETS=http://u:pass-1@h vllm serve m/x --otlp-traces-endpoint https://u:sk-1@h/",
         "HF_TOKEN=hf_1 MY_PASSWORD=pass-1 VLLM_API_KEY=sk-1 vllm serve m/x",
         "docker run -e HF_TOKEN=hf_1 --env=VLLM_API_KEY=sk-1 -eDB_PASSWORD=pass-1 vllm/vllm-openai --model m/x",
         "docker run -e HF_TOKEN=$HF_TOKEN vllm/vllm-openai --model m/x --api-key $KEY",
@@ -83,6 +89,25 @@ def test_secrets_are_in_nothing_that_is_kept(text: str) -> None:
     found = read_command(text, file="compose.yaml" if text.startswith("services") else "")
     kept = found.model_dump_json() + found.text
     assert found.model == "m/x" and found.secrets and not any(secret in kept for secret in SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("text", "program", "environment"),
+    [
+        ("uv run --with vllm==0.11 vllm serve m/x", "uv run --with vllm==0.11 vllm serve", ()),
+        (
+            "apptainer exec --env VLLM_X=1,HF_TOKEN=hf_1 v.sif vllm serve m/x",
+            "apptainer exec --env VLLM_X=1,HF_TOKEN v.sif vllm serve",
+            (("VLLM_X", "1"),),
+        ),
+        ("env -u A VLLM_X=1 vllm serve m/x", "env -u A vllm serve", (("VLLM_X", "1"),)),
+    ],
+)
+def test_options_of_a_program_in_front_keep_their_values(
+    text: str, program: str, environment: tuple[tuple[str, str], ...]
+) -> None:
+    found = read_command(text)
+    assert (" ".join(found.program), found.environment) == (program, environment)
 
 
 @pytest.mark.parametrize(

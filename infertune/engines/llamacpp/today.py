@@ -27,6 +27,7 @@ _SHORT = {
     "np": "parallel", "kvu": "kv_unified", "t": "threads", "tb": "threads_batch", "b": "batch_size",
     "ub": "ubatch_size", "fa": "flash_attn", "ctk": "cache_type_k", "ctv": "cache_type_v", "c": "ctx_size",
     "ngl": "gpu_layers", "n_gpu_layers": "gpu_layers", "lm": "load_mode",
+    "hft": "hf_token",
 }  # fmt: skip
 _TUNED_SWITCHES = names_in("kv_unified mlock mmap no_kv_unified no_mlock no_mmap")
 _FLASH = ("on", "off", "auto")
@@ -73,16 +74,7 @@ def read_command(text: str, *, file: str = "", service: str = "") -> Command:
         _take(split(line[0] if line else text.removeprefix("ExecStart=")), parts)
     except UsageError as error:
         raise UsageError(str(error).replace("--current:", f"{where}:", 1)) from None
-    return Command(
-        file=file,
-        program=tuple(parts.program),
-        model=parts.model,
-        model_flag=True,
-        settings=tuple(parts.settings),
-        server=tuple(parts.server),
-        environment=tuple(parts.environment),
-        secrets=tuple(dict.fromkeys(parts.secrets)),
-    )
+    return parts.command(file=file, model_flag=True)
 
 
 def _take(words: Sequence[str], parts: Parts) -> None:
@@ -121,7 +113,7 @@ def _take_arguments(words: list[str], parts: Parts) -> None:
             raise UsageError(f"--current: {word} names a model that is fetched; give its file with --model FILE")
         elif holds_secret(name) and name not in _SERVER_VALUES:
             parts.secrets.append(word)
-            value(word)
+            del left[:1]
         elif name in _SERVER_VALUES:
             parts.server += [word, value(word)]
         elif name in _SERVER_SWITCHES:

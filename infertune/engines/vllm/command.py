@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from infertune.domain.command import Command
 from infertune.engines.base import first_line
 from infertune.engines.scripts import command_line
-from infertune.engines.shell import WRAPPERS, Parts, filled, holds_secret, split
+from infertune.engines.shell import PYTHON, WRAPPERS, Parts, filled, holds_secret, split
 from infertune.engines.vllm.container import DockerRun, docker_run
 from infertune.engines.vllm.files import command_in_file, config_words
 from infertune.engines.vllm.flags import SERVER, SHORT, arity, is_switch
@@ -23,7 +23,6 @@ FORMS = (
     "a `vllm serve …` command, `python -m vllm.entrypoints.openai.api_server …` or `docker run … vllm/vllm-openai …`"
 )
 _SERVERS = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server")
-_PYTHON = re.compile(r"python(\d(\.\d+)?)?", re.ASCII)
 _STARTS = re.compile(r"(^|[\s/'\"=])vllm(@\S+)?\s+serve\b|vllm\.entrypoints\.|\bvllm/vllm-openai\b")
 _NUMBER = re.compile(r"-\d+(\.\d+)?")
 _CONTAINERS = ("docker", "podman", "nerdctl")
@@ -46,17 +45,12 @@ def read_command(text: str, *, file: str = "", service: str = "") -> Command:
         parts = _parts_of(text, file, service)
     except UsageError as error:
         raise UsageError(str(error).replace("--current:", f"--current {file}:", 1) if file else str(error)) from None
-    return Command(
+    folder = os.path.dirname(file)
+    return parts.command(
         file=file,
-        program=tuple(parts.program),
-        model=parts.model,
         model_flag=parts.model_flag,
         contained=parts.contained,
-        model_here=lies_here(parts.model or "", parts.mounts, os.path.dirname(file)) if parts.contained else None,
-        settings=tuple(parts.settings),
-        server=tuple(parts.server),
-        environment=tuple(parts.environment),
-        secrets=tuple(dict.fromkeys(parts.secrets)),
+        model_here=lies_here(parts.model or "", parts.mounts, folder) if parts.contained else None,
     )
 
 
@@ -109,7 +103,7 @@ def _take_program(words: Sequence[str], parts: _Parts) -> None:
             raise UsageError(f"--current: `vllm {first_line(' '.join(words[1:2]), 20)}` is no server; give {FORMS}")
         parts.program += words[:2]
         return _take_arguments(words[2:], parts)
-    if _PYTHON.fullmatch(name):
+    if PYTHON.fullmatch(name):
         return _take_python(words, parts)
     if name in _CONTAINERS:
         return _take_container(docker_run(words), parts)
@@ -136,7 +130,7 @@ def _take_wrapped(words: list[str], parts: _Parts) -> None:
         starts = name.partition("@")[0] == "vllm" and words[at + 1 : at + 2] == ["serve"]
         runs = name in _CONTAINERS and words[at + 1 : at + 2] in (["run"], ["create"], ["container"])
         nested = name in _SHELLS and words[at + 1 : at + 2] in (["-c"], ["-lc"], ["-ec"])
-        if starts or runs or nested or (_PYTHON.fullmatch(name) and "-m" in words[at + 1 :]):
+        if starts or runs or nested or (PYTHON.fullmatch(name) and "-m" in words[at + 1 :]):
             break
     else:
         raise UsageError(f"--current: {first_line(words[0], 40)!r} starts no vLLM server here; give {FORMS}")

@@ -118,7 +118,7 @@ def _plain(served: Served, *, limits: bool = True) -> dict[str, Scalar]:
         if _NAME.fullmatch(name) is None:
             return False
         if opens(name, value):
-            raise only_by_the_user("it is not exported: the profile", repr(name), again=f"{name}=…")
+            raise only_by_the_user("the profile is not exported: it", repr(name), again=f"{name}=…")
         return name not in KNOBS or name == "speculative_config" or "." in name
 
     return known_settings(spelled_out(served.config, served.changed, limits=limits), KNOBS, harmless)

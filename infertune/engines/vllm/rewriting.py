@@ -10,7 +10,7 @@ from infertune.domain.command import Command
 from infertune.domain.knobs import Config, Scalar, format_scalar, parse_scalar
 from infertune.engines.asking import only_by_the_user
 from infertune.engines.base import first_line
-from infertune.engines.shell import names_in
+from infertune.engines.shell import PYTHON, names_in
 from infertune.engines.vllm.flags import SERVER, arity, is_switch
 from infertune.engines.vllm.opening import opens
 from infertune.engines.vllm.table import LIVE
@@ -183,7 +183,7 @@ def _is_plain_program(program: tuple[str, ...]) -> bool:
         program = program[at:]
     if program in (("vllm", "serve"), ()):
         return program != ()
-    if program[:1] and re.fullmatch(r"python(\d(\.\d+)?)?", program[0], re.ASCII):
+    if program[:1] and PYTHON.fullmatch(program[0]):
         return program[1:] in (
             ("-m", "vllm.entrypoints.openai.api_server"),
             ("-m", "vllm.entrypoints.cli.main", "serve"),

@@ -48,8 +48,14 @@ def test_secrets_of_a_program_in_front_are_left_out_too() -> None:
         "env HF_TOKEN=hf_1 uv run --index-url https://u:sk-1@h/ --index-password pass-1 llama-server -m a.gguf"
     )
     assert found.program == ("env", "uv", "run", "--index-url", "https://h/", "llama-server")
-    assert found.secrets == ("HF_TOKEN", "--index-password")
+    assert found.secrets == ("HF_TOKEN", "--index-password", "the credentials of an address")
     assert not any(secret in found.model_dump_json() for secret in ("hf_1", "sk-1", "pass-1"))
+
+
+@pytest.mark.parametrize("given", ["-hft hf_1", "--hf-token hf_1", "--api-key $KEY"])
+def test_a_secret_is_left_out_however_it_is_spelled(given: str) -> None:
+    found = read(f"llama-server -m a.gguf {given} -np 2")
+    assert found.secrets == (given.split()[0],) and found.settings == ("--parallel", "2")
 
 
 @pytest.mark.parametrize(
