@@ -44,6 +44,7 @@ class Comparison:
 
     Attributes:
         rows: One row a run, in the order given.
+        base: What the runs had to beat: `default`, `current`, or `default or current` where they differ.
         unit: The unit of the first run's figures.
         differs: The names of the facts that differ between runs.
         same: The facts that all runs share: name → text.
@@ -51,6 +52,7 @@ class Comparison:
     """
 
     rows: tuple[Row, ...]
+    base: str
     unit: str
     differs: tuple[str, ...]
     same: dict[str, str]
@@ -60,6 +62,7 @@ class Comparison:
 def compare(runs: Sequence[Findings]) -> Comparison:
     """Compare runs with the first of them."""
     first = runs[0]
+    base = " or ".join(sorted({found.summary.base_name for found in runs}, reverse=True))
     facts = [_facts(found) for found in runs]
     differs = tuple(name for name in facts[0] if len({fact[name] for fact in facts}) > 1)
     rows = []
@@ -73,7 +76,7 @@ def compare(runs: Sequence[Findings]) -> Comparison:
             facts=fact,
             contenders=contenders_of(found),
             to_first=ratio,
-            figures=_figures(found, ratio, is_first=found is first),
+            figures=_figures(found, ratio, base, is_first=found is first),
             headline=headline(found),
         )
         rows.append(row)
@@ -91,6 +94,7 @@ def compare(runs: Sequence[Findings]) -> Comparison:
         )
     return Comparison(
         rows=tuple(rows),
+        base=base,
         unit=first.objective.unit,
         differs=differs,
         same={name: text for name, text in facts[0].items() if name not in differs and text},
@@ -106,7 +110,9 @@ def comparison_picture(compared: Comparison) -> str:
         if row.unit == compared.unit
         for contender in row.contenders
     ]
-    return intervals(bars, compared.unit, "Default and best of every run, with 95% intervals", width=760)
+    return intervals(
+        bars, compared.unit, f"{compared.base.capitalize()} and best of every run, with 95% intervals", width=760
+    )
 
 
 def comparison_markdown(compared: Comparison) -> str:
@@ -116,7 +122,7 @@ def comparison_markdown(compared: Comparison) -> str:
         f"# {len(compared.rows)} runs compared",
         "",
         *(f"> {escaped(warning)}\n" for warning in compared.warnings),
-        "![default and best of every run, with 95% intervals](comparison.svg)",
+        f"![{compared.base} and best of every run, with 95% intervals](comparison.svg)",
         "",
         f"| run | {' | '.join((*compared.differs, *names))} |",
         f"| --- |{' --- |' * len(compared.differs)}{' ---: |' * (len(names) - 1)} --- |",
@@ -178,20 +184,20 @@ def _versions(found: Findings) -> dict[str, str]:
     return found.first.facts.versions if found.first else {}
 
 
-def _figures(found: Findings, ratio: Estimate | None, *, is_first: bool) -> dict[str, str]:
+def _figures(found: Findings, ratio: Estimate | None, base: str, *, is_first: bool) -> dict[str, str]:
     summary = found.summary
     joules = (summary.default_economy.j_per_output_token, summary.candidate_economy.j_per_output_token)
     grams = (summary.default_economy.co2e_g_per_million_tokens, summary.candidate_economy.co2e_g_per_million_tokens)
     by_name = {contender.name: contender.estimate for contender in contenders_of(found)}
     best = by_name.get("tuned") or by_name.get("best candidate") or by_name.get("measured")
     return {
-        "default": _estimate(by_name.get("default"), found.objective.unit),
+        base: _estimate(by_name.get(summary.base_name), found.objective.unit),
         "tuned, else best": _estimate(best, found.objective.unit),
         "gain": gain_text(summary.gain) or "not confirmed",
         "what to use, against the first run's": "–" if is_first or ratio is None else _change(ratio),
-        "J/token, default → best": _arrow(joules),
+        f"J/token, {base} → best": _arrow(joules),
         "g CO₂e per million tokens": _arrow(grams),
-        "settings to use": settings_text(found.changed(found.advised)),
+        "settings to use": settings_text(found.to_set(found.advised)),
     }
 
 

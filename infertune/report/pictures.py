@@ -19,7 +19,7 @@ _MARKS = {"search": "a", "grid": "a", "bench": "a", "device": "o", "confirm": "o
 def drawn(found: Findings) -> dict[str, tuple[str, str]]:
     """The pictures of a run in reading order, name → caption and SVG; without those that would be empty."""
     pictures: dict[str, tuple[str, Callable[[Findings], str | None]]] = {
-        "answer": ("default against the candidate, one dot a launch, with 95% intervals", answer),
+        "answer": (f"{found.summary.base_name} against the candidate, one dot a launch, with 95% intervals", answer),
         "serving": ("what requests take against the rate at which they come, one dot a load", serving),
         "landscape": ("the best that was measured for each pair of values; × failed", landscape),
         "importance": ("what each knob decides", importance),
@@ -34,7 +34,7 @@ def drawn(found: Findings) -> dict[str, tuple[str, str]]:
 def answer(found: Findings) -> str:
     """Default and candidate: means with intervals as bars, launches as dots."""
     rows = [(contender.name, contender) for contender in contenders_of(found)]
-    return intervals(rows, found.summary.unit, "Default against the best configuration")
+    return intervals(rows, found.summary.unit, f"{found.summary.base_name.capitalize()} against the best configuration")
 
 
 def intervals(rows: list[tuple[str, Contender]], unit: str, title: str, width: int = 420) -> str:

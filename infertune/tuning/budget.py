@@ -6,9 +6,10 @@ import time
 from infertune.domain.objective import GOODPUTS
 from infertune.domain.request import TuneRequest
 from infertune.runs.ledger import Ledger
-from infertune.sequential import TRUST
+from infertune.runs.serving import LONGER_IN_PROOF
+from infertune.runs.summary import default_config
+from infertune.sequential import TRUST, rounds_asked
 
-_LONGER_LOOKS = 1.7  # a goodput's launches take so many times as long in the proof (seen on vllm-serve)
 _PROOF_SHARE = 0.5  # of the budget that proving may take from the search; judgement
 
 
@@ -33,12 +34,16 @@ class Budget:
         """The search's part of the budget: the rest proves, a half of it at most."""
         if self._request.budget is None:
             return None
-        trust, header = TRUST[self._request.trust], self._ledger.header
-        sides = 2 + sum(config is not None for config in (header.ported, header.stock))
+        header = self._ledger.header
+        compared = {default_config(self._ledger), header.ported, header.stock} - {None}
         rounds = 1 if self._request.confirm_launches is None else self._request.confirm_launches
-        pairs = (self._request.final_launches or trust.looks)[0]
-        launches = sides * pairs + (0 if self._request.finalists == 1 else rounds * (1 + self._request.finalists))
+        launches = self.fewest_final_launches(1 + len(compared))
+        launches += 0 if self._request.finalists == 1 else rounds * (1 + self._request.finalists)
         return self._request.budget - min(self._launch_cost_s() * launches, _PROOF_SHARE * self._request.budget)
+
+    def fewest_final_launches(self, configurations: int) -> int:
+        """Launches of the fewest rounds of a final comparison of so many configurations."""
+        return configurations * rounds_asked(TRUST[self._request.trust], self._request.final_launches)[0]
 
     def search_is_over(self) -> bool:
         """Whether the search has used its part."""
@@ -55,9 +60,9 @@ class Budget:
         """Mean seconds of a launch of the proof: of those there are, else as the search's let expect."""
         launched = [trial for trial in self._ledger.trials if trial.launch_s]
         proving = [trial for trial in launched if trial.phase in ("confirm", "final")]
-        costs = [trial.cost_s for trial in proving or launched]
-        mean_s = sum(costs) / len(costs) if costs else 0.0
-        return mean_s if proving or self._request.objective not in GOODPUTS else _LONGER_LOOKS * mean_s
+        longer = 1.0 if proving or self._request.objective not in GOODPUTS else LONGER_IN_PROOF
+        costs = [trial.launch_s + longer * trial.run_s for trial in proving or launched]
+        return sum(costs) / len(costs) if costs else 0.0
 
 
 def _busiest_s(ledger: Ledger) -> float:

@@ -62,7 +62,8 @@ class ProofPhase:
             rivals = self._kept(stand)
             if len(rivals) == 1 or number == most or (asked is None and self._settled(stand)):
                 return stand.leader
-            if not self._budget.has_room_for(1 + len(rivals) + 2 * self._trust.looks[0]):
+            compared = {trials.base, stand.leader, trials.ledger.header.ported} - {None}
+            if not self._budget.has_room_for(1 + len(rivals) + self._budget.fewest_final_launches(len(compared))):
                 return stand.leader
             trials.observer.phase(f"confirm, round {number + 1}: which of {len(rivals)} is the best", 1 + len(rivals))
             self._confirmation.measure([trials.base, *rivals], [number])
@@ -77,7 +78,7 @@ class ProofPhase:
         """
         trials = self._trials
         least, most = rounds_asked(self._trust, trials.request.final_launches)
-        beside = [config for config in self._beside(winner, least) if self._answers.keeps(config)]
+        beside = [config for config in self._beside(winner) if self._answers.keeps(config)]
         others = [config for config in (*beside, winner) if config not in (None, trials.base)]
         configs = list(dict.fromkeys([trials.base, *others]))
         if len(configs) == 1:
@@ -134,7 +135,7 @@ class ProofPhase:
         """Whether taking the leader loses less than a launch is worth."""
         return stand.expected_loss < max(math.log1p(INDIFFERENCE), _SHARE_OF_GAIN * stand.gain)
 
-    def _beside(self, winner: Config | None, least: int) -> list[Config]:
+    def _beside(self, winner: Config | None) -> list[Config]:
         """What is compared besides, if it runs here: what was best elsewhere, and the engine's default.
 
         The default's launches cannot change the answer: where another configuration runs today and the budget has no
@@ -146,7 +147,8 @@ class ProofPhase:
         if header.stock not in beside or header.stock in (winner, header.ported):
             return beside
         begun = {trial.config for trial in trials.of("final")}
-        room = self._budget.has_room_for(least * len({trials.base, winner, *beside} - {None}))
+        compared = {trials.base, winner, *beside} - {None}
+        room = self._budget.has_room_for(self._budget.fewest_final_launches(len(compared)))
         if header.stock in begun or (not begun and room):
             return beside
         trials.observer.note("the budget has no room for the engine's default in the final comparison: it is left out")

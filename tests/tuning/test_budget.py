@@ -94,10 +94,18 @@ def test_what_is_compared_besides_needs_launches_too() -> None:
     assert two.search_s() == 1000.0 - 6 * 20.0
 
 
+def test_what_was_brought_from_elsewhere_counts_once_where_it_is_the_default() -> None:
+    asked = {"finalists": 1, "final_launches": (2, 4)}
+    two, ledger = budget(1000.0, (15.0, 5.0), **asked)
+    for ported, launches in ((SPACE.default, 4), (config(slots=2), 6)):
+        ledger.header = ledger.header.model_copy(update={"ported": ported})
+        assert two.search_s() == 1000.0 - launches * 20.0
+
+
 def test_launches_of_the_proof_cost_what_they_did_once_there_are_any() -> None:
-    """100 s in the search, and at a goodput 1.7 times as much until the proof's first took 150 s."""
-    spent, ledger = budget(2000.0, (90.0, 10.0), (0.0, 1400.0), objective="goodput", slo=["ttft_s<1"])
-    assert spent.has_room_for(2) and not spent.has_room_for(3)
+    """60 s and 40 s of loads in the search; at a goodput 2.5 times as many of loads, until the proof's first tells."""
+    spent, ledger = budget(2000.0, (60.0, 40.0), (0.0, 1400.0), objective="goodput", slo=["ttft_s<1"])
+    assert spent.has_room_for(3) and not spent.has_room_for(4)
     ledger.trials.append(costing(2, 100.0, 50.0).model_copy(update={"phase": "final"}))
     assert spent.has_room_for(2) and not spent.has_room_for(3)
     ledger.trials[-1] = costing(2, 100.0, 10.0).model_copy(update={"phase": "final"})

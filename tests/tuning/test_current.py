@@ -64,14 +64,17 @@ def test_a_budget_without_room_for_the_engines_default_leaves_it_out_of_the_proo
 def test_reports_call_what_runs_today_current(study: Study) -> None:
     page = (study.ledger.folder / "report.html").read_text()
     assert "| per configuration | current | candidate |" in (study.ledger.folder / "report.md").read_text()
-    assert "the ring is what runs today" in page and '"base_name":"current"' in page.replace(": ", ":")
+    assert "the ring is the current settings" in page and '"base_name":"current"' in page.replace(": ", ":")
 
 
-def test_where_the_engines_default_is_best_the_report_says_to_take_todays_settings_out(tmp_path: Path) -> None:
+def test_where_the_engines_default_is_best_the_report_says_so(tmp_path: Path) -> None:
     slow = fake(tmp_path / "slow", engine="fake:flat", set=["max_num_seqs=16"]).ledger.folder / "profile.yaml"
     found = fake(tmp_path / "run", engine="fake:plateau,launch=30s", current=str(slow), trials=4, finalists=1)
     assert found.summary.answer == "better" and found.summary.best_config == found.summary.stock_config
-    assert "Take the settings of today out of the command" in (tmp_path / "run" / "report.html").read_text()
+    assert (
+        "The engine&#39;s own default settings are better than what runs today"
+        in (tmp_path / "run" / "report.html").read_text()
+    )
 
 
 def test_a_profile_still_says_what_differs_from_the_engines_own_default(study: Study, profile: Path) -> None:

@@ -21,6 +21,7 @@ from infertune.report.serving import serving_sentences, time_rows
 from infertune.report.serving_picture import serving
 from infertune.report.table import COLUMNS
 from infertune.report.words import (
+    base_text,
     caveat_sentences,
     cliff_sentence,
     cliffs,
@@ -58,6 +59,7 @@ def to_html(found: Findings) -> str:
         transfer=transfer_sentence(summary),
         answer_rows=answer_rows(found),
         best_name=best_name(summary),
+        base_text=base_text(summary),
         answer_picture=pictures.answer(found),
         to_set=found.to_set(found.advised),
         use=use_sentence(found),

@@ -2,6 +2,7 @@
 
 from infertune.report.words.answer import (
     answer_sentence,
+    base_text,
     gain_text,
     headline,
     interval_text,
@@ -29,8 +30,9 @@ from infertune.report.words.method import (
 )
 
 __all__ = [
-    "answer_sentence", "caveat_sentences", "cliff_sentence", "cliffs", "device_sentences", "edge_sentences",
-    "ending_sentence", "gain_text", "headline", "importance_sentences", "interval_text", "method_sentences",
+    "answer_sentence", "base_text", "caveat_sentences", "cliff_sentence", "cliffs", "device_sentences",
+    "edge_sentences", "ending_sentence", "gain_text", "headline", "importance_sentences", "interval_text",
+    "method_sentences",
     "noise_sentence", "peak_sentence", "plateau_sentences", "selection_sentence", "settings_text",
     "spent_sentences", "step_sentence", "transfer_sentence", "use_sentence",
 ]  # fmt: skip

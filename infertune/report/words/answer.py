@@ -10,7 +10,7 @@ from infertune.units import format_percent, format_rate
 def answer_sentence(summary: Summary) -> str:
     """The answer of a tune in one sentence."""
     gain = summary.gain
-    base = _base_text(summary)
+    base = base_text(summary)
     interval = ""
     if gain is not None and gain.low is not None and gain.high is not None:
         interval = (
@@ -29,7 +29,7 @@ def answer_sentence(summary: Summary) -> str:
             return f"No better than {base}: keep {base}{interval}."
 
 
-def _base_text(summary: Summary) -> str:
+def base_text(summary: Summary) -> str:
     """What the candidate is compared with, as it stands inside a sentence."""
     return "the default" if summary.stock_config is None else "the current settings"
 
@@ -42,7 +42,7 @@ def use_sentence(found: Findings) -> str:
     if not to_set.root and stays:
         lines.append("Change nothing: the engine's default settings are the ones to use.")
     elif not to_set.root:
-        lines.append("Take the settings of today out of the command: the engine's own defaults are the ones to use.")
+        lines.append("The engine's own default settings are better than what runs today: use them.")
     elif found.searched and stays:
         kept = "what the command itself set" if found.summary.stock_config is None else "what runs today"
         lines.append(f"Change nothing besides {kept}.")

@@ -5,7 +5,7 @@ import { counted, number, settings } from "./text.js";
 
 const FIRST_ROWS = 100; // shown before "Show all" is pressed
 
-function toDefault(trial) {
+function toBase(trial) {
   if (trial.figure === null || data.default_figure === null) return "";
   const change = (trial.figure / data.default_figure - 1) * 100;
   return `${change.toFixed(1).replace(/^(?!-)/, "+")}%`;
@@ -21,7 +21,7 @@ const COLUMNS = [
   { name: "#", key: (t) => t.n, text: (t) => t.n, style: "n" },
   { name: "phase", key: (t) => t.phase, text: (t) => t.phase },
   { name: data.unit, key: (t) => t.figure, text: (t) => number(t.figure), style: "n" },
-  { name: "to the default", key: (t) => t.figure, text: toDefault, style: "n" },
+  { name: `to ${data.base_name}`, key: (t) => t.figure, text: toBase, style: "n" },
   { name: "J/token", key: (t) => t.j, text: (t) => number(t.j), style: "n" },
   { name: "outcome", key: (t) => t.status, text: outcome },
   {
