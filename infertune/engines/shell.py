@@ -3,6 +3,8 @@
 No shell is ever run: what only a shell could complete is refused.
 """
 
+import contextlib
+import json
 import os
 import re
 import shlex
@@ -25,11 +27,17 @@ WRAPPERS = names_in("""
     conda mamba micromamba apptainer singularity
 """)
 PYTHON = re.compile(r"python(\d(\.\d+)?)?", re.ASCII)
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")  # of a package index or a proxy
+# Of a package index or a proxy, and of a request.
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|(?<=[Bb]earer )[^\s'\"]+")
 UNFILLED = "\ue000"  # a `$` that only a shell would replace, until it is known whether it is kept
 _MOST_LETTERS = 65_536
-_SECRET_ENDS = ("key", "token", "secret", "password", "passwd", "credential", "credentials")
+_SECRET_ENDS = names_in("""
+    key keys token secret secrets passwd pass credential credentials creds pat auth
+""")
+_SECRET_WORDS = re.compile(r"password|passphrase|secret|apikey|token$")
+_LONG = re.compile(r"^(--[\w.-]+=)?\s*[{\[]|^--")  # a value that may go over several lines
 _OPERATOR = re.compile(r"[();<>|&]+")
+_NAMED = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})", re.ASCII)
 _KNOWN = re.compile(r"\$\(\s*pwd\s*\)|`pwd`|\$\{(?:HOME|PWD)\}|\$(?:HOME|PWD)\b", re.ASCII)
 _VARIABLE = re.compile(r"\$\((\w+)\)|\$\{(\w+)(?::?-([^}]*))?\}", re.ASCII)
 
@@ -114,7 +122,7 @@ class Parts:
         """What was found, without the credentials of addresses; `more` are further fields."""
         found = {
             "program": [self._open(word) for word in self.program],
-            "settings": self.settings,
+            "settings": [_on_one_line(word) for word in self.settings],
             "server": [self._open(word) for word in self.server],
             "environment": [(name, self._open(value)) for name, value in self.environment],
         }
@@ -126,11 +134,32 @@ class Parts:
         """A word without the credentials of an address in it."""
         if _CREDENTIALS.search(word):
             self.secrets.append("the credentials of an address")
-        return _CREDENTIALS.sub("://", word)
+        return _CREDENTIALS.sub("", _on_one_line(word))
 
 
-def split(text: str) -> list[str]:
+def _on_one_line(word: str) -> str:
+    """A word as it can be shown and written: the lines of a JSON value joined.
+
+    Raises:
+        UsageError: It has other control characters.
+    """
+    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    joined = re.sub(r"[\t\r\n]\s*", " ", value)
+    with contextlib.suppress(ValueError, RecursionError):
+        json.loads(joined)
+        value = joined
+    if not value.isprintable():
+        shown = f"the value of {flag}" if flag else "a value"
+        raise UsageError(f"--current: {shown} goes over several lines; keep it in a file, and name that")
+    return flag + equals + value
+
+
+def split(text: str, variables: Mapping[str, str] | None = None) -> list[str]:
     """The words of a command line, without where its output goes.
+
+    Args:
+        text: The line.
+        variables: What names stand for in it, as far as the file says that it stands in; None where it was typed.
 
     Raises:
         UsageError: It has a shell's operators or substitutions, unbalanced quotes, or is none at all.
@@ -141,7 +170,7 @@ def split(text: str) -> list[str]:
     whole = "\n".join(line for line in lines if not line.lstrip().startswith("#")).strip().removeprefix("$ ")
     if any(not letter.isprintable() and letter not in f"\n\t{UNFILLED}" for letter in whole):
         raise UsageError("--current: the command has control characters")
-    marked = _without_substitutions(whole)
+    marked = _without_substitutions(whole, variables)
     lexer = shlex.shlex(marked, posix=True, punctuation_chars="();<>|&")
     lexer.whitespace_split = True
     lexer.commenters = ""
@@ -153,7 +182,7 @@ def split(text: str) -> list[str]:
     for word in words:
         if _OPERATOR.fullmatch(word):
             raise UsageError(f"--current: {word!r} is for a shell; give one command without it")
-    if any("\n" in word and not word.lstrip().startswith(("{", "[", "--")) for word in words):
+    if any("\n" in word and not _LONG.search(word) for word in words):
         raise UsageError("--current: more than one line; continue a line with \\")
     if not words:
         raise UsageError("--current: no command")
@@ -179,10 +208,10 @@ def _without_output(words: list[str]) -> list[str]:
     return words[:at]
 
 
-def _without_substitutions(text: str) -> str:
+def _without_substitutions(text: str, variables: Mapping[str, str] | None) -> str:
     """The text without comments and numbers of outputs, `$NAME` marked outside of single quotes.
 
-    `$HOME` and `$PWD` are filled in.
+    `$HOME`, `$PWD` and what is known are filled in.
 
     Raises:
         UsageError: A shell would run a command, or read a file, to fill something in.
@@ -201,6 +230,12 @@ def _without_substitutions(text: str) -> str:
             found.append(value if double else re.sub(r"([^\w/.-])", r"\\\1", value))
             known_to = match.end()
             continue
+        if not (single or escaped) and variables is not None and (match := _NAMED.match(text, at)):
+            known = variables.get(match[1] or match[2], match[3])
+            if known is not None:  # unquoted, it may be several words
+                found.append(re.sub(r"([\"\\])" if double else r"([^\w/.\s-])", r"\\\1", known))
+                known_to = match.end()
+                continue
         if escaped:
             escaped = False
         elif letter == "\\" and not single:
@@ -251,4 +286,23 @@ def holds_secret(name: str) -> bool:
     plain = name.lower().replace("-", "_").lstrip("_")
     if any(len(plain) > 2 and whole.startswith(plain) for whole in ("api_key", "hf_token")):
         return True
-    return plain.rpartition("_")[2] in _SECRET_ENDS or "password" in plain or "secret" in plain
+    return re.split(r"[_.]", plain)[-1] in _SECRET_ENDS or _SECRET_WORDS.search(plain) is not None
+
+
+def without_secrets(value: str) -> tuple[str, list[str]]:
+    """A JSON object without its entries that hold secrets, and their names; any other value as it is."""
+    if not value.lstrip().startswith("{"):
+        return value, []
+    left_out: list[str] = []
+
+    def kept(found: object) -> object:
+        if isinstance(found, dict):
+            left_out.extend(name for name in found if holds_secret(name))
+            return {name: kept(inner) for name, inner in found.items() if not holds_secret(name)}
+        return [kept(inner) for inner in found] if isinstance(found, list) else found
+
+    try:
+        without = kept(json.loads(value))
+    except (ValueError, RecursionError):
+        return value, []
+    return (json.dumps(without), left_out) if left_out else (value, [])

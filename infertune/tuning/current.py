@@ -26,7 +26,7 @@ def read_current(request: TuneRequest) -> Current | None:
     path, service = _file_and_service(given)
     if path is None:
         return _of_command(engine, request, given)
-    text = read_text(path, "--current", _MOST_BYTES)
+    text = read_text(path, "--current", _MOST_BYTES).removeprefix("\ufeff")
     if _is_profile(text):
         profile = load_profile(path)
         if profile.fingerprint.engine != engine:
@@ -38,6 +38,11 @@ def read_current(request: TuneRequest) -> Current | None:
 def _of_command(engine: str, request: TuneRequest, text: str, file: str = "", service: str = "") -> Current:
     command = read_command(engine, text, file=file, service=service)
     notes = []
+    if request.model is None and command.model is None:
+        raise UsageError(
+            f"--current{' ' + file if file else ''}: the command names no model, or a flag with several values stands "
+            "before it; put the model first, or name it: infertune tune MODEL --current …"
+        )
     if command.model_here is not None:
         notes.append(f"{command.model} in the container is {command.model_here} here")
     elif request.model is None and command.contained and _is_missing_path(command.model):

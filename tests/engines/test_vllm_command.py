@@ -73,6 +73,15 @@ def test_a_command_is_sorted_into_model_engine_and_server(text: str, settings: l
         "uv run --index-url https://u:sk-1@h/ --index-password pass-1 vllm serve m/x --api-key x",
         "env HF_TOKEN=hf_1 numactl -N 0 vllm serve m/x",
         "srun --export=ALL,HF_TOKEN=hf_1 vllm serve m/x",
+        "OPENAI_APIKEY=sk-1 HFTOKEN=hf_1 VLLM_DB_PASS=pass-1 vllm serve m/x",
+        "docker run -e OPENAI_APIKEY=sk-1 -e GITHUB_PAT=hf_1 vllm/vllm-openai --model m/x",
+        "docker run --log-opt splunk-token=sk-1 -l api_key=hf_1 vllm/vllm-openai --model m/x",
+        "docker run --health-cmd 'curl -H \"Authorization: Bearer sk-1\" h' vllm/vllm-openai --model m/x",
+        "vllm serve m/x --api-keys sk-1",
+        "vllm serve m/x --api-key -sk-1",
+        "vllm serve m/x --hf-token --port 1",
+        'vllm serve m/x --model-loader-extra-config \'{"aws_secret_access_key": "sk-1", "a": [{"key": "hf_1"}]}\'',
+        "vllm serve m/x --kv-transfer-config.extra_config.api_key sk-1",
         "srun --export ALL,HF_TOKEN=hf_1,X=1 vllm serve m/x",
         "apptainer exec --env=HF_TOKEN=hf_1 v.sif vllm serve m/x",
         "apptainer exec --env HF_TOKEN=hf_1 v.sif vllm serve m/x",
@@ -143,7 +152,7 @@ def test_options_of_a_program_in_front_keep_their_values(
             "--enable-prefix-caching takes no value, and 'true' stands behind it",
         ),
         (f"{SERVE} \u2014enforce-eager", "begins with a long dash; a flag begins with two hyphens"),
-        (f"{SERVE} '--dtype half'", "'--dtype half' is one word with blanks; flag and value are two words"),
+        (f"{SERVE} '--dtype half'", "'--dtype …' is one word with blanks; flag and value are two words"),
         ("", "no command"),
         ("A=1", "no command"),
         ("vllm serve " + "x" * 70_000, "letters"),
@@ -315,7 +324,7 @@ def test_containers_of_one_name_are_told_apart_by_their_resource() -> None:
     ("file", "text", "here"),
     [
         ("d/c.yaml", "services: {v: {image: vllm/vllm-openai, command: --model /m/x, volumes: ['./w:/m:ro']}}",
-         "d/w/x"),
+         "./d/w/x"),
         ("c.yaml", "services: {v: {image: vllm/vllm-openai, command: --model /m/x, volumes: ['/w:/m', '/v:/m/x']}}",
          "/v"),
         ("c.yaml", "services: {v: {image: vllm/vllm-openai, command: --model /m/x, volumes: [{type: bind, source: /w, "
@@ -399,3 +408,43 @@ def test_what_the_installed_parser_refuses_of_a_command_is_one_line_for_its_user
     assert found.keys() == REFUSED_BY_PARSER.keys()
     for word, message in REFUSED_BY_PARSER.items():
         assert message in found[word] and found[word].startswith("--current: ") and "pydantic.dev" not in found[word]
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["--api-key=sk-1 hf_1", "api-key=sk-1", "'--api-key sk-1'", "--seed 1 api-key=sk-1"],
+)
+def test_no_message_repeats_a_secret(given: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_command(f"vllm serve m/x {given}")
+    assert not any(secret in str(refused.value) for secret in SECRETS)
+
+
+def test_a_switch_whose_name_says_credentials_is_no_secret() -> None:
+    assert read_command("vllm serve m/x --allow-credentials").server == ("--allow-credentials",)
+
+
+def test_a_value_of_json_may_go_over_several_lines() -> None:
+    found = read_command('vllm serve m/x --hf-overrides \'{\n "max_position_embeddings": 512,\n\t"a": "b  c"\n}\'')
+    assert found.settings == ('--hf-overrides={ "max_position_embeddings": 512, "a": "b  c" }',)
+    with pytest.raises(UsageError, match="the value of --chat-template goes over several lines"):
+        read_command("vllm serve m/x --chat-template '{% for m in messages %}\n{% endfor %}'")
+
+
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [
+        (
+            "docker run --gpus all --entrypoint /bin/bash vllm/vllm-openai -c 'vllm serve m/x --seed 1'",
+            "docker run --gpus all --entrypoint vllm vllm/vllm-openai serve",
+        ),
+        (
+            "docker run --entrypoint python3 vllm/vllm-openai "
+            "-m vllm.entrypoints.openai.api_server --model m/x --seed 1",
+            "docker run --entrypoint python3 vllm/vllm-openai -m vllm.entrypoints.openai.api_server",
+        ),
+    ],
+)
+def test_an_entrypoint_is_what_the_export_starts(text: str, program: str) -> None:
+    found = read_command(text)
+    assert " ".join(found.program) == program and found.settings == ("--seed=1",)

@@ -69,9 +69,9 @@ def read_command(text: str, *, file: str = "", service: str = "") -> Command:
     parts = Parts(_KEPT_VARIABLES)
     try:
         line = command_line(text, _STARTS) if file else None
-        for name, value in line[1] if line else ():
+        for name, value in line.environment if line else ():
             parts.variable(name, value)
-        _take(split(line[0] if line else text.removeprefix("ExecStart=")), parts)
+        _take(split(line.text, line.variables) if line else split(text.removeprefix("ExecStart=")), parts)
     except UsageError as error:
         raise UsageError(str(error).replace("--current:", f"{where}:", 1)) from None
     return parts.command(file=file, model_flag=True)
@@ -111,7 +111,7 @@ def _take_arguments(words: list[str], parts: Parts) -> None:
             parts.model = value(word)
         elif name in _FETCHED:
             raise UsageError(f"--current: {word} names a model that is fetched; give its file with --model FILE")
-        elif holds_secret(name) and name not in _SERVER_VALUES:
+        elif holds_secret(name) and name not in _SERVER_VALUES | _SERVER_SWITCHES:
             parts.secrets.append(word)
             del left[:1]
         elif name in _SERVER_VALUES:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from infertune.domain.command import Command
 from infertune.engines.base import first_line
-from infertune.engines.scripts import command_line
-from infertune.engines.shell import PYTHON, WRAPPERS, Parts, filled, holds_secret, split
+from infertune.engines.scripts import Line, command_line
+from infertune.engines.shell import PYTHON, WRAPPERS, Parts, filled, holds_secret, split, without_secrets
 from infertune.engines.vllm.container import DockerRun, docker_run
 from infertune.engines.vllm.files import command_in_file, config_words
 from infertune.engines.vllm.flags import SERVER, SHORT, arity, is_switch
@@ -112,11 +112,11 @@ def _take_program(words: Sequence[str], parts: _Parts) -> None:
     raise UsageError(f"--current: {first_line(name, 40)!r} is no vLLM server; give {FORMS}")
 
 
-def _take_line(line: tuple[str, list[tuple[str, str]]], parts: _Parts) -> None:
+def _take_line(line: Line, parts: _Parts) -> None:
     """A script's line that starts the server, and the variables that are set before it."""
-    for name, value in line[1]:
+    for name, value in line.environment:
         parts.variable(name, value)
-    _take_program(split(line[0]), parts)
+    _take_program(split(line.text, line.variables), parts)
 
 
 def _take_wrapped(words: list[str], parts: _Parts) -> None:
@@ -142,14 +142,17 @@ def _take_wrapped(words: list[str], parts: _Parts) -> None:
 def _take_container(run: DockerRun, parts: _Parts) -> None:
     """What runs in a container."""
     parts.contained, parts.mounts = True, list(run.mounts)
+    parts.secrets += run.secrets
     for variable, value in run.environment:
         parts.variable(variable, value)
-    parts.program += [filled(word, "docker") for word in run.program]
+    before = list(parts.program)
     if run.entrypoint:
-        stands = len(parts.program)
+        parts.program = []
         _take_program([*run.entrypoint, *run.arguments], parts)
-        del parts.program[stands : stands + len(run.entrypoint)]  # it stands among docker's own words
+        starts, *behind = parts.program  # of a shell's command, the program that the shell starts
+        parts.program = [*before, *(filled(word, "docker") for word in run.starting(starts)), *behind]
         return
+    parts.program += [filled(word, "docker") for word in run.program]
     arguments = list(run.arguments)
     if arguments[:1] and arguments[0].rpartition("/")[2] in ("vllm", "python", "python3", *_SHELLS):
         _take_program(arguments, parts)
@@ -186,19 +189,24 @@ def _take_arguments(words: Sequence[str], parts: _Parts) -> None:
             parts.model = filled(values[0], "the model")
         elif name in ("model", "model_tag"):
             parts.model, parts.model_flag = filled(_only(flag, values), flag), True
-        elif holds_secret(name):
+        elif holds_secret(name) and not is_switch(name):
             parts.secrets.append(flag)
         elif name == "config":
             _take_arguments(config_words(filled(_only(flag, values), flag)), parts)
         else:
-            kept = _spelled(flag, [filled(value, flag) for value in values])
+            known = [without_secrets(filled(value, flag)) for value in values]
+            parts.secrets += [f"{inner} in {flag}" for _, left_out in known for inner in left_out]
+            kept = _spelled(flag, [value for value, _ in known])
             (parts.server if name.partition(".")[0].removeprefix("no_") in SERVER else parts.settings).extend(kept)
         behind = flag
 
 
 def _not_understood(word: str, behind: str, model: str) -> str:
     """What to say of a word that is neither a flag nor a value."""
-    shown = first_line(word, 40)
+    name, equals, _ = word.partition("=")
+    shown = first_line(f"{name}=…" if equals else word, 40)
+    if holds_secret(behind):
+        return f"--current: {behind} takes one value, and another word stands behind it"
     if word.startswith(("\u2013", "\u2014")):
         return f"--current: {shown!r} begins with a long dash; a flag begins with two hyphens, --"
     if is_switch(behind.lstrip("-").replace("-", "_")):
@@ -220,9 +228,8 @@ def _flags(words: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
         if not head:
             raise UsageError(f"--current: {first_line(word, 20)!r} is no flag")
         if len(flag.split()) > 1:
-            raise UsageError(
-                f"--current: {first_line(word, 40)!r} is one word with blanks; flag and value are two words"
-            )
+            shown = f"{first_line(flag.split()[0], 40)} …"
+            raise UsageError(f"--current: {shown!r} is one word with blanks; flag and value are two words")
         if equals:
             yield name, flag, [value]
             continue
@@ -230,10 +237,11 @@ def _flags(words: Sequence[str]) -> Iterator[tuple[str, str, list[str]]]:
             yield name, flag, []
             continue
         values: list[str] = []
-        many = not dot and arity(name) == "many"
-        while left and (many or not values) and (not left[0].startswith("-") or _NUMBER.fullmatch(left[0])):
+        many, secret = not dot and arity(name) == "many", holds_secret(name)
+        flags = "--" if secret else "-"  # a secret may begin with a hyphen
+        while left and (many or not values) and (not left[0].startswith(flags) or _NUMBER.fullmatch(left[0])):
             values.append(left.pop(0))
-        if not values and not many:
+        if not values and not many and not secret:  # or it comes from where the user has logged in
             raise UsageError(f"--current: {first_line(flag, 40)} lacks its value")
         if name == "optimization_level" and values[0].startswith("{"):  # `-O` took a table in earlier versions
             name, flag = "compilation_config", "--compilation-config"

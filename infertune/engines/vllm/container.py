@@ -31,6 +31,7 @@ class DockerRun:
         entrypoint: What replaces the image's own program; empty where nothing does.
         arguments: What the program in the container is given.
         environment: The variables that it is given.
+        secrets: Names of labels and options that were left out because they hold secrets.
         mounts: The folders of this machine that it sees.
     """
 
@@ -39,6 +40,12 @@ class DockerRun:
     arguments: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     mounts: tuple[Mount, ...] = ()
+    secrets: tuple[str, ...] = ()
+
+    def starting(self, program: str) -> tuple[str, ...]:
+        """Docker's own words with another entrypoint."""
+        at = next(i for i, word in enumerate(self.program) if word == "--entrypoint")
+        return (*self.program[: at + 1], program, *self.program[at + 2 :])
 
 
 def docker_run(words: Sequence[str]) -> DockerRun:
@@ -56,7 +63,7 @@ def docker_run(words: Sequence[str]) -> DockerRun:
         raise UsageError(f"--current: `docker {first_line(' '.join(left[:1]), 20)}` starts no server{file}")
     program.append(left.pop(0))
     entrypoint: tuple[str, ...] = ()
-    environment, mounts = [], []
+    environment, mounts, secrets = [], [], []
     while left and left[0].startswith("-"):
         word = left.pop(0)
         flag, equals, value = word.partition("=")
@@ -75,6 +82,9 @@ def docker_run(words: Sequence[str]) -> DockerRun:
             name, _, content = value.partition("=")
             environment.append((name, content))
             value = name if holds_secret(name) else value  # docker then takes it from its own environment
+        elif "=" in value and holds_secret(value.partition("=")[0]):  # of a label, or of a log's driver
+            secrets.append(f"{value.partition('=')[0]} in {flag}")
+            continue
         if flag in ("-v", "--volume"):
             mounts.append(of_short_form(value))
         elif flag == "--mount":
@@ -89,4 +99,4 @@ def docker_run(words: Sequence[str]) -> DockerRun:
         raise UsageError(
             f"--current: the image {first_line(image, 60)!r} is not vLLM's, and what it starts is not given"
         )
-    return DockerRun((*program, image), entrypoint, tuple(left), tuple(environment), tuple(mounts))
+    return DockerRun((*program, image), entrypoint, tuple(left), tuple(environment), tuple(mounts), tuple(secrets))

@@ -36,7 +36,8 @@ def lies_here(path: str, mounts: Iterable[Mount], folder: str = "") -> str | Non
     nearest = max(known, key=lambda mount: len(PurePosixPath(mount.target).parts))
     if not nearest.source:
         return None
-    return os.path.normpath(os.path.join(folder, nearest.source, inside.relative_to(nearest.target)))
+    here = os.path.normpath(os.path.join(folder, nearest.source, inside.relative_to(nearest.target)))
+    return here if os.path.isabs(here) else os.path.join(os.curdir, here)  # and no repository of a hub
 
 
 def of_short_form(text: str) -> Mount:
