@@ -323,3 +323,8 @@ def first_line(text: str, limit: int = 300) -> str:
     """The first line that says something, cut to a length that fits a table."""
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def last_statement(lines: Sequence[str]) -> str:
+    """The last line of code of a trace, such as `assert x == "y"`: what an error without a word fell over."""
+    return next((line.strip() for line in reversed(lines) if line.strip("^~ \t")), "")

@@ -27,6 +27,7 @@ from infertune.engines.base import (
     Served,
     Setup,
     first_line,
+    last_statement,
 )
 from infertune.engines.chat_template import chat_token_ids
 from infertune.engines.exporting import Source, comment, known_settings, source_of
@@ -45,7 +46,9 @@ _PORT = 30000
 _MOUNT = "/model"
 _SLOTS = 64  # requests at once where the server does not say (judgement): as many warm it up
 _MEMORY = re.compile(r"OutOfMemoryError|out of memory|Not enough memory|increase --mem-fraction-static", re.IGNORECASE)
-_REFUSED = re.compile(r"error: (argument|unrecognized)|invalid choice|(ValueError|AssertionError|NotImplementedError):")
+_REFUSED = re.compile(
+    r"error: (argument|unrecognized)|invalid choice|(ValueError|AssertionError|NotImplementedError)(:|$)"
+)
 
 
 class SglangEngine:
@@ -91,9 +94,11 @@ class SglangEngine:
         lines = f"{failure.message}\n{failure.trace_tail}".splitlines()
         if found := next((line for line in lines if _MEMORY.search(line)), None):
             return Infeasible(reason="oom", stage=failure.stage, detail=first_line(found))
-        if failure.stage == "load" and (found := next((line for line in lines if _REFUSED.search(line)), None)):
-            return Infeasible(reason="rejected", stage=failure.stage, detail=first_line(found))
-        return None
+        at = next((n for n, line in enumerate(lines) if _REFUSED.search(line)), None)
+        if failure.stage != "load" or at is None:
+            return None
+        said = lines[at] if ":" in lines[at] else f"{lines[at].strip()}: {last_statement(lines[:at])}"
+        return Infeasible(reason="rejected", stage=failure.stage, detail=first_line(said))
 
     def export(self, served: Served, form: str) -> str:
         """A command, or a compose file.

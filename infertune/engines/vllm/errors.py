@@ -5,10 +5,9 @@ The cause of a failure may be far from it: in the default multi-process mode an 
 """
 
 import re
-from collections.abc import Sequence
 
 from infertune.domain.measurement import Infeasible
-from infertune.engines.base import Failure, first_line
+from infertune.engines.base import Failure, first_line, last_statement
 
 _OUT_OF_MEMORY_TYPES = ("OutOfMemoryError", "MemoryError")
 _OUT_OF_MEMORY = re.compile(
@@ -67,7 +66,7 @@ def root_cause(failure: Failure) -> tuple[str, str]:
         if wrapper:
             quoted = quoted or wrapper["quoted"] or ""
         elif match and match[1] not in _OF_SERVERS:
-            words = [match[2], *lines[number + 1 : number + 3]] if match[2] else [_statement(lines[:number])]
+            words = [match[2], *lines[number + 1 : number + 3]] if match[2] else [last_statement(lines[:number])]
             said = _said("\n".join(words))
             if not _WRAPPER.search(said.partition("\n")[0]):
                 return match[1], said
@@ -75,9 +74,16 @@ def root_cause(failure: Failure) -> tuple[str, str]:
     return "", quoted or failure.message
 
 
-def _statement(lines: Sequence[str]) -> str:
-    """What an error without a word fell over: the last line of code above it, such as `assert x == "y"`."""
-    return next((line for line in reversed(lines) if line.strip("^~ ")), "")
+def why_not_inspected(told: str) -> str:
+    """What keeps vLLM from running a model at all, in one line; empty where it does not say.
+
+    Args:
+        told: What it wrote when it was asked.
+    """
+    _, cause = root_cause(Failure(stage="load", error_type="", message="", trace_tail=told))
+    if "contains custom code" in cause:
+        return "it comes with code of its own, which only --set trust_remote_code=true runs"
+    return first_line(cause)
 
 
 def _said(message: str) -> str:

@@ -20,10 +20,10 @@ from infertune.domain.device import Device, engine_environment
 from infertune.domain.knobs import Scalar
 from infertune.domain.measurement import Frozen
 from infertune.domain.models import Model, cache_folder
-from infertune.engines.base import Failure, first_line
+from infertune.engines.base import first_line
 from infertune.engines.installed import installed_versions
 from infertune.engines.interpreter import package_link
-from infertune.engines.vllm.errors import root_cause
+from infertune.engines.vllm.errors import why_not_inspected
 from infertune.engines.vllm.parser import RefusedError, arguments_of, given_in, typed
 from infertune.engines.vllm.space import EFFECTIVE_PATHS, Probe, read_settings
 from infertune.engines.vllm.table import TUNED
@@ -149,10 +149,7 @@ def _run_probe(question: Question, model: Model, device: Device, python: Path | 
     else:
         raise UsageError(f"{refusal.refused}")
     told = f"{answer.stdout}\n{answer.stderr}"  # vLLM logs to standard output what its last error only points to
-    _, cause = root_cause(Failure(stage="load", error_type="", message="", trace_tail=told))
-    cause = first_line(cause) or f"its probe ended with code {answer.returncode}"
-    if "contains custom code" in cause:
-        cause = "it comes with code of its own, which only --set trust_remote_code=true runs"
+    cause = why_not_inspected(told) or f"its probe ended with code {answer.returncode}"
     raise UsageError(f"vLLM cannot run {model.spec} on {device.name}: {cause}")
 
 
