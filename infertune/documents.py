@@ -94,6 +94,22 @@ def read_document(path: Path, what: str, most_bytes: int = MOST_YAML_BYTES) -> D
         raise UsageError(f"{path} is not YAML: {line}{_short(str(error))}") from None
 
 
+_SHAPES = {
+    "tuple_type": "must be a list, such as [8, 16]",
+    "list_type": "must be a list, such as [8, 16]",
+    **dict.fromkeys(
+        ("dict_type", "mapping_type", "model_type", "model_attributes_type"),
+        "must be a mapping of names to values, such as {name: value}",
+    ),
+}  # kind of pydantic's fault → what YAML calls it
+
+
+def fault_text(kind: str, message: str) -> str:
+    """What pydantic says of a fault of a document, in YAML's words, to stand behind a colon."""
+    text = _SHAPES.get(kind, message.removeprefix("Value error, "))
+    return text[:1].lower() + text[1:]
+
+
 def plain_yaml(value: object) -> str:
     """Values as YAML: quoted where they must be, in their order, without aliases, in ASCII (PyYAML loses U+0085).
 

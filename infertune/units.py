@@ -28,6 +28,20 @@ def parse_duration_s(text: str) -> float:
         raise ValueError(f"{text!r} has an unknown unit {error.args[0]!r}; use s, m or h") from None
 
 
+_MOST_DURATION_S = 1e6  # 11 days; the system's waits overflow at 24
+
+
+def check_duration_s(duration_s: float) -> float:
+    """A duration in seconds that can be waited for.
+
+    Raises:
+        ValueError: It is not over 0, or is longer than 277 hours.
+    """
+    if not 0 < duration_s <= _MOST_DURATION_S:  # NaN is neither
+        raise ValueError("must be over 0 and at most 277h (1,000,000 seconds)")
+    return duration_s
+
+
 def parse_time(text: str) -> datetime:
     """The moment of an ISO 8601 date and time; without an offset it is in UTC.
 

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infertune.units import (
+    check_duration_s,
     format_bytes,
     format_duration,
     format_percent,
@@ -28,6 +29,13 @@ def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> N
 def test_what_is_no_duration_is_refused_with_an_example_or_the_units(text: str) -> None:
     with pytest.raises(ValueError, match=r"90s, 20m or 1h30m|use s, m or h"):
         parse_duration_s(text)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1e6 + 1, float("inf"), float("nan")])
+def test_a_duration_that_nothing_can_wait_for_is_refused_with_the_range(seconds: float) -> None:
+    with pytest.raises(ValueError, match=r"^must be over 0 and at most 277h \(1,000,000 seconds\)$"):
+        check_duration_s(seconds)
+    assert check_duration_s(1e6) == 1e6
 
 
 @settings(deadline=None)

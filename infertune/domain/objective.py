@@ -20,6 +20,7 @@ from infertune.domain.request import JobRequest, TuneRequest
 from infertune.domain.serving_options import ServingOptions
 from infertune.errors import UsageError
 
+_LEAST_PRICE = 1e-12  # an hour or a kWh: a double loses the costs of less; judgement
 _COMPARISONS = {"<": operator.le, ">": operator.ge}
 
 
@@ -126,7 +127,7 @@ def get_objective(name: str, limits: Sequence[str] = (), prices: Prices | None =
         prices: For `cost`.
 
     Raises:
-        UsageError: There is no such objective or figure, a limit is malformed, or `cost` has no price.
+        UsageError: There is no such objective or figure, a limit is malformed, or `cost` has no price over 0.
     """
     given = prices or Prices()
     parsed = tuple(_launch_limits(limits, name))
@@ -137,8 +138,8 @@ def get_objective(name: str, limits: Sequence[str] = (), prices: Prices | None =
     if name == "energy":
         return Objective(name, "J/token", j_per_output_token, True, parsed, given)
     if name == "cost":
-        if given.per_hour is None and given.per_kwh is None:
-            raise UsageError("--objective cost needs --price-per-hour or --price-per-kwh, or both")
+        if max(given.per_hour or 0.0, given.per_kwh or 0.0) < _LEAST_PRICE:
+            raise UsageError("--objective cost needs a price over 0: --price-per-hour or --price-per-kwh, or both")
         figure = partial(cost_per_million_tokens, prices=given)
         return Objective(name, "per million tokens", figure, True, parsed, given)
     if name == "goodput":

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
-from infertune.documents import read_bytes
+from infertune.documents import parse_json, read_bytes
 from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SpaceRecord
@@ -29,6 +29,8 @@ FILE_NAME = "trials.jsonl"
 _MOST_LEDGER_BYTES = 512 * 1024**2  # 2,000 trials of 1,000 requests have about 200 MiB (judgement)
 _ENDING_START = b'{"ended":'
 _CHECK_START = b'{"checked":'
+_MARK = b"\xef\xbb\xbf"  # a byte order mark, which an editor may have put there
+_SCHEMA_VERSION = 1
 
 
 class Header(Frozen):
@@ -127,13 +129,17 @@ def read_record(folder: Path) -> Record:
             contradicts itself; the message names file, line and field.
     """
     path = folder / FILE_NAME
+    if os.path.isfile(folder):
+        raise UsageError(f"{folder} is not a run but a file: name the run's folder, such as {folder.parent}")
     if not os.path.exists(path):
         raise UsageError(f"{folder} is not a run: it has no readable {FILE_NAME}")
-    content = read_bytes(path, "ledger", _MOST_LEDGER_BYTES)
+    content = read_bytes(path, "ledger", _MOST_LEDGER_BYTES).removeprefix(_MARK)
     whole, _, torn = content.rpartition(b"\n")  # a whole ledger ends in a line break, so nothing follows the last one
     lines = io.BytesIO(whole)  # line by line: a file of line breaks alone would make a list of gigabytes
+    first = lines.readline()
+    _check_first(path, first, cut=bool(torn))
     try:
-        header = Header.model_validate_json(lines.readline())
+        header = Header.model_validate_json(first)
         checks = HeaderChecks(
             header.command,
             header.request,
@@ -163,6 +169,25 @@ def read_record(folder: Path) -> Record:
         except (ValidationError, SenseError) as error:
             raise UsageError(f"{path}, line {number} is damaged: {_fault(error)}") from None
     return record
+
+
+def _check_first(path: Path, line: bytes, *, cut: bool) -> None:
+    """Refuse a first line that is no whole header, or one of a newer version.
+
+    Raises:
+        UsageError: It is.
+    """
+    try:
+        found = parse_json(line.decode())
+    except ValueError:
+        what = "its header in line 1 is cut off or damaged" if line.strip() or cut else "it has no header"
+        raise UsageError(f"{path} is no ledger that this version of infertune reads: {what}; start a new run") from None
+    version = found.get("schema_version") if isinstance(found, dict) else None
+    if type(version) is int and _SCHEMA_VERSION < version < 1_000_000:
+        raise UsageError(
+            f"{path} has schema version {version}, this infertune reads {_SCHEMA_VERSION}: it was made by a newer "
+            "infertune, upgrade"
+        )
 
 
 def _fault(error: ValidationError | SenseError) -> str:

@@ -1,12 +1,22 @@
 """Requests: the options of a command, from its flags, a `--config` file, or a ledger's header."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from infertune.documents import check_path, read_document
+from infertune.documents import check_path, fault_text, read_document
 from infertune.domain.assigning import as_scalar, assignments, check_texts, name_and_text, once, split_values
 from infertune.domain.device import DeviceChoice
 from infertune.domain.knobs import Scalar, check_scalars, parse_scalar
@@ -16,15 +26,23 @@ from infertune.domain.serving_options import ServingOptions
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.errors import UsageError
 from infertune.sequential import TrustName
-from infertune.units import parse_duration_s, parse_share
+from infertune.units import check_duration_s, parse_duration_s, parse_share
 
 _DEFAULT_TRIALS = 30
 _SECRET = ("storage",)  # options whose values may have a password
 _SHOWN_CHARACTERS = 80  # of a value in a message
-_Duration = Annotated[float, Field(gt=0, le=1e6)]  # 11 days; the system's waits overflow at 24
+
+
+def _in_range(given: float, most: int) -> float:
+    if not 0 <= given <= most:  # NaN is neither
+        raise ValueError(f"must be a number from 0 to {most:,}")
+    return given
+
+
+_Duration = Annotated[float, AfterValidator(check_duration_s)]
 Launches = Annotated[int, Field(ge=1, le=10_000)]
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
-_Price = Annotated[float, Field(ge=0, le=1e12)]
+_Price = Annotated[float, AfterValidator(partial(_in_range, most=10**12))]
 
 
 class JobRequest(BaseModel):
@@ -78,7 +96,7 @@ class JobRequest(BaseModel):
     out: Path | None = None
     profiles: Path = Path("profiles")
     country: str | None = None
-    carbon_intensity: float | None = Field(default=None, ge=0, le=1e6)
+    carbon_intensity: Annotated[float, AfterValidator(partial(_in_range, most=10**6))] | None = None
     price_per_hour: _Price | None = None
     price_per_kwh: _Price | None = None
     _typed: frozenset[str] = PrivateAttr(default=frozenset())
@@ -330,8 +348,9 @@ def make_request(
     if is_code(written) and "sampler" not in given:
         source = config_file or "the run"
         raise UsageError(f"{source} names the sampler {written}, whose code would be run: give --sampler to allow it")
+    asked = {**document, **(earlier or {}), **given}
     try:
-        request = kind.model_validate({**document, **(earlier or {}), **given})
+        request = kind.model_validate(asked)
         typed = [assignments(given[flag]) for flag in ("set", "knob", "baseline_set") if flag in given]
         request._typed = frozenset(str(name) for names in typed for name in names)
         return request
@@ -340,9 +359,10 @@ def make_request(
         name = str(fault["loc"][0]).replace("_", "-") if fault["loc"] else "request"
         if fault["type"] == "extra_forbidden":
             raise UsageError(f"{f'{config_file}: ' if config_file else ''}there is no option {name!r}") from None
-        message = str(fault["msg"]).removeprefix("Value error, ")
-        value = "" if name in _SECRET else f" {_shown(fault['input'])}"
-        raise UsageError(f"--{name}{value.rstrip()}: {message[0].lower() + message[1:]}") from None
+        message = fault_text(fault["type"], fault["msg"])
+        text = asked.get(str(fault["loc"][0])) if fault["loc"] else None  # a duration as it was written
+        value = "" if name in _SECRET else f" {_shown(text if isinstance(text, str) else fault['input'])}"
+        raise UsageError(f"--{name}{value.rstrip()}: {message}") from None
 
 
 def _read_config_file(path: Path) -> dict[str, Any]:

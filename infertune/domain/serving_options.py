@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator
 
 from infertune.domain.arrivals import Arrivals
 from infertune.domain.promise import DEFAULT_ATTAIN
-from infertune.units import parse_duration_s, parse_share
+from infertune.units import check_duration_s, parse_duration_s, parse_share
 
 
 class ServingOptions(BaseModel):
@@ -44,7 +44,7 @@ class LoadOptions(ServingOptions):
     """
 
     rate: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    duration: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    duration: Annotated[float, AfterValidator(check_duration_s)] | None = None
     target: str | None = None
 
     @field_validator("duration", mode="before")

@@ -68,6 +68,15 @@ def takes_binary(name: str) -> bool:
     return bool(getattr(_factory(name), "takes_binary", False))
 
 
+def takes_table(name: str) -> bool:
+    """Whether an engine answers from a recorded table, which `--table` names.
+
+    Raises:
+        UsageError: There is no such engine.
+    """
+    return bool(getattr(_factory(name), "takes_table", False))
+
+
 def forms_of(name: str) -> tuple[str, ...]:
     """What `profile export --as` takes for an engine.
 

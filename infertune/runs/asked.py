@@ -96,8 +96,16 @@ def restrict(space: SearchSpace, held: Mapping[str, Scalar], ranges: Mapping[str
     """A space with some knobs held at one value and some restricted to a few.
 
     Raises:
-        UsageError: A knob is unknown, a value is not of its kind or out of its range, or stands twice.
+        UsageError: A knob is unknown or both held and searched, a value is not of its kind or out of its range, or
+            stands twice.
     """
+    for name, value in held.items():
+        if name in ranges and ranges[name] != (value,):
+            texts = ",".join(map(format_scalar, ranges[name]))
+            raise UsageError(
+                f"--set {name}={format_scalar(value)} and --knob {name}={texts} exclude each other: an argument is "
+                "held or searched; leave one out"
+            )
     for name, values in [*ranges.items(), *((name, (value,)) for name, value in held.items())]:
         if name not in space:
             raise unknown_argument(name, space.names, "knob")

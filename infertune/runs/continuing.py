@@ -41,7 +41,7 @@ def continued(kind: type[R], header: Header, folder: Path, flags: Mapping[str, A
         allowed = given.pop("set")  # names again what the run was started with, which may need the user's own word
         return continued(kind, header, folder, given, may_change).typed_by_user(allowed)
     if others := sorted(given.keys() - may_change):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        names = ", ".join("MODEL" if name == "model" else f"--{name.replace('_', '-')}" for name in others)
         raise UsageError(f"--resume continues a run as it was started; leave out {names}, or start a new run")
     earlier = {name: value for name, value in header.request.items() if name not in _NEVER_RECORDED}
     return make_request(kind, {**given, "out": folder}, earlier=earlier)

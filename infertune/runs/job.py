@@ -23,7 +23,7 @@ from infertune.domain.request import JobRequest
 from infertune.domain.workload import LONG_DRAW, Part, Workload, parse_workload
 from infertune.energy import CarbonOptions
 from infertune.energy.sources import check_country
-from infertune.engines import default_engine_name, get_engine, takes_binary
+from infertune.engines import default_engine_name, get_engine, takes_binary, takes_table
 from infertune.engines.asking import understood
 from infertune.engines.base import Availability, Engine, EngineOptions
 from infertune.engines.models import model_for
@@ -334,14 +334,18 @@ def engine_of(request: JobRequest, spec: str) -> tuple[Engine, EngineOptions]:
         spec: As `--engine` takes it.
 
     Raises:
-        UsageError: There is no such engine, or a program that the request names.
+        UsageError: There is no such engine, or a program that the request names; or it answers from no table.
     """
     programs = {"python": (request.engine_python, "interpreter"), "binary": (request.engine_binary, "program")}
     for flag, (program, what) in programs.items():
         if program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
             raise UsageError(f"--engine-{flag} {program} is no executable {what}")
-    if request.engine_binary and not takes_binary(spec.partition(":")[0]):
+    name = spec.partition(":")[0]
+    if request.engine_binary and not takes_binary(name):
         raise UsageError(f"--engine-binary: engine {spec} is no program of its own; leave it out")
+    if (request.table or request.ignore) and not takes_table(name):
+        flag = "table" if request.table else "ignore"
+        raise UsageError(f"--{flag}: engine {spec} answers from no table; leave it out, or take one that does")
     options = EngineOptions(
         variant=spec.partition(":")[2],
         table=request.table.absolute() if request.table else None,

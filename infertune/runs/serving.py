@@ -90,11 +90,14 @@ def serving_of(request: JobRequest, workload: Workload, engine: Engine) -> Servi
     loads = isinstance(request, LoadOptions) and request.loads_a_server
     if isinstance(request, TuneRequest) and request.arrivals is not None and not goodput:
         raise UsageError(f"--arrivals is for --objective {GOODPUTS[0]}; an offline job has all requests at once")
+    promise = promise_of(request)
+    if "attain" in request.model_fields_set and not (promise.limits and (goodput or loads)):
+        cure = "--slo 'ttft_s<0.5'" + (" and --rate" if isinstance(request, LoadOptions) else "")
+        raise UsageError(f"--attain is of limits on the requests of a server's load, and there is none: give {cure}")
     if not (goodput or loads):
         return None
     if not (getattr(engine, "serves", False) or engine.name == TARGET_ENGINE):
         raise UsageError(f"engine {engine.name} is no server; take one that is, such as fake-serve")
-    promise = promise_of(request)
     given = getattr(request, "arrivals", None)
     arrivals = Arrivals.parse(given) if given else Arrivals("poisson")
     if goodput and not promise.limits:

@@ -1,6 +1,7 @@
 """Tune an engine on this machine: search, confirm, compare, save, report, in this order."""
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -109,10 +110,10 @@ def _tune(request: TuneRequest, observer: Observer, resume: Path | None, workers
         predictor=predictor,
     )
     searcher_of(job.space)  # refuses a sampler that there is not before anything starts
-    _check_can_save(request.profiles)
+    header = job.header("tune", ported=origins[0].config if origins else None)
+    _check_can_save(request.profiles, profile_path(request.profiles, fingerprint(header), request.objective))
     if request.storage is not None:
         check_storage(request.storage)
-    header = job.header("tune", ported=origins[0].config if origins else None)
     with (
         device_lock(() if workers else job.lock_names, wait=request.wait, on_note=observer.note),
         _opened(job, resume, header) as ledger,
@@ -120,7 +121,7 @@ def _tune(request: TuneRequest, observer: Observer, resume: Path | None, workers
         if request.storage is not None:
             observer = InStorage(observer, request.storage, ledger, objective)
         observer.run_starts(ledger.folder, default_config(ledger), "current" if job.stock else "default")
-        for note in (*job.notes, *(origin.note for origin in origins), *ledger.warnings):
+        for note in (*job.notes, *(origin.note for origin in origins), *ledger.warnings, *_idle(ledger, header)):
             observer.note(note)
         question = (fingerprint(ledger.header), request.objective, request.slo)
         if ledger.ending is None and (answer := earlier_answer(request.profiles, *question)):
@@ -185,12 +186,34 @@ def _predictor(job: Job, origins: Sequence[Origin]) -> Predictor | None:
     return transferred if transferred.has_shape else roofline
 
 
-def _check_can_save(profiles: Path) -> None:
-    """Refuse before the run if its profile could not be saved."""
-    nearest = next(path for path in (profiles.absolute(), *profiles.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        what = "cannot be written" if nearest.is_dir() else "is no folder"
-        raise UsageError(f"cannot save a profile under {profiles}: {nearest} {what}; choose another --profiles")
+def _idle(ledger: Ledger, header: Header) -> tuple[str, ...]:
+    """A note on limits that are given anew to a run that has ended: nothing is measured for them."""
+    then, today = ledger.header.request, header.request
+    changed = [
+        f"--{name.replace('_', '-')}" for name in sorted(_LIMITS - {"wait"}) if then.get(name) != today.get(name)
+    ]
+    if ledger.ending is None or not changed:
+        return ()
+    names = " and ".join(changed)
+    return (f"this run has ended: {names} changes nothing; to search on, start a new run --from {ledger.folder}",)
+
+
+def _check_can_save(profiles: Path, file: Path) -> None:
+    """Refuse before the run if its profile could not be saved as this file of the folder of profiles.
+
+    Raises:
+        UsageError: A folder cannot be made or written, or the file's name is taken by something else.
+    """
+    check_inside(profiles, (str(file.relative_to(profiles)),), "profile")
+    nearest = next(path for path in file.absolute().parents if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryDirectory(dir=nearest, prefix=".infertune-"):
+            pass
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})" if nearest.is_dir() else "is no folder"
+        raise UsageError(
+            f"cannot save a profile under {profiles}: {nearest} {what}; choose another --profiles"
+        ) from None
 
 
 def _finished(ledger: Ledger, request: TuneRequest) -> Study:
@@ -199,6 +222,7 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
     Raises:
         BenchmarkError: A file cannot be written; the ledger has every trial.
     """
+    go_on = f"--resume {ledger.folder}"
     found = find(ledger, objective_of(request))
     summary = found.summary
     profile = profile_of(ledger, summary, request.objective)
@@ -208,11 +232,12 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
         profile.save(profile_file, ledger.folder)
         if ledger.ending is not None:
             kept = profile_path(request.profiles, profile.fingerprint, profile.objective)
+            go_on += " --profiles OTHER"
             profile_file = profile.save(kept, request.profiles)
     except UsageError as error:
         raise BenchmarkError(
             f"{error}; the {len(ledger.trials)} trials are safe: make room or a way, then write profile and report "
-            f"with --resume {ledger.folder}"
+            f"with {go_on}"
         ) from None
     return Study(
         ledger,

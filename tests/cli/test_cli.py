@@ -17,6 +17,8 @@ import pytest
 import yaml
 
 from infertune import cli
+from infertune.errors import UsageError
+from infertune.profiles.profile import Profile
 from infertune.runs.ledger import Ledger
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -120,10 +122,11 @@ BAD_INPUT = {
     "workload columns": ([*FAKE, "--workload", "trace:columns.csv"], ["no column ContextTokens and GeneratedTokens"]),
     "workload letters": ([*FAKE, "--workload", "trace:letters.csv"], ["line 2", "GeneratedTokens", "a whole number"]),
     "unknown country": ([*FAKE, "--country", "XYZ"], ["XYZ", "three-letter"]),
-    "negative price": ([*FAKE, "--price-per-hour", "-1"], ["--price-per-hour", "greater than or equal to 0"]),
+    "negative price": ([*FAKE, "--price-per-hour", "-1"], ["--price-per-hour -1", "from 0 to 1,000,000,000,000"]),
     "malformed limit": ([*FAKE, "--slo", "power_w"], ["is not like"]),
     "limit on an unknown figure": ([*FAKE, "--slo", "watts<5"], ["no figure 'watts'", "power_w"]),
     "cost without a price": ([*FAKE, "--objective", "cost"], ["--price-per-hour"]),
+    "cost of nothing": ([*FAKE, "--objective", "cost", "--price-per-hour", "0"], ["a price over 0"]),
     "workload too small": ([*FAKE, "--workload", "jsonl:few.jsonl"], ["has 1 different requests", "at least 20"]),
     "workload kind": ([*FAKE, "--workload", "csv:few.jsonl"], ["'csv'", "synthetic:in=512,out=128"]),
     "workload form": ([*FAKE, "--workload", "synthetic:in=big,out=1"], ["'big' is not 512"]),
@@ -135,11 +138,11 @@ BAD_INPUT = {
     "knob not a choice": ([*FAKE, "--set", "compiled=maybe"], ["compiled=maybe is not one of"]),
     "knob without value": ([*FAKE, "--set", "max_num_seqs"], ["--set", "NAME=VALUE"]),
     "knob twice": ([*FAKE, "--knob", "block_size=16,16"], ["given twice"]),
-    "budget zero": ([*FAKE, "--budget", "0"], ["--budget", "greater than 0"]),
+    "budget zero": ([*FAKE, "--budget", "0"], ["--budget 0", "over 0 and at most 277h"]),
     "budget negative": ([*FAKE, "--budget", "-5m"], ["--budget", "90s, 20m or 1h30m"]),
     "budget malformed": ([*FAKE, "--budget", "soon"], ["--budget soon", "90s, 20m or 1h30m"]),
     "budget unit": ([*FAKE, "--budget", "3d"], ["--budget 3d", "use s, m or h"]),
-    "window zero": ([*FAKE, "--window", "0s"], ["--window", "greater than 0"]),
+    "window zero": ([*FAKE, "--window", "0s"], ["--window 0s", "over 0 and at most 277h"]),
     "trials zero": ([*FAKE, "--trials", "0"], ["--trials 0", "greater than or equal to 1"]),
     "trials negative": ([*FAKE, "--trials", "-3"], ["--trials -3"]),
     "trials not a number": ([*FAKE, "--trials", "ten"], ["--trials", "valid integer"]),
@@ -148,6 +151,10 @@ BAD_INPUT = {
     "out is a file": ([*FAKE, "--out", "file"], ["cannot write file", "--out"]),
     "out under a file": ([*FAKE, "--out", "file/run"], ["cannot write file/run", "--out"]),
     "profiles is a file": ([*FAKE, "--out", "run", "--profiles", "file"], ["file is no folder", "--profiles"]),
+    "profiles where no folder can be made": (
+        [*FAKE, "--out", "run", "--profiles", "/proc/x"],
+        ["cannot save a profile under /proc/x: /proc cannot be written (", "choose another --profiles"],
+    ),
     "resume of no run": (["tune", "--resume", "empty"], ["empty is not a run", "trials.jsonl"]),
     "resume of nothing": (["tune", "--resume", "absent"], ["absent is not a run"]),
     "resume of a landscape of no run": (["landscape", "--resume", "empty"], ["empty is not a run"]),
@@ -291,6 +298,9 @@ def test_resume_refuses_what_would_change_the_measurement(shell: Shell) -> None:
     assert_refused(shell("tune", "--resume", "run", "--requests", "9"), "leave out --requests", "start a new run")
     assert_refused(shell("tune", "--resume", "run", "--engine-python", "p", "--seed", "2"), "--engine-python, --seed")
     assert_refused(shell("tune", "--resume", "run", "--config", "file.yaml"), "leave out --config")
+    assert_refused(shell("tune", "--resume", "run", "builtin:tiny"), "leave out MODEL, or start a new run")
+    assert_refused(shell("tune", "--resume", "run/trials.jsonl"), "name the run's folder, such as run")
+    assert_refused(shell("report", "run/trials.jsonl"), "name the run's folder, such as run")
     assert_refused(shell("tune", "--resume", "grid"), "is a run of `infertune landscape`")
     assert_refused(shell("landscape", "--resume", "run"), "is a run of `infertune tune`")
     assert_refused(shell("landscape", "--resume", "grid", "--requests", "9"), "leave out --requests")
@@ -310,6 +320,44 @@ def test_a_report_that_cannot_be_written_loses_no_trial_and_says_so(shell: Shell
     Path("run/report.md").rmdir()
     assert shell("tune", "--resume", "run").code == 0
     assert Path("run/report.md").is_file()
+
+
+def test_a_profile_that_cannot_be_saved_at_the_end_is_saved_by_resume_elsewhere(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Profile.save
+
+    def refused_in_the_store(profile: Profile, path: Path, within: Path | None = None) -> Path:
+        if within == Path("profiles"):
+            raise UsageError(f"cannot write profile {path}: No space left on device")
+        return save(profile, path, within)
+
+    monkeypatch.setattr(Profile, "save", refused_in_the_store)
+    answer = shell("tune", *SMALL, "--out", "run")
+    assert answer.code == 5 and "trials are safe" in answer.errors
+    assert "then write profile and report with --resume run --profiles OTHER" in answer.errors
+    assert shell("tune", "--resume", "run", "--profiles", "other").code == 0
+    assert len(list(Path("other").rglob("*.yaml"))) == 1
+
+
+def test_a_place_in_the_folder_of_profiles_that_is_taken_is_found_before_the_run(shell: Shell) -> None:
+    assert shell("tune", *SMALL, "--out", "run").code == 0
+    (profile,) = Path("profiles").rglob("*.yaml")
+    profile.unlink()
+    profile.mkdir()
+    before = contents(shell.folder)
+    assert_refused(shell("tune", *SMALL, "--out", "second"), f"cannot write profile {profile}: it is a folder")
+    assert contents(shell.folder) == before
+
+
+def test_limits_given_anew_to_a_run_that_has_ended_change_nothing_and_a_note_says_so(shell: Shell) -> None:
+    assert shell("tune", *SMALL, "--out", "run").code == 0
+    before = Path("run/trials.jsonl").read_bytes()
+    answer = shell("tune", "--resume", "run", "--trials", "50")
+    assert answer.code == 0 and Path("run/trials.jsonl").read_bytes() == before
+    words = " ".join(answer.errors.split())
+    assert "this run has ended: --trials changes nothing; to search on, start a new run --from run" in words
+    assert "this run has ended" not in shell("tune", "--resume", "run", "--trials", "3", "--wait").errors
 
 
 def test_a_bug_of_ours_never_ends_with_the_code_of_a_regression(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

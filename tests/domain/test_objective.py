@@ -60,6 +60,14 @@ def test_cost_needs_a_price() -> None:
     assert get_objective("cost", prices=Prices(per_hour=1)).figure(launch(GPU)) == pytest.approx(2.7777, rel=1e-3)
 
 
+@pytest.mark.parametrize("prices", [Prices(per_hour=0), Prices(per_hour=0, per_kwh=0), Prices(per_kwh=1e-320)])
+def test_a_price_of_nothing_is_none(prices: Prices) -> None:
+    with pytest.raises(UsageError, match="--objective cost needs a price over 0: --price-per-hour or"):
+        get_objective("cost", prices=prices)
+    assert get_objective("throughput", prices=prices).prices == prices
+    assert get_objective("cost", prices=Prices(per_hour=0, per_kwh=0.3)).figure(launch(GPU))
+
+
 def test_what_cannot_be_measured_is_named_with_what_can() -> None:
     assert get_objective("throughput", ["power_w<500"]).unknown(launch(GPU)) == ""
     answer = get_objective("energy", ["ttft_p99_s<1"]).unknown(launch(Energy(reason="no counter")))

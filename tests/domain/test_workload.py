@@ -116,7 +116,14 @@ def test_files_may_be_gzipped_and_start_with_a_byte_order_mark(tmp_path: Path) -
         ("synthetic:in=99999999,out=8", "at most 10,000,000"),
         ("synthetic:in=8-" + "9" * 5000 + ",out=8", "not 512, 64-256 or lognormal"),
         ("trace:no/such/file.csv", "cannot read workload file"),
-        ("jsonl:no/such/file.jsonl,out=0", "out must be at least 1"),
+        ("synthetic:in=10,in=3,out=8", "in is given twice; leave one out"),
+        (
+            "jsonl:no/such/file.jsonl,out=0",
+            "out=0 is out of range: behind a file may stand out=TOKENS and turns=ANSWERS",
+        ),
+        ("jsonl:no/such/file.jsonl,out=10000001", "out=10000001 is out of range"),
+        ("jsonl:no/such/file.jsonl,turns=99999999999", "each from 1 to 10,000,000"),
+        ("jsonl:no/such/file.jsonl,out=16,out=17", "out is given twice; leave one out"),
     ],
 )
 def test_a_malformed_form_is_refused_with_the_cure(spec: str, cure: str) -> None:
@@ -151,7 +158,11 @@ def test_a_malformed_form_is_refused_with_the_cure(spec: str, cure: str) -> None
         ("trace", trace_text(19).encode(), "has 19 different requests; tuning and confirmation need separate ones"),
         ("jsonl", jsonl_text(19).encode(), "give at least 20"),
         ("jsonl", b'{"prompt": "x"}\n{"question": "y"}\n', "line 2: prompt is missing; prompts"),
-        ("jsonl", b"[1]\n", "line 1: 1 is not a JSON object"),
+        ("jsonl", b"[1]\n", "item 1: 1 is not a JSON object"),
+        ("jsonl", b'[{"prompt": "x"}, {"question": "y"}]\n', "item 2: prompt is missing; prompts"),
+        ("jsonl", b'[{"prompt": "x"}, {"prompt": ]', "item 2: is not JSON (Expecting value)"),
+        ("jsonl", b'[{"prompt": "x"} {"prompt": "y"}]', "item 1: is not JSON (no comma or ] after it)"),
+        ("jsonl", b'[{"prompt": "x"},\n{"prompt": 7}]', "line 2: prompt must be text, not a number"),
         ("jsonl", b"plain text\n", 'line 1: "plain text" is not JSON'),
         ("jsonl", b"[" * 100_000, "line 1: is nested too deeply"),
         ("jsonl", b'{"prompt": ""}\n', "has 0 different requests, and 1 that have an empty prompt; tuning"),
@@ -167,6 +178,19 @@ def test_a_malformed_file_is_refused_with_the_cure(tmp_path: Path, kind: str, co
     assert cure in str(refused.value)
     assert str(path) in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("option", ["out=-1", "out=x", "foo=1", "turns=", "out=" + "9" * 30])
+@pytest.mark.parametrize("after", ["", ",turns=1"])
+def test_what_is_no_option_behind_a_file_is_named_with_those_there_are(tmp_path: Path, option: str, after: str) -> None:
+    path = tmp_path / "a,b.jsonl"
+    path.write_text(jsonl_text(40))
+    with pytest.raises(UsageError) as refused:
+        parse_workload(f"jsonl:{path},{option}{after}")
+    assert f"'{option}' is no option: behind a file may stand out=TOKENS and turns=ANSWERS, each from" in str(
+        refused.value
+    )
+    assert len(parse_workload(f"jsonl:{path},out=10000000").pool) == 40
 
 
 def test_a_folder_is_no_workload_file(tmp_path: Path) -> None:

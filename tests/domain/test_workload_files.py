@@ -282,6 +282,15 @@ def test_turns_by_role_and_content_other_names_and_a_system_field_are_sharegpt_t
     ]
 
 
+@pytest.mark.parametrize("at", [0, 20])
+def test_an_empty_conversation_is_one_without_an_answer(tmp_path: Path, at: int) -> None:
+    rows: list[object] = [{"conversations": [human(f"{n}"), gpt("yes")]} for n in range(20)]
+    rows.insert(at, {"conversations": []})
+    workload = read(tmp_path, [rows])
+    assert len(workload.pool) == 20
+    assert workload.notes[1:] == ("1 of 21 requests are conversations without an answer and are left out",)
+
+
 def test_what_has_no_answer_or_no_question_is_left_out_and_counted(tmp_path: Path) -> None:
     rows = [{"conversations": [human(f"{n}"), gpt("yes")]} for n in range(20)]
     rows += [
@@ -300,7 +309,6 @@ def test_what_has_no_answer_or_no_question_is_left_out_and_counted(tmp_path: Pat
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
-        ({"conversations": []}, "conversations must be a list that is not empty, not []"),
         ({"conversations": "hello"}, 'conversations must be a list that is not empty, not "hello"'),
         ({"id": "x"}, "conversations is missing"),
         ({"conversations": [human("a"), None]}, "conversations[1] must be an object, not null"),
@@ -473,7 +481,7 @@ def test_half_of_a_character_is_replaced_and_counted(tmp_path: Path) -> None:
         (b'{"question": "x", "score": 1}\n', 'line 1: no format has an object of "question", "score"; the formats are'),
         (b'[{"question": "x"}]', 'no format has an object of "question"'),
         (b"{}", "no format has an object of no fields"),
-        (b'["a", "b"]', 'line 1: "a" is not a JSON object'),
+        (b'["a", "b"]', 'item 1: "a" is not a JSON object'),
         (
             b"[INST] hello [/INST]\n",
             "line 1: is not JSON (Expecting value); it begins like JSON: if its lines are prompts",
@@ -499,7 +507,7 @@ def test_prose_with_signs_of_a_table_is_prompts(tmp_path: Path, line: str) -> No
 
 @pytest.mark.parametrize("options", ["turns=0", "out=0", "turns=0,out=5"])
 def test_options_of_nothing_are_refused(tmp_path: Path, options: str) -> None:
-    assert "must be at least 1" in refusal(tmp_path, ["x"], "sharegpt", f",{options}")
+    assert "is out of range: behind a file may" in refusal(tmp_path, ["x"], "sharegpt", f",{options}")
 
 
 def test_options_come_in_any_order_and_change_the_hash(tmp_path: Path) -> None:

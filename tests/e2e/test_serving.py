@@ -106,6 +106,14 @@ def test_a_tune_for_goodput_that_was_cut_goes_on_where_it_was(study: Study, tmp_
         ({"arrivals": "trace"}, "this workload has no times"),
         ({"rate": 5, "target": "http://127.0.0.1:1"}, "leave out --engine"),
         ({"rate": 5, "attain": "150%"}, "not between 0 and 1"),
+        (
+            {"rate": 5, "attain": "95%"},
+            "--attain is of limits on the requests of a server's load, and there",
+        ),
+        (
+            {"attain": "95%", "slo": LIMITS},
+            "--attain is of limits .* give --slo 'ttft_s<0.5' and --rate",
+        ),
         ({"rate": 5, "slo": ("ttft<1",)}, "there is no figure 'ttft'"),
     ],
 )
@@ -120,6 +128,7 @@ def test_a_load_that_cannot_be_is_refused_in_one_line(tmp_path: Path, options: d
         ({"objective": "goodput"}, "needs a limit on requests"),
         ({"objective": "goodput", "slo": ("peak_memory_gib<1",)}, "needs a limit on requests"),
         ({"arrivals": "poisson"}, "--arrivals is for --objective goodput"),
+        ({"attain": "95%", "slo": ("ttft_p99_s<2",)}, "--attain is of limits"),
         ({"objective": "goodput", "slo": LIMITS, "arrivals": "concurrency:2"}, "come at a rate"),
         ({"objective": "goodput", "slo": ("ttft_s<0.000001",), "trials": 1}, "the promise is kept at no rate"),
     ],

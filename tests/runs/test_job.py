@@ -48,6 +48,16 @@ def job(**flags: Any) -> Job:
         ({"engine_python": Path(".")}, "is no executable interpreter"),
         ({"engine_binary": Path("no/such/server")}, "is no executable program"),
         ({"engine_binary": Path(sys.executable)}, "engine fake is no program of its own"),
+        ({"table": Path("t.csv")}, "--table: engine fake answers from no table; leave it out, or take one that does"),
+        ({"ignore": ("date",)}, "--ignore: engine fake answers from no table"),
+        (
+            {"set": ["max_num_seqs=8"], "knob": ["max-num-seqs=8,16"]},
+            "--set max_num_seqs=8 and --knob max_num_seqs=8,16 exclude each other",
+        ),
+        (
+            {"set": ["max_num_seqs=8"], "knob": ["max_num_seqs=16"]},
+            "exclude each other: an argument is held or searched",
+        ),
     ],
 )
 def test_a_request_that_cannot_be_is_refused_with_the_cure(flags: dict[str, Any], cure: str) -> None:
@@ -87,6 +97,10 @@ def test_a_held_setting_is_the_baseline_but_not_the_engines_default() -> None:
     found = job(set=["block_size=32"])
     assert found.space.default["block_size"] == 32
     assert found.engine_defaults["block_size"] == 16
+
+
+def test_a_knob_that_is_searched_over_the_value_that_it_is_held_at_alone_is_no_contradiction() -> None:
+    assert job(set=["block_size=32"], knob=["block_size=32"]).space["block_size"].values == (32,)
 
 
 def test_a_value_between_the_rungs_may_be_asked_for() -> None:

@@ -154,17 +154,49 @@ def test_without_mending_a_torn_line_stays_in_the_file(tmp_path: Path) -> None:
     assert (run / FILE_NAME).read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b'{"schema_version": 1}\n', b"plain text\n", b"\xff\n"])
-def test_a_file_without_a_sound_header_is_no_ledger(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it has no header; start a new run"),
+        (b"\n", "it has no header; start a new run"),
+        (b"\xef\xbb\xbf", "it has no header; start a new run"),
+        (b'{"schema_version": 1, "infer', "its header in line 1 is cut off or damaged; start a new run"),
+        (b'{"schema_version": 1, "infer\n{}\n', "its header in line 1 is cut off or damaged; start a new run"),
+        (b"plain text\n", "its header in line 1 is cut off or damaged"),
+        (b"\xff\n", "its header in line 1 is cut off or damaged"),
+        (b"[" * 100_000 + b"\n", "its header in line 1 is cut off or damaged"),
+        (b"[]\n", "line 1: "),
+        (b'{"schema_version": 1}\n', "line 1: infertune_version: "),
+    ],
+)
+def test_a_file_without_a_sound_header_is_no_ledger(tmp_path: Path, content: bytes, why: str) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
-    with pytest.raises(UsageError, match="no ledger that this version of infertune reads"):
+    with pytest.raises(UsageError, match="no ledger that this version of infertune reads") as refused:
         Ledger.open(tmp_path)
+    assert why in str(refused.value) and "Invalid JSON" not in str(refused.value)
+
+
+def test_a_byte_order_mark_before_a_ledger_is_ignored(tmp_path: Path) -> None:
+    run = written(tmp_path, [trial(0, SOME, 5.0)])
+    file = run / FILE_NAME
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes() + b'{"number":1')
+    with Ledger.open(run, mend=True) as ledger:
+        assert [row.number for row in ledger.trials] == [0] and "11 bytes" in ledger.warnings[0]
+        ledger.append(trial(1, SOME, 6.0))
+    assert [row.number for row in Ledger.open(run).trials] == [0, 1]
+
+
+def test_a_ledger_in_place_of_its_folder_is_refused_with_the_folder(tmp_path: Path) -> None:
+    run = written(tmp_path, [trial(0, SOME, 5.0)])
+    with pytest.raises(UsageError) as refused:
+        Ledger.open(run / FILE_NAME)
+    assert str(refused.value).endswith(f"is not a run but a file: name the run's folder, such as {run}")
 
 
 def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     document = {**header().model_dump(mode="json"), "schema_version": 2}
     (tmp_path / FILE_NAME).write_text(json.dumps(document) + "\n")
-    with pytest.raises(UsageError, match="schema_version"):
+    with pytest.raises(UsageError, match=r"has schema version 2, .* made by a newer infertune, upgrade"):
         Ledger.open(tmp_path)
 
 

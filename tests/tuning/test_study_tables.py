@@ -155,7 +155,16 @@ BAD = {
     "a newer schema": ("schema_version: 2\n" + PLAN, "has schema version 2"),
     "no plan": ("- 1\n", "is no plan"),
     "an impossible duration": (PLAN + "window: tomorrow\n", "line 11: window: 'tomorrow' is no duration"),
-    "a negative duration": (PLAN + "window: -3\n", "window: input should be greater than 0"),
+    "a negative duration": (PLAN + "window: -3\n", "window: must be over 0 and at most 277h"),
+    "a knob without a list": (
+        "engines: {fake: {knobs: {max_num_seqs: 8}}}\n",
+        "line 1: engines.fake.knobs.max_num_seqs: must be a list, such as [8, 16]",
+    ),
+    "settings that are no mapping": (
+        "engines: {fake: {set: [a]}}\n",
+        "line 1: engines.fake.set: must be a mapping of names to values, such as {{name: value}}",
+    ),
+    "an engine that is no mapping": ("engines: {fake: [a]}\n", "line 1: engines.fake: must be a mapping of names"),
     "a name twice": ("engines: {fake: }\nmodels: [a, a]\n", "models: 'a' stands twice"),
     "an unknown engine": ("engines: [nonesuch]\n", "line 1: engines.nonesuch: cell this machine · nonesuch: unknown"),
     "an unknown knob": (

@@ -44,13 +44,15 @@ def parse_formula(spec: str) -> Formula:
     """What stands behind `synthetic:`.
 
     Raises:
-        UsageError: It is malformed, or a length is out of range.
+        UsageError: It is malformed, or a length is out of range or given twice.
     """
     given: dict[str, str] = {}
     for option in re.split(r",(?![^(]*\))", spec.partition(":")[2]):
         name, equals, value = option.partition("=")
         if not equals or name not in ("in", "out", "prefix"):
             raise UsageError(f"workload {spec!r}: {option!r} is not in=…, out=… or prefix=…")
+        if name in given:
+            raise UsageError(f"workload {spec!r}: {name} is given twice; leave one out")
         given[name] = value
     prefix = given.get("prefix", "0")
     if not re.fullmatch(r"[0-9]{1,8}", prefix) or int(prefix) > MOST_TOKENS:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from infertune.documents import read_unpacked
-from infertune.domain.workload.lengths import parse_formula
+from infertune.domain.workload.lengths import MOST_TOKENS, parse_formula
 from infertune.domain.workload.readers import READERS
 from infertune.domain.workload.readers.base import Options, Reader
 from infertune.domain.workload.readers.row import FormatError, shown
@@ -23,7 +23,8 @@ FORMS = (
     f"file:FILE[,out=128] · {' · '.join(f'{reader.name}:FILE' for reader in READERS)}"
 )
 _SYNTHETIC, _ANY_FILE = "synthetic", "file"
-_OPTION = re.compile(r",(?P<name>out|turns)=(?P<value>[0-9]{1,8})$")
+_OPTION = re.compile(r",(?P<name>out|turns)=(?P<value>[0-9]{1,18})$")
+_OPTIONS = f"behind a file may stand out=TOKENS and turns=ANSWERS, each from 1 to {MOST_TOKENS:,}"
 _FEWEST_REQUESTS = 20
 _DEFAULT_OUTPUT_TOKENS = 128
 _MOST_FILE_BYTES = 1024**3  # packed and unpacked; the usual ShareGPT file has 0.7 GB (judgement)
@@ -54,21 +55,32 @@ class _Form:
         kind, _, rest = spec.partition(":")
         given: dict[str, int] = {}
         while match := _OPTION.search(rest):
-            given.setdefault(match["name"], int(match["value"]))
+            name, value = match["name"], int(match["value"])
+            if name in given:
+                raise UsageError(f"workload {spec!r}: {name} is given twice; leave one out")
+            if not 1 <= value <= MOST_TOKENS:
+                raise UsageError(f"workload {spec!r}: {name}={value} is out of range: {_OPTIONS}")
+            given[name] = value
             rest = rest[: match.start()]
-        if given.get("out") == 0:
-            raise UsageError(f"workload {spec!r}: out must be at least 1 token")
-        if given.get("turns") == 0:
-            raise UsageError(f"workload {spec!r}: turns must be at least 1 answer of a conversation")
+        if wrong := _wrong_option(rest):
+            raise UsageError(f"workload {spec!r}: {wrong!r} is no option: {_OPTIONS}")
         options = Options(given.get("out", _DEFAULT_OUTPUT_TOKENS), given.get("turns"))
         return cls(kind, Path(rest).expanduser(), options)
+
+
+def _wrong_option(text: str) -> str:
+    """What stands behind the comma after the name of a file that exists; empty where the whole text may be a name."""
+    commas = [match.start() for match in re.finditer(",", text)]
+    ends = [] if os.path.lexists(Path(text).expanduser()) else reversed(commas)
+    at = next((end for end in ends if os.path.isfile(Path(text[:end]).expanduser())), len(text))
+    return text[at + 1 :].partition(",")[0]
 
 
 def workload_file(spec: str) -> Path | None:
     """The file that a workload reads; None for a synthetic one.
 
     Raises:
-        UsageError: An option behind the file is out of range.
+        UsageError: An option behind the file is unknown, out of range or given twice.
     """
     return None if spec.partition(":")[0] == _SYNTHETIC else _Form.of(spec).path
 
@@ -164,7 +176,7 @@ def _recognised(path: Path, source: Source) -> Reader:
     if source.first:
         names = ", ".join(map(shown, list(source.first.values)[:12])) or "no fields"
         raise UsageError(
-            f"workload file {path}, line {source.first.line}: no format has an object of {names}; {_known('json')}"
+            f"workload file {path}, {source.first.where}: no format has an object of {names}; {_known('json')}"
         )
     columns = ", ".join(map(shown, source.columns[:12]))
     raise UsageError(

@@ -48,6 +48,7 @@ class ReplayEngine:
     """`--engine replay --table FILE.csv`."""
 
     name: ClassVar[str] = "replay"
+    takes_table: ClassVar[bool] = True
     needs_model: ClassVar[bool] = False
     forms: ClassVar[tuple[str, ...]] = ()
     scores: ClassVar[bool] = False

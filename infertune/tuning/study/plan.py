@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from infertune.documents import Document, check_path, read_document
+from infertune.documents import Document, check_path, fault_text, read_document
 from infertune.domain.device import DeviceChoice
 from infertune.domain.knobs import Scalar, check_scalars
 from infertune.domain.measurement import Frozen
 from infertune.domain.request import Launches
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.errors import UsageError
-from infertune.units import parse_duration_s
+from infertune.units import check_duration_s, parse_duration_s
 
 AXES = ("device", "engine", "model", "workload")
 _MOST_CELLS = 10_000  # judgement
@@ -53,7 +53,7 @@ def _described(given: object) -> object:
     return {name: {} if value is None or value == name else value for name, value in named.items()}
 
 
-Duration = Annotated[float, BeforeValidator(_as_seconds), Field(gt=0, le=1e6)]
+Duration = Annotated[float, BeforeValidator(_as_seconds), AfterValidator(check_duration_s)]
 Texts = Annotated[dict[str, str], BeforeValidator(_named)]
 Values = Annotated[dict[str, tuple[Scalar, ...]], BeforeValidator(_as_values)]
 
@@ -250,7 +250,7 @@ def read_plan(path: Path) -> tuple[Plan, Document]:
     except ValidationError as error:
         fault = error.errors()[0]
         place = [step for step in fault["loc"] if step not in ("str", "Column")]
-        message = str(fault["msg"]).removeprefix("Value error, ")
+        message = fault_text(fault["type"], fault["msg"])
         if fault["type"] == "extra_forbidden":
             message = "there is no such field"
         raise fault_at(path, document, place, message) from None

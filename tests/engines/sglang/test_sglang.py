@@ -135,7 +135,7 @@ def test_its_own_words_for_no_and_for_out_of_memory(
 
 
 def test_a_refusal_without_a_word_is_told_by_its_statement(engine: SglangEngine) -> None:
-    trace = "  File \"args.py\", line 9\n    assert self.tp_size == 1\n           ^^^^^^^^^^^^^^^^^\nAssertionError"
+    trace = '  File "args.py", line 9\n    assert self.tp_size == 1\n           ^^^^^^^^^^^^^^^^^\nAssertionError'
     found = engine.classify(Failure(stage="load", error_type="ServerEndedError", message="", trace_tail=trace))
     assert found and found.detail == "AssertionError: assert self.tp_size == 1"
 

@@ -14,15 +14,17 @@ Side = Counter[str]  # sentences on what was left out or replaced → how often
 
 
 class FormatError(ValueError):
-    """A row that is not what its format needs; the text begins with its line.
+    """A row that is not what its format needs; the text begins with its place.
 
     Attributes:
         line: From 1.
+        what: The fault alone.
     """
 
-    def __init__(self, line: int, what: str) -> None:
-        super().__init__(f"line {line}: {what}")
+    def __init__(self, line: int, what: str, item: int | None = None) -> None:
+        super().__init__(f"{_place(line, item)}: {what}")
         self.line = line
+        self.what = what
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Row:
         remarks: Where a replaced character is counted.
         within: Names of the values around these, such as `body.`.
         is_text: All values are texts, of a CSV.
+        item: Its number, from 1, in an array that has it on its first line: the line would not tell it from others.
     """
 
     line: int
@@ -46,6 +49,12 @@ class Row:
     shown: Mapping[str, str] = field(default_factory=dict)
     within: str = ""
     is_text: bool = False
+    item: int | None = None
+
+    @property
+    def where(self) -> str:
+        """Its place in the file, for messages."""
+        return _place(self.line, self.item)
 
     def has(self, *names: str) -> bool:
         """Whether all of these are there and not null."""
@@ -57,7 +66,7 @@ class Row:
 
     def fault(self, name: str, what: str) -> FormatError:
         """A fault of a field."""
-        return FormatError(self.line, f"{self.within}{self.shown.get(name, name)} {what}")
+        return FormatError(self.line, f"{self.within}{self.shown.get(name, name)} {what}", self.item)
 
     def text(self, name: str) -> str:
         """A text, which may be empty.
@@ -133,12 +142,16 @@ class Row:
         """
         if not isinstance(value, dict):
             raise self.fault(name, f"must be an object, not {shown(value)}")
-        return Row(self.line, self.number, value, self.remarks, within=f"{self.within}{name}.")
+        return Row(self.line, self.number, value, self.remarks, within=f"{self.within}{name}.", item=self.item)
 
     def _present(self, name: str) -> object:
         if (value := self.values.get(name)) is None:
             raise self.fault(name, "is null" if name in self.values else "is missing")
         return value
+
+
+def _place(line: int, item: int | None) -> str:
+    return f"line {line}" if item is None else f"item {item}"
 
 
 def shown(value: object) -> str:

@@ -13,15 +13,19 @@ _UNANSWERED = "are conversations without an answer"
 
 def _read(source: Source, options: Options) -> Iterator[Request]:
     for row in source.rows():
-        messages = messages_of(row, row.first_of(*_LISTS) or _LISTS[0])
+        name = row.first_of(*_LISTS) or _LISTS[0]
+        if row.values.get(name) == []:
+            source.left_out[_UNANSWERED] += 1
+            continue
+        messages = messages_of(row, name)
         if row.has("system") and messages[0].role != "system" and (system := row.text("system")):
             messages = (Message("system", system), *messages)
         if not any(message.role == "assistant" for message in messages):
             source.left_out[_UNANSWERED] += 1
             continue
         named = row.values.get("id")
-        name = str(named) if isinstance(named, str | int) else f"#{row.number}"
-        yield from answered(source, messages, options, name)
+        known_as = str(named) if isinstance(named, str | int) else f"#{row.number}"
+        yield from answered(source, messages, options, known_as)
 
 
 READER = Reader(

@@ -94,10 +94,10 @@ class Source:
             FormatError: Something in it is not JSON, or no object.
         """
         found = self._values_by_line() if self._is_by_line() else self._values_in_a_row()
-        for number, (line, value) in enumerate(found, 1):
+        for number, (line, item, value) in enumerate(found, 1):
             if not isinstance(value, dict):
-                raise FormatError(line, f"{shown(value)} is not a JSON object")
-            yield Row(line, number, value, self.remarks)
+                raise FormatError(line, f"{shown(value)} is not a JSON object", item)
+            yield Row(line, number, value, self.remarks, item=item)
 
     def cells(self) -> Iterator[Row]:
         """Every row of a CSV below its first line.
@@ -138,26 +138,37 @@ class Source:
                 continue
         return False
 
-    def _values_by_line(self) -> Iterator[tuple[int, object]]:
+    def _values_by_line(self) -> Iterator[tuple[int, None, object]]:
         for number, line in self.lines():
             try:
-                yield number, json.loads(line)
+                yield number, None, json.loads(line)
             except ValueError as error:
                 raise FormatError(number, f"is not JSON ({reason(error)})") from None
             except RecursionError:
                 raise FormatError(number, "is nested too deeply") from None
 
-    def _values_in_a_row(self) -> Iterator[tuple[int, object]]:
-        """The elements of an array, or objects one after another, over any lines; read in pieces."""
+    def _values_in_a_row(self) -> Iterator[tuple[int, int | None, object]]:
+        """The elements of an array, or objects one after another, over any lines; read in pieces.
+
+        Each has its line; those on the line on which an array begins have their number in it too.
+        """
         text = JsonText(self._decoded())
         in_array = text.take("[")
+        first_line, number = text.line, 0
         if not in_array and text.peek() != "{":
             raise FormatError(text.line, f"{shown(self._start)} is not JSON")
         while (character := text.peek()) and not (in_array and character == "]"):
-            line = text.line
-            yield line, text.value()
+            line, number = text.line, number + 1
+            item = number if in_array and line == first_line else None
+            try:
+                value = text.value()
+            except FormatError as fault:
+                counts = number > 1 and fault.line == line  # what breaks in the first may be no array at all
+                raise FormatError(fault.line, fault.what, item if counts else None) from None
+            yield line, item, value
             if in_array and not text.take(",") and text.peek() != "]":
-                raise FormatError(text.line, f"is not JSON (no comma or ] after the value that begins in line {line})")
+                it = f"the value that begins in line {line}" if item is None else "it"
+                raise FormatError(text.line, f"is not JSON (no comma or ] after {it})", item)
         if in_array and not text.take("]"):
             raise FormatError(text.line, "is not JSON (the array does not end)")
         if in_array and text.peek():
