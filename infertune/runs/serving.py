@@ -95,6 +95,8 @@ def serving_of(request: JobRequest, workload: Workload, engine: Engine) -> Servi
         cure = "--slo 'ttft_s<0.5'" + (" and --rate" if isinstance(request, LoadOptions) else "")
         raise UsageError(f"--attain is of limits on the requests of a server's load, and there is none: give {cure}")
     if not (goodput or loads):
+        if isinstance(request, LoadOptions) and promise.limits:
+            raise UsageError(f"--slo {request.slo[0]} is of a server's load: give --rate, in requests a second")
         return None
     if not (getattr(engine, "serves", False) or engine.name == TARGET_ENGINE):
         raise UsageError(f"engine {engine.name} is no server; take one that is, such as fake-serve")

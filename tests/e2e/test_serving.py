@@ -115,6 +115,7 @@ def test_a_tune_for_goodput_that_was_cut_goes_on_where_it_was(study: Study, tmp_
             "--attain is of limits .* give --slo 'ttft_s<0.5' and --rate",
         ),
         ({"rate": 5, "slo": ("ttft<1",)}, "there is no figure 'ttft'"),
+        ({"slo": LIMITS}, "is of a server's load: give --rate"),
     ],
 )
 def test_a_load_that_cannot_be_is_refused_in_one_line(tmp_path: Path, options: dict[str, object], message: str) -> None:
