@@ -13,7 +13,7 @@ from infertune.cli.signals import next_ctrl_c_interrupts
 from infertune.domain.knobs import Config, SearchSpace, format_scalar
 from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
-from infertune.engines import command_changes
+from infertune.engines import command_changes, forms_of
 from infertune.profiles.profile import changed_settings
 from infertune.report.answer import Contender, contenders, contenders_of
 from infertune.report.findings import Findings
@@ -160,7 +160,8 @@ def print_study(console: Console, study: Study) -> None:
         best, current = study.summary.best_config, study.summary.default_config
         changes = command_changes(header.engine, header.running, current, best, header.held)
         say(console, f"in your command: {', '.join(changes) if changes else 'change nothing'}")
-        say(console, f"the whole of it: infertune profile export {study.profile_file} --as vllm-args")
+        form = forms_of(header.engine)[0]
+        say(console, f"the whole of it: infertune profile export {study.profile_file} --as {form}")
     for line in (*study.edges, *study.devices):
         say(console, line)
     say(console, f"the search ended because {study.ledger.ending or 'the run was interrupted'}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from infertune.report.answer import Contender, contenders_of
+from infertune.report.answer import Contender, best_name, contenders_of
 from infertune.report.escaping import escaped
 from infertune.report.findings import Findings
 from infertune.report.page.assembly import render
@@ -189,7 +189,7 @@ def _figures(found: Findings, ratio: Estimate | None, base: str, *, is_first: bo
     joules = (summary.default_economy.j_per_output_token, summary.candidate_economy.j_per_output_token)
     grams = (summary.default_economy.co2e_g_per_million_tokens, summary.candidate_economy.co2e_g_per_million_tokens)
     by_name = {contender.name: contender.estimate for contender in contenders_of(found)}
-    best = by_name.get("tuned") or by_name.get("best candidate") or by_name.get("measured")
+    best = by_name.get(best_name(summary)) or by_name.get("measured")
     return {
         base: _estimate(by_name.get(summary.base_name), found.objective.unit),
         "tuned, else best": _estimate(best, found.objective.unit),

@@ -3,7 +3,7 @@
 from shlex import quote
 
 from infertune.domain.knobs import format_scalar
-from infertune.engines import forms_of
+from infertune.engines import command_changes, forms_of
 from infertune.errors import UsageError
 from infertune.report.findings import Findings
 
@@ -17,10 +17,14 @@ _REPEATED = (
 
 
 def uses(found: Findings) -> list[tuple[str, str]]:
-    """The settings, the command that measures them again, and the one that exports them: a title and a text each."""
+    """What may be copied, a title and a text each: settings, what changes in today's command, what infertune can do."""
     header, name = found.ledger.header, quote(found.ledger.folder.resolve().name)
     settings = [f"{k}={format_scalar(v)}" for k, v in found.to_set(found.advised).root.items()]
     texts = [("The settings", "\n".join(settings))] if settings else []
+    if header.running is not None:
+        current, best = found.summary.default_config, found.summary.best_config
+        changes = command_changes(header.engine, header.running, current, best, header.held)
+        texts.append(("In your command", "\n".join(changes) or "change nothing"))
     texts.append(("Measure it again", _bench_command(found, settings)))
     if found.searched and found.ledger.ending is not None:
         export = _export_command(header.engine, name)
