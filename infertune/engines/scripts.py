@@ -70,7 +70,7 @@ def command_line(text: str, starts: re.Pattern[str]) -> Line | None:
 
 def _lines(text: str, unit: bool) -> list[str]:
     """The lines that say something, each with what continues it: behind a backslash, or within quotes."""
-    lines, pending = [], ""
+    lines, pending, quote = [], "", ""
     for number, raw in enumerate(text.splitlines(), start=1):
         if not pending and (not raw.strip() or raw.lstrip().startswith("#")):
             continue
@@ -78,9 +78,11 @@ def _lines(text: str, unit: bool) -> list[str]:
             raise UsageError(f"--current: line {number}: a blank stands behind the backslash, so it continues no line")
         if raw.endswith("\\"):
             pending += raw[:-1] + " "
+            quote = "" if unit else _quote_left_open(raw[:-1], quote)
             continue
         pending += raw
-        if not unit and _quote_is_open(pending):
+        quote = "" if unit else _quote_left_open(raw, quote)
+        if quote:
             pending += "\n"
             continue
         lines.append(pending.strip())
@@ -88,13 +90,23 @@ def _lines(text: str, unit: bool) -> list[str]:
     return lines + [line.strip() for line in pending.splitlines()]  # a quote that is never closed is none
 
 
-def _quote_is_open(text: str) -> bool:
-    """Whether a text ends within quotes."""
-    try:
-        shlex.split(text, comments=True)
-    except ValueError as error:
-        return "quotation" in str(error)
-    return False
+def _quote_left_open(line: str, quote: str) -> str:
+    """The quote that a line of a script leaves open; empty where none is.
+
+    Args:
+        line: The line.
+        quote: The one that is open before it.
+    """
+    before = " "
+    for letter in line:
+        if before == "\\" and quote != "'":
+            letter = " "  # escaped: whatever it is, it begins and ends nothing
+        elif letter in "'\"" and quote in ("", letter):
+            quote = "" if quote else letter
+        elif letter == "#" and not quote and before.isspace():
+            return ""
+        before = letter
+    return quote
 
 
 def _without_arrays(text: str) -> tuple[dict[str, str], str]:

@@ -127,7 +127,12 @@ class Parts:
             "environment": [(name, self._open(value)) for name, value in self.environment],
         }
         return Command.model_validate(
-            {"model": self.model, **found, "secrets": list(dict.fromkeys(self.secrets)), **more}
+            {
+                "model": self.model and _on_one_line(self.model),
+                **found,
+                "secrets": list(dict.fromkeys(self.secrets)),
+                **more,
+            }
         )
 
     def _open(self, word: str) -> str:
@@ -143,7 +148,7 @@ def _on_one_line(word: str) -> str:
     Raises:
         UsageError: It has other control characters.
     """
-    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    flag, equals, value = filled(word, "an argument").partition("=") if word.startswith("--") else ("", "", word)
     joined = re.sub(r"[\t\r\n]\s*", " ", value)
     with contextlib.suppress(ValueError, RecursionError):
         json.loads(joined)
