@@ -121,19 +121,13 @@ class Parts:
     def command(self, **more: object) -> Command:
         """What was found, without the credentials of addresses; `more` are further fields."""
         found = {
+            "model": _on_one_line(self.model) if self.model else None,
             "program": [self._open(word) for word in self.program],
             "settings": [_on_one_line(word) for word in self.settings],
             "server": [self._open(word) for word in self.server],
             "environment": [(name, self._open(value)) for name, value in self.environment],
         }
-        return Command.model_validate(
-            {
-                "model": self.model and _on_one_line(self.model),
-                **found,
-                "secrets": list(dict.fromkeys(self.secrets)),
-                **more,
-            }
-        )
+        return Command.model_validate({**found, "secrets": list(dict.fromkeys(self.secrets)), **more})
 
     def _open(self, word: str) -> str:
         """A word without the credentials of an address in it."""
@@ -155,7 +149,7 @@ def _on_one_line(word: str) -> str:
         value = joined
     if not value.isprintable():
         shown = f"the value of {flag}" if flag else "a value"
-        raise UsageError(f"--current: {shown} goes over several lines; keep it in a file, and name that")
+        raise UsageError(f"--current: {shown} goes over several lines, or has other control characters")
     return flag + equals + value
 
 

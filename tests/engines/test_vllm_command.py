@@ -133,6 +133,7 @@ def test_options_of_a_program_in_front_keep_their_values(
         ('vllm serve "$(cat model)"', "a shell would have to run"),
         ("vllm serve `cat model`", "a shell would have to run"),
         ("vllm serve $MODEL", "the model takes a variable"),
+        (f"{SERVE} --max-n$A-seqs 3", "an argument takes a variable"),
         (f"{SERVE} --dtype ${{DTYPE}}", "--dtype takes a variable"),
         (f"{SERVE} --dtype 'half", "quotes are not balanced"),
         (f"{SERVE}\nrm -rf /", "more than one line"),
