@@ -143,6 +143,7 @@ def test_options_of_a_program_in_front_keep_their_values(
         ("rm -rf /", "'rm' is no vLLM server"),
         ("bash -c 'vllm serve m/x; id'", "';' is for a shell"),
         ("python serve.py", "this Python program is no vLLM server"),
+        ("docker exec -it v vllm serve m/x", "starts no server; give what stands behind the container's name"),
         ("vllm bench throughput", "`vllm bench` is no server"),
         ("docker ps", "`docker ps` starts no server"),
         ("docker compose up", "`docker compose` starts no server; give the compose file itself"),
@@ -387,6 +388,7 @@ def test_only_engines_with_a_server_read_commands() -> None:
 
 
 REFUSED_BY_PARSER = {
+    "--device=cuda": "has no argument --device=cuda: leave it out of the command",
     "--swap-space=16": "has no argument --swap-space=16: leave it out of the command, or name the interpreter of a",
     "--max-num-seqs=x": "--current: argument --max-num-seqs: invalid int value: 'x'",
     "--limit-mm-per-prompt=image=2": "Value image=2 cannot be converted to JSON.",

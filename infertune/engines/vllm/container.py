@@ -59,8 +59,9 @@ def docker_run(words: Sequence[str]) -> DockerRun:
     if left[:1] == ["container"]:
         program.append(left.pop(0))
     if left[:1] not in (["run"], ["create"]):
-        file = "; give the compose file itself" if left[:1] == ["compose"] else ""
-        raise UsageError(f"--current: `docker {first_line(' '.join(left[:1]), 20)}` starts no server{file}")
+        cures = {"compose": "; give the compose file itself", "exec": "; give what stands behind the container's name"}
+        cure = cures.get(left[0], "") if left else ""
+        raise UsageError(f"--current: `docker {first_line(' '.join(left[:1]), 20)}` starts no server{cure}")
     program.append(left.pop(0))
     entrypoint: tuple[str, ...] = ()
     environment, mounts, secrets = [], [], []

@@ -23,6 +23,8 @@ from infertune.engines.vllm.flags import SERVER
 _PARSER_MODULES = ("vllm.utils.argparse_utils", "vllm.utils")
 _NEAREST = 3
 _DETAILS = re.compile(r"\s*\[type=.*$|\s*For further information visit .*$")  # of pydantic
+# An argument that is gone, and one of which others begin with the same letters.
+_UNKNOWN = re.compile(r"(?:unrecognized arguments|ambiguous option): (.*?)(?: could match .*)?", re.DOTALL)
 _FUNCTION = re.compile(r"<function \w+ at 0x[0-9a-f]+>")  # argparse names the converter: json.loads
 # Parts of nested arguments that have a name of their own.
 _ALIASES = {
@@ -131,11 +133,11 @@ def given_in(words: Sequence[str]) -> dict[str, tuple[Scalar, ...]]:
 
 def _with_cure(refusal: str) -> str:
     """A refusal of a command's words; those of another version of vLLM are named with what to do."""
-    unknown = refusal.removeprefix("unrecognized arguments: ")
-    if unknown == refusal:
+    unknown = _UNKNOWN.fullmatch(refusal)
+    if unknown is None:
         return refusal
     return (
-        f"vLLM {_version()} has no argument {first_line(unknown, 80)}: leave it out of the command, or name the "
+        f"vLLM {_version()} has no argument {first_line(unknown[1], 80)}: leave it out of the command, or name the "
         "interpreter of a version that has it with --engine-python"
     )
 
