@@ -287,6 +287,17 @@ def read_json(path: Path, what: str, most_bytes: int) -> object:
         raise UsageError(f"{path} is not JSON: {_short(str(error))}") from None
 
 
+def newer_schema(value: object, reads: int) -> int | None:
+    """The schema version of a document that a later infertune wrote; None for every other document.
+
+    Args:
+        value: The document, or the first part of it.
+        reads: The version that this infertune reads.
+    """
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    return version if type(version) is int and reads < version < 1_000_000 else None
+
+
 def parse_json(text: str) -> object:
     """The values of a JSON text; NaN and infinity, which JSON does not have, are refused.
 

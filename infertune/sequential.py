@@ -13,7 +13,7 @@ Everything works on gains: the logarithm of how many times better the new side i
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 from typing import Literal
 
@@ -226,7 +226,7 @@ def rounds_asked(trust: Trust, asked: tuple[int, int] | None) -> tuple[int, int]
     return asked or (trust.looks[0], trust.looks[-1])
 
 
-@cache
+@lru_cache(maxsize=64)  # of one run, that of every ratio; a benchmark asks for thousands
 def first_look_weights(
     new: tuple[float, ...], base: tuple[float, ...], more_base: tuple[float, ...], trust: Trust, looks: tuple[int, ...]
 ) -> tuple[float, ...]:

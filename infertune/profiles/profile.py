@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from infertune.documents import Document, plain_yaml, read_document
+from infertune.documents import newer_schema, plain_yaml, read_document
 from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.figures import Economy, economy
@@ -185,7 +185,7 @@ def load_profile(path: str | Path, within: Path | None = None) -> Profile:
     path = Path(path)
     _refuse_link_out(path, within or _own_folder(path))
     document = read_document(path, "profile")
-    if newer := _newer_schema(document):
+    if newer := newer_schema(document.value, SCHEMA_VERSION):
         raise UsageError(f"{path} has schema version {newer}, this infertune reads {SCHEMA_VERSION}: upgrade infertune")
     try:
         return Profile.model_validate(document.value)
@@ -218,12 +218,6 @@ def _refuse_link_out(path: Path, folder: Path) -> None:
         return
     if not inside:
         raise UsageError(f"{path} is a link out of {folder}: name the file itself that is meant")
-
-
-def _newer_schema(document: Document) -> int | None:
-    """The schema version of a profile that a later infertune wrote; None for every other document."""
-    version = document.value.get("schema_version") if isinstance(document.value, dict) else None
-    return version if type(version) is int and SCHEMA_VERSION < version < 1_000_000 else None
 
 
 def fingerprint(header: Header) -> Fingerprint:
