@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from scipy.special import betaincinv, stdtrit
@@ -97,7 +97,7 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
         attainment=share if promise.limits else None,
         attainment_low=low if promise.limits else None,
         attainment_high=high if promise.limits else None,
-        strain=max(_typical(values, level) for level, values in strains.items()) if promise.limits else None,
+        strain=_typical(strains, promise.of_waiting.with_share_strains(counted)) if promise.limits else None,
         growth=growth,
         growing=growing,
         completed_per_s=completed,
@@ -121,37 +121,45 @@ def attained(kept: Sequence[bool]) -> tuple[float, float, float]:
     """
     n = len(kept)
     share = sum(kept) / n
-    n_worth = n / max(1.0, _design_effect(kept))
+    n_worth = n / _design_effect(kept)
     good = share * n_worth
     low = float(betaincinv(good, n_worth - good + 1, 0.025)) if good > 0 else 0.0
     high = float(betaincinv(good + 1, n_worth - good, 0.975)) if good < n_worth else 1.0
     return share, low, high
 
 
-def _design_effect(kept: Sequence[bool]) -> float:
-    n, share = len(kept), sum(kept) / len(kept)
-    if n < 2 * _BLOCKS or share in (0.0, 1.0):
+def _design_effect(values: Sequence[float]) -> float:
+    """The variance between blocks of successive values over that of independent ones, 1 at least."""
+    n, mean = len(values), sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / n
+    if n < 2 * _BLOCKS or variance == 0:
         return 1.0
-    between = sum((one - share) ** 2 for one in _block_means(kept)) / (_BLOCKS - 1)
-    return between / (share * (1 - share) / (n / _BLOCKS))
+    between = sum((one - mean) ** 2 for one in _block_means(values)) / (_BLOCKS - 1)
+    return max(1.0, between / (variance / (n / _BLOCKS)))
 
 
-def _typical(strains: Sequence[float], share: float) -> float:
-    """The strain at a share of the requests, right on average although a short load sees few bursts.
+def _typical(strains: Mapping[float, Sequence[float]], of_waiting: Mapping[float, Sequence[float]]) -> float:
+    """The strain at a share of the requests, the largest of several, right on average although a load is short.
 
-    The k-th smallest of m independent values is exceeded by a share 1 - k / (m + 1) of all values on average. So the
-    share is raised by one in as many requests as the load is worth (its number over the design effect of the strains).
+    The k-th smallest of m independent values is exceeded by a share 1 - k / (m + 1) of all values on average, so shares
+    are raised by one in m. A queue is seldom long and then much longer than usual, and a short load sees few of those
+    moments: for limits that a queue breaks, m is as many requests as the load is worth (their number over the design
+    effect). Time per token goes with the requests in the batch, whose number varies around its mean; there it would
+    only find too much.
+
+    Args:
+        strains: Share → strains of all requests.
+        of_waiting: The same under the limits that a queue breaks.
     """
-    n = len(strains)
-    known = [min(strain, _FAR) for strain in strains]
-    mean = sum(known) / n
-    variance = sum((value - mean) ** 2 for value in known) / n
-    effect = 1.0
-    if n >= 2 * _BLOCKS and variance > 0:
-        blocks = _block_means(known)
-        between = sum((one - mean) ** 2 for one in blocks) / (_BLOCKS - 1)
-        effect = max(1.0, between / (variance / (n / _BLOCKS)))
-    return _quantile(strains, min(1.0, share * (1 + effect / n)))
+    found = [_at(values, share, len(values)) for share, values in strains.items()]
+    for share, values in of_waiting.items():
+        effect = _design_effect([min(strain, _FAR) for strain in values])
+        found.append(_at(values, share, len(values) / effect))
+    return max(found)
+
+
+def _at(strains: Sequence[float], share: float, n_worth: float) -> float:
+    return _quantile(strains, min(1.0, share * (1 + 1 / n_worth)))
 
 
 def _block_means(values: Sequence[float]) -> list[float]:

@@ -14,6 +14,7 @@ from infertune.units import parse_number
 
 RequestFigure = Literal["ttft_s", "tpot_s", "itl_s", "latency_s"]
 REQUEST_FIGURES: tuple[RequestFigure, ...] = ("ttft_s", "tpot_s", "itl_s", "latency_s")
+_WITH_QUEUE = ("ttft_s", "latency_s")  # a request waits in the queue before its first token
 DEFAULT_ATTAIN = 0.99  # DistServe (OSDI 2024) reports 90% and 99%; the stricter one promises more
 BROKEN = 1e6  # the strain of a request that failed: worse than any latency that is waited for
 
@@ -66,6 +67,11 @@ class Promise(Frozen):
                 others = strains.get(limit.share, [0.0] * len(mine))
                 strains[limit.share] = [max(pair) for pair in zip(mine, others, strict=True)]
         return strains
+
+    @property
+    def of_waiting(self) -> "Promise":
+        """The same with the limits alone that a queue breaks: on figures that hold the time in it."""
+        return Promise(limits=tuple(limit for limit in self.limits if limit.figure in _WITH_QUEUE), attain=self.attain)
 
     @property
     def tightest_s(self) -> float | None:

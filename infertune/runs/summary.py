@@ -45,7 +45,8 @@ class Summary(Frozen):
     """The answer of a tune.
 
     Attributes:
-        answer: In one phrase; `unconfirmed` where there was no final comparison.
+        answer: In one phrase; `unconfirmed` where the run ended before the final comparison, or before anything but
+            the default was tried.
         unit: Of the figures.
         default_config: What is to be beaten: the engine's default with what the request set, or what runs today.
         best_config: The recommended configuration: the default's unless another was shown to be better.
@@ -69,6 +70,7 @@ class Summary(Frozen):
         stock_samples: One figure a launch, paired with the others.
         stock_gain: Ratio stock / what runs today.
         trials: How many trials there were in all.
+        tried: How many configurations they were of.
         failures: Those that failed.
         default_economy: What the default costs in energy, carbon and money.
         candidate_economy: The same of the candidate.
@@ -101,6 +103,7 @@ class Summary(Frozen):
     stock_samples: tuple[float, ...] = ()
     stock_gain: Estimate | None = None
     trials: int
+    tried: int
     failures: tuple[FailureLine, ...] = ()
     default_economy: Economy = Economy()
     candidate_economy: Economy = Economy()
@@ -133,7 +136,7 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         gain = None
     ported = final.ported_samples if final else ()
     stock = final.stock_samples if final else ()
-    answer = _answer(ledger, final, have_default=bool(base))
+    answer = _answer(ledger, final, default, have_default=bool(base))
     best = default if answer.startswith("no better") else candidate
     return Summary(
         answer=answer,
@@ -157,6 +160,7 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         stock_samples=stock,
         stock_gain=final.gain(stock) if final and stock else None,
         trials=len(trials),
+        tried=len({trial.config for trial in trials}),
         failures=tuple(_failure_line(trial) for trial in trials if trial.measurement is None),
         default_economy=_economy(trials, default, objective, phases),
         candidate_economy=_economy(trials, candidate, objective, phases),
@@ -302,12 +306,14 @@ def _best_first(samples: Mapping[Config, Sequence[float]], objective: Objective)
     return sorted(means, key=lambda pair: -objective.score_of(pair[1]))
 
 
-def _answer(ledger: Ledger, final: FinalRounds | None, *, have_default: bool) -> Answer:
+def _answer(ledger: Ledger, final: FinalRounds | None, default: Config, *, have_default: bool) -> Answer:
     if not any(trial.measurement for trial in ledger.trials):
         return "nothing ran"
     if final is not None:
         return "better" if final.is_better else _no_better(ledger)
     if ledger.ending is None or ledger.header.command != "tune":
+        return "unconfirmed"
+    if {trial.config for trial in ledger.trials} == {default}:  # nothing was compared with it
         return "unconfirmed"
     if have_default:
         return _no_better(ledger)

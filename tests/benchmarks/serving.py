@@ -79,13 +79,13 @@ class Outcome:
 
 @cache
 def truth(config: Config) -> float:
-    """The true goodput, from loads of 40,000 requests that no tune sees."""
+    """The true goodput, from loads of 240,000 requests that no tune sees."""
     workload = parse_workload(WORKLOAD, None, 987_654)
 
     def draw(n: int) -> list[Prompt]:
         return [Prompt([0] * (r.prompt_tokens or 1), r.output_tokens) for r in workload.draw("final", n)]
 
-    return FakeServeEngine(EngineOptions()).true_goodput(config, PROMISE, Arrivals("poisson"), draw, 40_000)
+    return FakeServeEngine(EngineOptions()).true_goodput(config, PROMISE, Arrivals("poisson"), draw, 240_000)
 
 
 def tuned(seed: int, *, flat: bool = False, window: str = "20s", trust: str = "normal", check: bool = True) -> Outcome:

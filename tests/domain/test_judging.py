@@ -1,5 +1,6 @@
 """How a load was served: broken promises, late generators, growing queues, intervals of dependent requests."""
 
+import math
 import random
 
 import pytest
@@ -162,3 +163,24 @@ def test_rows_and_sketches_keep_what_they_are_of() -> None:
     sketch = Sketch.of([float(n) for n in range(1, 101)])
     assert sketch and (sketch.at(0.5), sketch.at(0.99), sketch.at(1.0), sketch.mean) == (50, 99, 100, 50.5)
     assert Sketch.of([]) is None
+
+
+def test_a_short_load_finds_what_a_long_one_would_whether_tokens_or_the_queue_break_the_promise() -> None:
+    """Time per token varies around its mean with what runs at once; a queue is mostly short, and sometimes long."""
+    rng, loads = random.Random(2), 40
+    tokens = Promise(limits=(RequestLimit(figure="tpot_s", most_s=1.0),), attain=0.95)
+    queue = Promise(limits=(RequestLimit(figure="ttft_s", most_s=1.0),), attain=0.95)
+    strains = {"tokens": 0.0, "queue": 0.0}
+    for _ in range(loads):
+        running, waiting, sent = rng.gauss(), rng.expovariate(0.1), []
+        for number in range(2000):
+            running = 0.98 * running + 0.199 * rng.gauss()  # of variance 1; fifty requests are alike
+            waiting = max(0.0, waiting + rng.gauss(-0.05))  # exponential with a mean of 10 in the long run
+            due, first = number / 10, number / 10 + waiting / 30
+            sent.append(Sent(due, due, first + 0.8 + 0.1 * running, first, 2))
+        for name, promise in (("tokens", tokens), ("queue", queue)):
+            found = service_of(Load(sent=tuple(sent)), promise, "poisson", 10.0)
+            assert found.strain is not None
+            strains[name] += found.strain / loads
+    assert strains["tokens"] == pytest.approx(0.8 + 0.1 * 1.645, rel=0.01)  # 1.03 at the raised share
+    assert strains["queue"] == pytest.approx(10 * math.log(20) / 30, rel=0.15)  # 0.73 at the share itself

@@ -20,6 +20,8 @@ SPACE = one_knob(1, 2)
 FINAL = [("final", r, config(slots=n), 100.0 * n + r) for r in range(3) for n in (1, 2)]
 SEARCH = [("search", 0, config(slots=1), 100.0), ("search", 0, config(slots=2), 200.0)]
 
+WORSE = ("search", 0, config(slots=2), 90.0)
+
 
 def run(*rows: object, ended: str | None = "done") -> Ledger:
     return ledger_of(*rows, of=SPACE, ended=ended)  # type: ignore[arg-type]
@@ -34,7 +36,8 @@ def report(ledger: Ledger) -> str:
     [
         ([*SEARCH, *FINAL], "done", r"^Tuned is better than the default \(\+9\d\.\d%, 95% interval \+\d.* to \+\d"),
         (SEARCH, None, r"^Unconfirmed: the run ended before the final comparison\.$"),
-        ([SEARCH[0]], "done", r"^No better than the default: keep the default\.$"),
+        ([SEARCH[0]], "done", r"^Unconfirmed: the run ended before anything but the default was tried\.$"),
+        ([SEARCH[0], WORSE], "done", r"^No better than the default: keep the default\.$"),
         ([("search", 0, config(slots=1), oom())], "done", r"^Nothing ran: no configuration could be measured\.$"),
         (
             [("search", 0, config(slots=1), oom()), SEARCH[1]],

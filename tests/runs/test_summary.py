@@ -82,6 +82,13 @@ def test_no_better_where_the_search_itself_found_nothing() -> None:
     assert found.default is not None and (found.default.mean, found.default.n) == (pytest.approx(100), 1)
 
 
+def test_unconfirmed_where_a_budget_left_room_for_the_default_alone() -> None:
+    found = summary(("search", 0, DEFAULT, 100.0))
+    assert (found.answer, found.best_config, found.tried) == ("unconfirmed", DEFAULT, 1)
+    failed = summary(("search", 0, DEFAULT, 100.0), ("search", 0, FOUR, oom()))
+    assert (failed.answer, failed.tried) == ("no better than the default", 2)
+
+
 def test_where_the_default_won_the_confirmation_its_figures_are_told_and_not_the_searchs() -> None:
     rows: list[Row] = [
         ("confirm", n, config, rate + n) for n in range(3) for config, rate in ((DEFAULT, 110.0), (FOUR, 100.0))

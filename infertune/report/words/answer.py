@@ -19,6 +19,8 @@ def answer_sentence(summary: Summary) -> str:
     match summary.answer:
         case "better":
             return f"Tuned is better than {base}{interval}."
+        case "unconfirmed" if summary.tried == 1:
+            return f"Unconfirmed: the run ended before anything but {base} was tried."
         case "unconfirmed":
             return "Unconfirmed: the run ended before the final comparison."
         case "nothing ran":
@@ -35,10 +37,12 @@ def base_text(summary: Summary) -> str:
 
 
 def use_sentence(found: Findings) -> str:
-    """What to do with the answer's settings; empty where the list of settings says it."""
+    """What to do with the answer's settings; empty where the list of settings says it, or where nothing was found."""
     to_set = found.to_set(found.advised)
     lines = []
     stays = found.advised == found.summary.default_config
+    if stays and found.summary.answer == "unconfirmed":
+        return ""
     if not to_set.root and stays:
         lines.append("Change nothing: the engine's default settings are the ones to use.")
     elif not to_set.root:
