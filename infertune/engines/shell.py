@@ -54,6 +54,7 @@ class Parts:
         server: Arguments of the server about it.
         environment: Variables that are set before it starts.
         secrets: Names of flags and variables that were left out.
+        known: What variables stand for in a shell that is started, without secrets.
     """
 
     kept: tuple[str, ...]
@@ -63,12 +64,16 @@ class Parts:
     server: list[str] = field(default_factory=list)
     environment: list[tuple[str, str]] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
+    known: dict[str, str] = field(default_factory=dict)
 
     def variable(self, name: str, value: str) -> None:
         """A variable that is set before the program starts."""
         if holds_secret(name):
             self.secrets.append(name)
-        elif name.startswith(self.kept):
+            return
+        if UNFILLED not in value:
+            self.known[name] = value
+        if name.startswith(self.kept):
             self.environment.append((name, filled(value, name)))
 
     def take_variables(self, words: Sequence[str]) -> list[str]:

@@ -291,6 +291,15 @@ def test_an_empty_conversation_is_one_without_an_answer(tmp_path: Path, at: int)
     assert workload.notes[1:] == ("1 of 21 requests are conversations without an answer and are left out",)
 
 
+@pytest.mark.parametrize("at", [0, 20])
+def test_a_chat_without_messages_is_left_out(tmp_path: Path, at: int) -> None:
+    rows: list[object] = [{"messages": [{"role": "user", "content": f"{n}"}], "max_tokens": 4} for n in range(20)]
+    rows.insert(at, {"messages": [], "max_tokens": 4})
+    workload = read(tmp_path, rows)
+    assert len(workload.pool) == 20
+    assert workload.notes[1:] == ("1 of 21 requests have an empty prompt and are left out",)
+
+
 def test_what_has_no_answer_or_no_question_is_left_out_and_counted(tmp_path: Path) -> None:
     rows = [{"conversations": [human(f"{n}"), gpt("yes")]} for n in range(20)]
     rows += [

@@ -451,3 +451,28 @@ def test_a_value_of_json_may_go_over_several_lines() -> None:
 def test_an_entrypoint_is_what_the_export_starts(text: str, program: str) -> None:
     found = read_command(text)
     assert " ".join(found.program) == program and found.settings == ("--seed=1",)
+
+
+_COMPOSE = """
+services:
+  llm:
+    image: vllm/vllm-openai
+    environment: {MODEL: m/x, HF_TOKEN: hf_secret}
+    entrypoint: [sh, -c, 'vllm serve $$MODEL --max-num-seqs $${SEQS:-32}']
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "file"),
+    [
+        (_COMPOSE, "compose.yaml"),
+        ("docker run -e MODEL=m/x --entrypoint sh vllm/vllm-openai -c 'vllm serve $MODEL --max-num-seqs 32'", ""),
+        ("env MODEL=m/x bash -c 'vllm serve \"$MODEL\" --max-num-seqs 32'", ""),
+    ],
+)
+def test_a_shell_fills_in_the_variables_that_it_is_given(text: str, file: str) -> None:
+    found = read_command(text, file=file)
+    assert (found.model, found.settings) == ("m/x", ("--max-num-seqs=32",))
+    with pytest.raises(UsageError, match="only a shell fills in") as refused:
+        read_command(text.replace("MODEL=m/x", "HF_TOKEN=hf_secret").replace("$MODEL", "$HF_TOKEN"), file=file)
+    assert "hf_secret" not in str(refused.value)

@@ -97,7 +97,7 @@ def _take_program(words: Sequence[str], parts: _Parts) -> None:
     if name in _SHELLS and len(words) == 3 and words[1] in ("-c", "-lc", "-ec"):
         if line := command_line(words[2], _STARTS):
             return _take_line(line, parts)
-        return _take_program(split(words[2]), parts)
+        return _take_program(split(words[2], parts.known or None), parts)
     if name.partition("@")[0] == "vllm":
         if words[1:2] != ["serve"]:
             raise UsageError(f"--current: `vllm {first_line(' '.join(words[1:2]), 20)}` is no server; give {FORMS}")
@@ -116,7 +116,7 @@ def _take_line(line: Line, parts: _Parts) -> None:
     """A script's line that starts the server, and the variables that are set before it."""
     for name, value in line.environment:
         parts.variable(name, value)
-    _take_program(split(line.text, line.variables), parts)
+    _take_program(split(line.text, {**parts.known, **line.variables}), parts)
 
 
 def _take_wrapped(words: list[str], parts: _Parts) -> None:

@@ -57,7 +57,10 @@ class ChatRequests:
 def _read(source: Source, options: Options) -> Iterator[Request]:
     requests = ChatRequests(source, options)
     for row in source.rows():
-        yield from requests.of(row, "messages")
+        if row.values.get("messages") == []:
+            source.left_out[NO_PROMPT] += 1
+        else:
+            yield from requests.of(row, "messages")
 
 
 READER = Reader(
