@@ -18,6 +18,7 @@ _FEWEST = 50  # requests of a look; judgement
 _BROKEN_EXPECTED = 3  # requests that break the promise where it is just kept: a look has as many as give these
 _MOST = 4000  # requests of a look; judgement
 _LATENCIES = 8  # a look lasts so many mean latencies, so that its ramp, a fifth, is over one; judgement
+_NEARER = 1.5  # nearer to the limit, latencies are so much longer than at a rate that keeps it easily; judgement
 _SHORT = 3  # the part of a look's requests, one in so many, while the rate is not known to a factor
 _SHORT_UNTIL = 1.3  # that factor
 _AFTER_BURST = Guess(0.6, 0.4)  # of what a burst completed a second: where the rate is expected; judgement
@@ -107,7 +108,7 @@ class Looks:
         self._rows: list[RequestRows] = []
         self._run_s = 0.0
         self._next_request = 0
-        self._latency_s = 0.0
+        self._burst_latency_s = self._kept_latency_s = 0.0
 
     def run(self) -> Looked:
         """Warm up and look, until the plan is fulfilled or a load fails."""
@@ -144,12 +145,12 @@ class Looks:
         )
 
     def _warm_up(self) -> ServedReply:
-        """A burst; what it completes a second bounds the rate from above, and its latencies say how long a ramp is."""
+        """A burst; what it completes a second bounds the rate from above, its latencies how long a ramp is."""
         requests = self._plan.warmup[:_WARMUP]
         reply = self._serve(requests, (0.0,) * len(requests), None, Arrivals("all-at-once"), warmup=True)
         self._burst_per_s = len(requests) / reply.window.duration_s
         service = reply.window.service
-        self._latency_s = service.latency_s.mean if service and service.latency_s else 0.0
+        self._burst_latency_s = service.latency_s.mean if service and service.latency_s else 0.0
         return reply
 
     def _search(self, guess: Guess) -> None:
@@ -172,8 +173,16 @@ class Looks:
         broken = math.ceil(_BROKEN_EXPECTED / (1 - plan.promise.attain)) if plan.promise.limits else 0
         wanted = max(expected * plan.window_s, broken) / part
         if rate is not None:
-            wanted = max(wanted, _LATENCIES * self._latency_s * rate)
+            wanted = max(wanted, _LATENCIES * self._latency_s() * rate)
         return min(_MOST, max(_FEWEST, math.ceil(wanted), 4 * (plan.arrivals.clients or 0)))
+
+    def _latency_s(self) -> float:
+        """What a request is expected to take at most, in the mean, where the promise is kept.
+
+        Requests of a burst wait for each other; those of loads that kept the promise say how much of that it was.
+        """
+        kept_s = self._kept_latency_s or self._patience_s(self._plan.warmup) / _NEARER
+        return max(self._kept_latency_s, min(self._burst_latency_s, _NEARER * kept_s))
 
     def _look(self, rate: float | None, n: int) -> Window:
         """One load of the plan's requests, whose figures are kept."""
@@ -189,7 +198,7 @@ class Looks:
         self._rows.append(reply.rows)
         self._last = reply
         if (service := reply.window.service) and service.latency_s and service.kept:
-            self._latency_s = max(self._latency_s, service.latency_s.mean)
+            self._kept_latency_s = max(self._kept_latency_s, service.latency_s.mean)
         return reply.window
 
     def _serve(
@@ -228,4 +237,8 @@ class Looks:
         """Open loops are cut when what is left has broken the promise; others are waited for."""
         if warmup or not arrivals.open_loop:
             return self._deadlines.warmup_s if warmup else self._deadlines.run_s
+        return self._patience_s(requests)
+
+    def _patience_s(self, requests: Sequence[Request]) -> float:
+        """Seconds after which the longest of some requests has surely broken the promise."""
         return self._plan.promise.patience_s(max(request.output_tokens for request in requests))
