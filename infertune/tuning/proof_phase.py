@@ -55,6 +55,8 @@ class ProofPhase:
             stand = self._standing(rivals, number)
             if stand is None or stand.leader == trials.base:
                 self._why_no_winner = "nothing is expected to be better than what is to be beaten"
+                if all(trial.config == trials.base for trial in trials.ledger.trials):
+                    self._why_no_winner = "nothing but what is to be beaten was tried"
                 return None
             if number and asked is None and stand.gain < math.log1p(INDIFFERENCE):
                 self._why_no_winner = f"no finalist is expected to gain {INDIFFERENCE:.0%}"

@@ -9,6 +9,7 @@ from infertune.domain.request import TuneRequest
 from infertune.domain.trial import Trial
 from infertune.runs.ledger import Ledger
 from infertune.tuning.budget import Budget
+from infertune.tuning.tune import tune
 from tests.builders import config, header, one_knob, trial
 
 SPACE = one_knob(*range(1, 60))
@@ -119,3 +120,9 @@ def test_devices_that_measure_at_once_spend_what_the_busiest_does() -> None:
     ledger.trials.append(costing(2, 0.0, 25.0).model_copy(update={"device_id": "b"}))
     again = Budget(TuneRequest.model_validate({"engine": "fake", "budget": 1000.0}), ledger)
     assert 959 < again.left_s() <= 960
+
+
+def test_a_tune_that_had_time_for_the_default_alone_says_so(tmp_path: Path) -> None:
+    found = tune(engine="fake", trials=1, out=tmp_path / "run", profiles=tmp_path / "profiles").summary
+    assert (found.answer, found.trials) == ("unconfirmed", 1)
+    assert found.proof == "nothing but what is to be beaten was tried"
