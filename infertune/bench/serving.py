@@ -181,8 +181,10 @@ class Looks:
 
         Requests of a burst wait for each other; those of loads that kept the promise say how much of that it was.
         """
-        kept_s = self._kept_latency_s or self._patience_s(self._plan.warmup) / _NEARER
-        return max(self._kept_latency_s, min(self._burst_latency_s, _NEARER * kept_s))
+        kept_s = self._kept_latency_s
+        if not kept_s:
+            return min(self._burst_latency_s, self._patience_s(self._plan.warmup))
+        return max(kept_s, min(self._burst_latency_s, _NEARER * kept_s))
 
     def _look(self, rate: float | None, n: int) -> Window:
         """One load of the plan's requests, whose figures are kept."""

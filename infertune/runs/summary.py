@@ -136,7 +136,7 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         gain = None
     ported = final.ported_samples if final else ()
     stock = final.stock_samples if final else ()
-    answer = _answer(ledger, final, default, have_default=bool(base))
+    answer = _answer(ledger, final, have_default=bool(base))
     best = default if answer.startswith("no better") else candidate
     return Summary(
         answer=answer,
@@ -176,6 +176,12 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
 def default_config(ledger: Ledger) -> Config:
     """The baseline and first trial: the engine's default with the settings held by `--set`, or those of `--current`."""
     return Config({knob.name: knob.default for knob in ledger.header.space.knobs})
+
+
+def nothing_beside_default(ledger: Ledger) -> bool:
+    """Whether no other configuration than the baseline was tried: then nothing can be said of it."""
+    default = default_config(ledger)
+    return all(trial.config == default for trial in ledger.trials)
 
 
 def figures(
@@ -306,14 +312,12 @@ def _best_first(samples: Mapping[Config, Sequence[float]], objective: Objective)
     return sorted(means, key=lambda pair: -objective.score_of(pair[1]))
 
 
-def _answer(ledger: Ledger, final: FinalRounds | None, default: Config, *, have_default: bool) -> Answer:
+def _answer(ledger: Ledger, final: FinalRounds | None, *, have_default: bool) -> Answer:
     if not any(trial.measurement for trial in ledger.trials):
         return "nothing ran"
     if final is not None:
         return "better" if final.is_better else _no_better(ledger)
-    if ledger.ending is None or ledger.header.command != "tune":
-        return "unconfirmed"
-    if {trial.config for trial in ledger.trials} == {default}:  # nothing was compared with it
+    if ledger.ending is None or ledger.header.command != "tune" or nothing_beside_default(ledger):
         return "unconfirmed"
     if have_default:
         return _no_better(ledger)

@@ -3,7 +3,7 @@
 import math
 
 from infertune.domain.knobs import Config
-from infertune.runs.summary import final_rounds
+from infertune.runs.summary import final_rounds, nothing_beside_default
 from infertune.runs.whole_rounds import on_one_device
 from infertune.search import Predictor, Result, Standing, standing
 from infertune.sequential import INDIFFERENCE, TRUST, looks_within, rounds_asked
@@ -55,7 +55,7 @@ class ProofPhase:
             stand = self._standing(rivals, number)
             if stand is None or stand.leader == trials.base:
                 self._why_no_winner = "nothing is expected to be better than what is to be beaten"
-                if all(trial.config == trials.base for trial in trials.ledger.trials):
+                if nothing_beside_default(trials.ledger):
                     self._why_no_winner = "nothing but what is to be beaten was tried"
                 return None
             if number and asked is None and stand.gain < math.log1p(INDIFFERENCE):
