@@ -1,6 +1,7 @@
 """What a tune may still spend: the search its part, the proof the rest."""
 
 import math
+import statistics
 import time
 
 from infertune.domain.objective import GOODPUTS
@@ -10,7 +11,8 @@ from infertune.runs.serving import LONGER_IN_PROOF
 from infertune.runs.summary import default_config
 from infertune.sequential import TRUST, rounds_asked
 
-_PROOF_SHARE = 0.5  # of the budget that proving may take from the search; judgement
+_FINAL_SHARE = 0.75  # of the budget that the fewest rounds of the final comparison may take from the search; judgement
+_PROOF_SHARE = 0.5  # the same with a confirmation, which may turn out not to be needed; judgement
 
 
 class Budget:
@@ -31,30 +33,44 @@ class Budget:
         return self._request.budget - max(costs_s, self._spent_before_s + time.perf_counter() - self._started)
 
     def search_s(self) -> float | None:
-        """The search's part of the budget: the rest proves, a half of it at most."""
-        if self._request.budget is None:
+        """The search's part of the budget: what the proof is expected to leave, a quarter at least."""
+        budget_s = self._request.budget
+        if budget_s is None:
             return None
         header = self._ledger.header
         compared = {default_config(self._ledger), header.ported, header.stock} - {None}
         rounds = 1 if self._request.confirm_launches is None else self._request.confirm_launches
-        launches = self.fewest_final_launches(1 + len(compared))
-        launches += 0 if self._request.finalists == 1 else rounds * (1 + self._request.finalists)
-        return self._request.budget - min(self._launch_cost_s() * launches, _PROOF_SHARE * self._request.budget)
+        confirming = 0 if self._request.finalists == 1 else rounds * (1 + self._request.finalists)
+        final_s = self._launch_cost_s() * self.fewest_final_launches(1 + len(compared))
+        proof_s = self._launch_cost_s() * confirming + final_s
+        return budget_s - max(min(final_s, _FINAL_SHARE * budget_s), min(proof_s, _PROOF_SHARE * budget_s))
 
     def fewest_final_launches(self, configurations: int) -> int:
         """Launches of the fewest rounds of a final comparison of so many configurations."""
         return configurations * rounds_asked(TRUST[self._request.trust], self._request.final_launches)[0]
 
-    def search_is_over(self) -> bool:
-        """Whether the search has used its part."""
+    def search_is_over(self, next_is_live: bool | None = None) -> bool:
+        """Whether the search has used its part, or would overrun it with one more trial.
+
+        Args:
+            next_is_live: Whether that trial needs no launch; None asks about the time until now.
+        """
         search_s = self.search_s()
         if search_s is None or self._request.budget is None:
             return False
-        return self._request.budget - self.left_s() >= search_s
+        spent_s = self._request.budget - self.left_s()
+        return spent_s >= search_s or (next_is_live is not None and spent_s + self._trial_s(next_is_live) > search_s)
 
     def has_room_for(self, launches: int) -> bool:
         """Whether so many launches are likely to end within the budget."""
         return self.left_s() >= launches * self._launch_cost_s()
+
+    def _trial_s(self, live: bool) -> float:
+        """Mean seconds of a trial of the search, with a launch or without; 0 before the first."""
+        searched = [trial for trial in self._ledger.trials if trial.phase == "search"]
+        launched = [trial.launch_s for trial in searched if trial.launch_s]
+        run_s = statistics.mean([trial.run_s for trial in searched] or [0.0])
+        return run_s if live else run_s + statistics.mean(launched or [0.0])
 
     def _launch_cost_s(self) -> float:
         """Mean seconds of a launch of the proof: of those there are, else as the search's let expect."""

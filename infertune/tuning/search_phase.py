@@ -78,6 +78,8 @@ class SearchPhase:
                 return "every configuration was measured"
             if self._may_end_early() and searcher.exhausted():
                 return "nothing that is left is likely to gain 1%"
+            if self._budget.search_is_over(next_is_live=worker.takes(config)):
+                return "the time budget has no room for another trial beside the proof"
             self._asked.append(config)
             trials.start(worker, "search", config, self._next_plan(), fresh=False)
         return ended

@@ -66,8 +66,31 @@ def test_the_search_leaves_what_the_confirmation_is_expected_to_cost() -> None:
 
 
 def test_the_confirmation_takes_a_half_at_most() -> None:
+    """Launches of 50 s: four of the final comparison take 200 s, four of a confirmation would take 200 s more."""
+    dear, _ = budget(300.0, (40.0, 10.0), confirm_launches=1, final_launches=(2, 4))
+    assert dear.search_s() == 300.0 - 200.0
+    dearer, _ = budget(360.0, (40.0, 10.0), confirm_launches=1, final_launches=(2, 4))
+    assert dearer.search_s() == 360.0 - 200.0
+    assert budget(600.0, (40.0, 10.0), confirm_launches=1, final_launches=(2, 4))[0].search_s() == 600.0 - 300.0
+
+
+def test_the_fewest_rounds_of_the_final_comparison_take_three_quarters_at_most() -> None:
     dear, _ = budget(1000.0, (300.0, 100.0))
-    assert dear.search_s() == 500.0
+    assert dear.search_s() == 250.0
+
+
+def test_no_trial_begins_that_would_overrun_the_searchs_part() -> None:
+    """Four launches of 60 s are kept for the proof of 600 s. A trial takes 10 s, or 60 s with a launch."""
+    spent, ledger = budget(600.0, (50.0, 10.0), finalists=1, final_launches=(2, 4))
+    assert spent.search_s() == 600.0 - 240.0
+
+    def over_after(live_trials: int) -> tuple[bool, bool, bool]:
+        ledger.trials[1:] = [costing(1 + number, 0.0, 10.0) for number in range(live_trials)]
+        return spent.search_is_over(next_is_live=False), spent.search_is_over(next_is_live=True), spent.search_is_over()
+
+    assert over_after(20) == (False, False, False)  # 260 s of 360 were spent
+    assert over_after(25) == (True, False, False)  # 310 s
+    assert over_after(30) == (True, True, True)
 
 
 def test_a_live_trial_does_not_make_launches_look_cheap() -> None:
@@ -126,3 +149,15 @@ def test_a_tune_that_had_time_for_the_default_alone_says_so(tmp_path: Path) -> N
     found = tune(engine="fake", trials=1, out=tmp_path / "run", profiles=tmp_path / "profiles").summary
     assert (found.answer, found.trials) == ("unconfirmed", 1)
     assert found.proof == "nothing but what is to be beaten was tried"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_tune_ends_within_its_budget_where_the_proof_fits(tmp_path: Path, seed: int) -> None:
+    """Simulated launches of 75 s; the search of all of them is ended by the time."""
+    found = tune(
+        engine="fake:plateau,noise=0.01,launch=75s", budget="10m", window="3s", requests=256, seed=seed,
+        out=tmp_path / "run", profiles=tmp_path / "profiles",
+    )  # fmt: skip
+    spent_s = sum(one.cost_s for one in found.ledger.trials)
+    assert spent_s <= 10 * 60 and found.summary.answer == "better"
+    assert "time budget" in (found.ledger.ending or "")
