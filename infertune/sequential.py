@@ -239,6 +239,9 @@ def first_look_weights(
     normal distribution: it needs only that the rounds could have come in any order). Over 16 rounds there are too many
     orders to go through, and every round counts the same.
 
+    Launches of the base without a partner have a say in when it ends, but none in this mean: where they were slow by
+    chance, a comparison is begun that is not begun otherwise, so that they are too low on average.
+
     Args:
         new: Logarithms of how good the new side was, one a round.
         base: The same of the base.
@@ -265,19 +268,6 @@ def first_look_weights(
     counts = in_first_look(tuple(range(n)), len(earlier) if n <= _MOST_IN_ALL_ORDERS else 0)
     total = counts.sum()
     return tuple((counts / total).tolist()) if total else (1 / n,) * n
-
-
-def without_early_end(mean: float, gains: Sequence[float], weights: Sequence[float]) -> float:
-    """The mean of a contrast without what ending early adds to it.
-
-    Launches of the base without a partner keep their part in the mean: a fifth of the bias, at most, stays with them.
-
-    Args:
-        mean: Of the contrast, a natural logarithm.
-        gains: The same of every round.
-        weights: Of the rounds, see `first_look_weights`.
-    """
-    return mean + sum((weight - 1 / len(gains)) * gain for weight, gain in zip(weights, gains, strict=True))
 
 
 def narrow_mean(scores: Sequence[float], trust: Trust) -> Estimate:

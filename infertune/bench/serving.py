@@ -16,7 +16,7 @@ from infertune.domain.workload import Request
 
 _FEWEST = 50  # requests of a look; judgement
 _BROKEN_EXPECTED = 3  # requests that break the promise where it is just kept: a look has as many as give these
-_MOST = 4000  # requests of a look; judgement
+_MOST = 20_000  # requests of a look; judgement
 _LATENCIES = 8  # a look lasts so many mean latencies, so that its ramp, a fifth, is over one; judgement
 _NEARER = 1.5  # nearer to the limit, latencies are so much longer than at a rate that keeps it easily; judgement
 _SHORT = 3  # the part of a look's requests, one in so many, while the rate is not known to a factor

@@ -16,7 +16,6 @@ from infertune.sequential import (
     is_better,
     look,
     side,
-    without_early_end,
 )
 from infertune.stats import Estimate
 
@@ -83,7 +82,7 @@ class FinalRounds:
         return self._as_figure(side(self._scores(samples), self.contrast(), self.n, self.trust))
 
     def _ratio(self, found: Contrast, new: Sequence[float], base: Sequence[float]) -> Estimate:
-        """The interval of a contrast, and its mean without what the early end adds to it."""
+        """The interval of a contrast, and the mean of its rounds without what the early end adds to it."""
         weights = first_look_weights(
             self._scores(self.candidate_samples),
             self._scores(self.default_samples),
@@ -92,7 +91,7 @@ class FinalRounds:
             self.looks,
         )
         gains = [a - b for a, b in zip(self._scores(new), self._scores(base), strict=True)]
-        mean = math.exp(without_early_end(found.mean, gains, weights))
+        mean = math.exp(sum(weight * gain for weight, gain in zip(weights, gains, strict=True)))
         return self._as_figure(interval(found, self.n, self.trust).model_copy(update={"mean": mean}))
 
     def _scores(self, figures: Sequence[float]) -> tuple[float, ...]:

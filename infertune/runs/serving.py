@@ -16,10 +16,10 @@ from infertune.engines.base import Engine
 from infertune.errors import UsageError
 
 L = TypeVar("L", bound="LoadRequest")
-_DRAWN = 4096  # requests, of which the loads of a launch take one after the other; judgement
+_DRAWN = 16_384  # requests, of which the loads of a launch take one after the other; judgement
 _WARMUP_REQUESTS = 64
-_WINDOW_S, _PROOF_WINDOWS = 10.0, 3  # of a load, and how much longer one of a proof is (MEASURING.md, window length)
-_SEARCH_AIM, _PROOF_AIM = Aim(6, 1.10), Aim(5, 1.05)
+_WINDOW_S, _PROOF_WINDOWS = 10.0, 4  # of a load, and how much longer one of a proof is (MEASURING.md, window length)
+_SEARCH_AIM, _PROOF_AIM = Aim(6, 1.10), Aim(5, 1.08)
 LONGER_IN_PROOF = _PROOF_WINDOWS * _PROOF_AIM.most_looks / _SEARCH_AIM.most_looks  # all loads of a launch together
 
 

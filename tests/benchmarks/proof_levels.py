@@ -24,7 +24,6 @@ from infertune.sequential import (
     is_better,
     look,
     narrow_mean,
-    without_early_end,
 )
 
 GAINS = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.5, 0.8, 6.0)
@@ -89,7 +88,7 @@ def simulate(
         if number < corrected:
             weights = first_look_weights(tuple(new[:n]), tuple(base[:n]), tuple(more), trust, trust.looks)
             gains = [a - b for a, b in zip(new[:n], base[:n], strict=True)]
-            optimism += without_early_end(found.mean, gains, weights) - truth
+            optimism += sum(weight * gain for weight, gain in zip(weights, gains, strict=True)) - truth
         launches.append(2 * n + more_base)
     return Kept(
         better / times, covered / times, optimism / corrected if corrected else math.nan, float(np.median(launches))
