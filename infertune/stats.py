@@ -47,6 +47,11 @@ def geometric_mean(rates: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, rates)) / len(rates))
 
 
+def mean_with_zeros(samples: Sequence[float]) -> float:
+    """The geometric mean; the arithmetic mean where a 0 is among them, as of a share."""
+    return geometric_mean(samples) if all(samples) else sum(samples) / len(samples)
+
+
 def log_t_interval(samples: Sequence[float], level: float = 0.95) -> Estimate:
     """Geometric mean of positive, independent samples with a Student t interval on their logarithms.
 

@@ -293,5 +293,7 @@ def bench(
             f"{format_rate(estimate.mean)} tok/s (95% interval {interval_text(estimate)}, {estimate.n} launches)  "
             f"{result.config}",
         )
+        if result.n_failed:
+            say(console(), f"{result.n_failed} of {result.n_sent} requests failed, such as: {result.failures[0]}")
         for line in figure_lines(result.figures):
             say(console(), line)

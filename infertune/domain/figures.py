@@ -16,6 +16,7 @@ from infertune.domain.service import Service
 from infertune.stats import geometric_mean
 
 _J_PER_KWH = 3.6e6
+_OFFLINE = ("ttft_s", "latency_s")  # times that offline jobs have as well
 ENERGY_FIGURES = ("j_per_output_token", "power_w")  # comparable only if both sides measured energy in the same way
 
 
@@ -40,12 +41,14 @@ class Figure:
         unit: For people.
         of: The figure, None where it is not known.
         higher_is_better: Latencies, energy, power and memory should be low.
+        of_loads: Only a load of a server has it, no offline job.
     """
 
     name: str
     unit: str
     of: Callable[[Measurement], float | None]
     higher_is_better: bool = False
+    of_loads: bool = False
 
 
 def window_j(window: Window) -> float | None:
@@ -198,7 +201,7 @@ def _time(name: RequestFigure, level: float) -> Callable[[Measurement], float | 
 def _times() -> Iterator[Figure]:
     for name in REQUEST_FIGURES:
         for level in (0.5, 0.9, 0.99):
-            yield Figure(f"{name[:-2]}_p{100 * level:g}_s", "s", _time(name, level))
+            yield Figure(f"{name[:-2]}_p{100 * level:g}_s", "s", _time(name, level), of_loads=name not in _OFFLINE)
 
 
 def _of_loads(value: Callable[[Service], float | None]) -> Callable[[Measurement], float | None]:
@@ -229,9 +232,15 @@ FIGURES = {
         Figure("power_w", "W", power_w),
         *_times(),
         Figure("peak_memory_gib", "GiB", _memory),
-        Figure("goodput_per_s", "req/s", _goodput_per_s, higher_is_better=True),
-        Figure("attainment", "share", _of_loads(lambda service: service.attainment), higher_is_better=True),
-        Figure("completed_per_s", "req/s", _of_loads(lambda service: service.completed_per_s), higher_is_better=True),
+        Figure("goodput_per_s", "req/s", _goodput_per_s, higher_is_better=True, of_loads=True),
+        Figure("attainment", "share", _of_loads(lambda load: load.attainment), higher_is_better=True, of_loads=True),
+        Figure(
+            "completed_per_s",
+            "req/s",
+            _of_loads(lambda load: load.completed_per_s),
+            higher_is_better=True,
+            of_loads=True,
+        ),
     )
 }
 

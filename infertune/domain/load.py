@@ -11,6 +11,8 @@ from pydantic import Field
 
 from infertune.domain.frozen import Frozen
 
+CUT = "cut"  # an error that begins so is the load's own end, no failure of the server
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -33,6 +35,11 @@ class Sent:
     output_tokens: Annotated[int, Field(ge=0)] = 0
     gaps_s: tuple[float, ...] = ()
     error: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the server failed it; one that was cut was only too slow."""
+        return bool(self.error) and not self.error.startswith(CUT)
 
     @property
     def late_s(self) -> float:

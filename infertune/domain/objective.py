@@ -19,6 +19,7 @@ from infertune.domain.promise import Promise, parse_limit
 from infertune.domain.request import JobRequest, TuneRequest
 from infertune.domain.serving_options import ServingOptions
 from infertune.errors import UsageError
+from infertune.units import format_rate
 
 _LEAST_PRICE = 1e-12  # an hour or a kWh: a double loses the costs of less; judgement
 _COMPARISONS = {"<": operator.le, ">": operator.ge}
@@ -104,7 +105,7 @@ class Objective:
             least = min(loads, key=lambda load: load.rate_per_s or 0.0)
             return (
                 f"the promise is kept at no rate that was looked at: at {least.rate_per_s:.3g} requests/s "
-                f"{least.strain:.3g} times the limit is used; loosen --slo or --attain"
+                f"{format_rate(least.strain or 0.0)} times the limit is used; loosen --slo or --attain"
             )
         known = ", ".join(name for name, figure in FIGURES.items() if figure.of(measurement) is not None)
         return f"{', '.join(missing)} cannot be measured here ({energy_basis(measurement)}); available are {known}"

@@ -17,7 +17,7 @@ from infertune.gating.answers import answers_alone, check_flags, with_answers
 from infertune.gating.check import check_can_judge, run_check
 from infertune.gating.comparison import QUALITY, RATE, Arm, Comparison, compared
 from infertune.gating.history import History
-from infertune.gating.loads import GOODPUT, LEAST, check_on_time, guessed
+from infertune.gating.loads import GOODPUT, check_on_time, guessed
 from infertune.gating.result import (
     ArmRecord,
     GateResult,
@@ -25,6 +25,7 @@ from infertune.gating.result import (
     StoredRun,
     exit_code,
     gain,
+    is_judged,
     paired_metrics,
     save_json,
     stored_gain,
@@ -45,7 +46,7 @@ from infertune.profiles.profile import changed_settings
 from infertune.runs.job import Job
 from infertune.runs.ledger import Ledger, now
 from infertune.runs.observer import Observer
-from infertune.stats import geometric_mean
+from infertune.stats import mean_with_zeros
 from infertune.version import __version__
 from infertune.writing import check_inside
 
@@ -173,7 +174,7 @@ class _Run:
             self._measure("new", self._job.plan("final", n_requests, number), number)
         candidate = self._figures("new")
         self._check_known(candidate)
-        today = {name: geometric_mean(samples) for name, samples in candidate.items()}
+        today = {name: mean_with_zeros(samples) for name, samples in candidate.items()}
         energy = self._one_energy()
         earlier = {
             name: [gain(name, run.samples[name]) for run in history.runs if run.compares(name, energy)]
@@ -217,7 +218,7 @@ class _Run:
             plan = self._job.plan("final", n_requests, number)
             for phase in ("new", "base") if candidate_first else ("base", "new"):
                 self._measure(phase, plan, number)
-            self._check_known(self._figures("new"), self._figures("base"))
+                self._check_known(self._figures(phase))
             if judge and number + 1 in LOOKS:
                 gains = self._gains(self._figures("base"), self._figures("new"))
                 withheld = [name for name in self._comparison.metrics if name in self._withheld()]
@@ -295,9 +296,7 @@ class _Run:
         for measurement in measurements:
             for name, figure in FIGURES.items():
                 value = figure.of(measurement)
-                if name in LEAST and value is not None:
-                    value = max(value, LEAST[name])
-                if value is not None and value > 0:
+                if value is not None and is_judged(name, value):
                     found[name].append(value)
         return {name: values for name, values in found.items() if len(values) == len(measurements)}
 
@@ -313,11 +312,10 @@ class _Run:
         found = energy_origins(self._measurements("new"))
         return found[0] if len(found) == 1 else ""
 
-    def _check_known(self, *arms: dict[str, list[float]]) -> None:
+    def _check_known(self, figures: dict[str, list[float]]) -> None:
         """Refuse to go on for a metric that this engine or machine does not give."""
-        known = [name for name in FIGURES if all(name in figures for figures in arms)]
-        if missing := [name for name in self._comparison.metrics if name not in known]:
-            raise UsageError(f"--metric {missing[0]} cannot be measured here; available are {', '.join(known)}")
+        if missing := [name for name in self._comparison.metrics if name not in figures]:
+            raise BenchmarkError(f"--metric {missing[0]} cannot be measured here; available are {', '.join(figures)}")
 
     def _gains(self, base: dict[str, list[float]], candidate: dict[str, list[float]]) -> dict[str, list[float]]:
         known = [name for name in self._comparison.metrics if name in base and name in candidate]

@@ -17,7 +17,6 @@ from infertune.runs.serving import Serving, recorded_of
 from infertune.stats import geometric_mean
 
 GOODPUT = "goodput_per_s"
-LEAST = {"attainment": 1e-6}  # none kept the promise: a ratio needs more than 0
 _WINDOW_S = 30.0  # of a load (MEASURING.md, window length)
 _OWN, _OTHER = 0.05, 0.2  # how far off a guess may be, as a natural logarithm; judgement
 
@@ -26,10 +25,12 @@ def loaded(job: Job, profile: Profile, metrics: Sequence[str], request: GateRequ
     """The job of an arm with the load that its profile holds for; the same job for a profile of offline jobs.
 
     Raises:
-        UsageError: The metrics need loads at different rates, or a rate that the profile does not have.
+        UsageError: The metrics need loads, or loads at different rates, or a rate that the profile does not have.
     """
     found = profile.serving
     if found is None:
+        if of_loads := [name for name in metrics if FIGURES[name].of_loads]:
+            raise UsageError(f"--metric {of_loads[0]} is of a server's load; {request.profile} is of offline jobs")
         return job
     searches = GOODPUT in metrics
     if searches and len(metrics) > 1:

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from infertune.documents import read_text
 from infertune.domain.figures import ENERGY_FIGURES, FIGURES
@@ -17,7 +17,7 @@ from infertune.engines.base import first_line
 from infertune.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSION, UsageError
 from infertune.gating.verdict import Answer, Calibration, Judgement
 from infertune.profiles.fingerprint import differences
-from infertune.profiles.profile import Fingerprint, Sample
+from infertune.profiles.profile import Fingerprint
 from infertune.stats import geometric_mean, paired_ratio
 from infertune.writing import write_inside
 
@@ -27,6 +27,8 @@ _EXIT_CODES: dict[Answer, int] = {
     "inconclusive": EXIT_INCONCLUSIVE,
 }
 _MOST_RUN_BYTES = 1024**2
+_SMALLEST = 1e-12  # a stored figure, as in a profile
+_LEAST = {"attainment": 1e-6}  # taken for 0 in a gain: none kept the promise, and a logarithm needs more (judgement)
 
 
 class ArmRecord(Frozen):
@@ -154,7 +156,7 @@ class StoredRun(Frozen):
         n_requests: Requests in every job.
         window_s: The `--window` that the job's size comes from, in seconds; None where none was given.
         launches: Launches that its samples are means of.
-        samples: Metric → geometric mean over its launches, of every figure that is known.
+        samples: Metric → mean over its launches, of every figure that is known; geometric where none is 0.
         energy: Where its energy figures come from; empty if unknown or if its launches differ.
         answer: The gate's verdict on it; later gates leave a regression out.
         run: The run's folder.
@@ -167,11 +169,18 @@ class StoredRun(Frozen):
     n_requests: int = Field(ge=1, le=MOST_REQUESTS)
     window_s: float | None = Field(default=None, gt=0, le=1e9)
     launches: int = Field(ge=1, le=10_000)
-    samples: dict[str, Sample]
+    samples: dict[str, Annotated[float, Field(ge=0, le=1e12)]]
     energy: str = ""
     answer: Answer
     run: str
     created_at: IsoTime
+
+    @field_validator("samples")
+    @classmethod
+    def _each_has_a_logarithm(cls, samples: dict[str, float]) -> dict[str, float]:
+        if tiny := [name for name, value in samples.items() if value < _SMALLEST and not is_judged(name, 0.0)]:
+            raise ValueError(f"{tiny[0]} is not above 0")
+        return samples
 
     def compares(self, metric: str, energy: str) -> bool:
         """Whether its figure compares with today's: energy needs the same source, other metrics always compare."""
@@ -183,9 +192,15 @@ def lower_is_better(metric: str) -> bool:
     return not FIGURES[metric].higher_is_better
 
 
+def is_judged(metric: str, value: float) -> bool:
+    """Whether a figure can be compared: it is positive, or a share that may be 0."""
+    return value > 0 or metric in _LEAST
+
+
 def gain(metric: str, new: float, base: float = 1.0) -> float:
     """ln(how many times better a figure is than another); below 0 it is worse."""
-    logarithm = math.log(new / base)
+    least = _LEAST.get(metric, 0.0)
+    logarithm = math.log(max(new, least) / max(base, least))
     return -logarithm if lower_is_better(metric) else logarithm
 
 
@@ -221,7 +236,8 @@ def paired_metrics(
         if name not in base or name not in candidate:
             continue
         reason = withheld.get(name, "")
-        ratio = None if reason else paired_ratio(candidate[name], base[name])
+        some_zero = 0.0 in (*candidate[name], *base[name])
+        ratio = None if reason or some_zero else paired_ratio(candidate[name], base[name])
         limit = 1 / (1 - margin) if lower_is_better(name) else 1 - margin
         found.append(
             _metric(
@@ -249,11 +265,12 @@ def stored_metrics(
         ruling = judgement.rulings.get(name)
         earlier = tuple(run.samples[name] for run in history if run.compares(name, energy))
         limit = None if ruling is None or ruling.low is None else ruling.low
+        both = (*candidate[name], *earlier)
         found.append(
             _metric(
                 name,
                 answer=ruling.answer if ruling else None,
-                ratio=geometric_mean(candidate[name]) / geometric_mean(earlier) if earlier else None,
+                ratio=geometric_mean(candidate[name]) / geometric_mean(earlier) if earlier and all(both) else None,
                 limit=1 / limit if limit is not None and lower_is_better(name) else limit,
                 base_samples=earlier,
                 new_samples=tuple(candidate[name]),

@@ -10,7 +10,7 @@ from infertune.gating.verdict import LOOKS
 from infertune.report.escaping import escaped
 from infertune.report.quality import figure_rows
 from infertune.report.quality import verdict_sentence as answers_verdict
-from infertune.stats import geometric_mean
+from infertune.stats import mean_with_zeros
 from infertune.units import COMMAND_MARK, format_percent, format_rate, printable
 
 HEADINGS = ("", "base", "new", "change", "95% interval", "verdict")
@@ -33,6 +33,8 @@ def verdict_sentence(result: GateResult) -> str:
     if result.mode == "stored":
         return f"{word}: {what} {_against_history(result, metric)}"
     change = f"{format_percent(metric.ratio or 1)} against {result.base.label}"
+    if metric.ratio is None:
+        change = f"{_mean(metric.new_samples)} against {_mean(metric.base_samples)} of {result.base.label}"
     if metric.ratio_low is not None and metric.ratio_high is not None:
         change += f" (95% interval {format_percent(metric.ratio_low)} to {format_percent(metric.ratio_high)})"
     end = f"{result.pairs} pairs, margin {100 * (result.margin or 0):g}%"
@@ -198,7 +200,7 @@ def _interval(metric: MetricResult) -> str:
 
 
 def _mean(samples: tuple[float, ...]) -> str:
-    return format_rate(geometric_mean(samples)) if samples else "–"
+    return format_rate(mean_with_zeros(samples)) if samples else "–"
 
 
 def _xml(text: str) -> str:

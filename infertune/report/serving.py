@@ -7,7 +7,7 @@ from infertune.domain.service import Service, Sustained
 from infertune.domain.trial import Trial
 from infertune.report.answer import best_name
 from infertune.report.findings import Findings
-from infertune.stats import geometric_mean
+from infertune.stats import geometric_mean, mean_with_zeros
 from infertune.units import format_rate
 
 HEADINGS = ("", "at requests/s", "in the queue", "to the first token", "to the last token", "time of a token", "kept")
@@ -50,9 +50,24 @@ def serving_sentences(found: Findings) -> list[str]:
     late = sum(look.late for look in looks)
     if late:
         lines.append(f"{late} of {len(looks)} loads were sent late and are no evidence.")
+    if found.ledger.header.command == "bench":
+        lines += _of_fixed_rate(looks)
+        return lines
     failed = sum(look.n_failed for look in looks if look.kept)
     if failed:
         lines.append(f"{failed} requests failed at rates at which the promise was kept; they count as broken.")
+    return lines
+
+
+def _of_fixed_rate(looks: Sequence[Service]) -> list[str]:
+    """Whether the promise was kept at the rate that was asked for, and what failed."""
+    lines = []
+    shares = [look.attainment for look in looks if look.attainment is not None]
+    if shares:
+        lines.append(f"{100 * mean_with_zeros(shares):.4g}% of the requests kept it.")
+    failed, first = sum(look.n_failed for look in looks), next((look.failures for look in looks if look.failures), ())
+    if failed:
+        lines.append(f"{failed} requests failed, such as: {', '.join(first[:1])}.")
     return lines
 
 

@@ -9,7 +9,7 @@ from infertune.bench.serving import ServePlan
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
-from infertune.errors import BenchmarkError, UsageError
+from infertune.errors import BenchmarkError
 from infertune.search import Searcher
 from infertune.tuning.answers import Answers
 from infertune.tuning.budget import Budget
@@ -37,8 +37,7 @@ class SearchPhase:
             searcher_of: Makes a strategy for a space; called again where a ladder is lengthened.
 
         Raises:
-            BenchmarkError: The base cannot be measured.
-            UsageError: This machine cannot measure what is tuned for.
+            BenchmarkError: The base cannot be measured, or not in what is tuned for.
         """
         trials, most = self._trials, self._request.most_trials
         trials.widen()
@@ -132,7 +131,7 @@ class SearchPhase:
                 f"its log is in {trials.ledger.folder / 'logs'}"
             )
         if trial.number == 0 and trial.measurement and (missing := trials.objective.unknown(trial.measurement)):
-            raise UsageError(missing)
+            raise BenchmarkError(missing)
 
     def _what_is_beaten(self) -> str:
         default = self._trials.ledger.header.stock is None

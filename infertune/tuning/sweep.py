@@ -1,7 +1,7 @@
 """Measure configurations without searching: one of them (`bench`), or every point of a grid (`landscape`)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from infertune.runs.serving import LoadRequest, on_target
 from infertune.runs.staff import workers_of
 from infertune.runs.summary import figures, requests_of
 from infertune.sequential import TRUST, looks_within, narrow_mean
-from infertune.stats import Estimate
+from infertune.stats import Estimate, mean_with_zeros
 from infertune.tuning.points import measure_points
 
 _TRUST = TRUST["normal"]
@@ -74,6 +74,9 @@ class BenchResult(Frozen):
         output_tokens_per_s: Over launches.
         samples: One rate a launch, in tokens per second.
         figures: Of a server's loads: every figure that is known, over launches.
+        n_sent: Of a server's loads: requests that were sent.
+        n_failed: Of them, those that failed, were cut or came back short.
+        failures: What went wrong in the first load with failures, a line each with how often.
         run: The run's folder.
     """
 
@@ -81,6 +84,9 @@ class BenchResult(Frozen):
     output_tokens_per_s: Estimate
     samples: tuple[float, ...]
     figures: dict[str, Estimate] = {}
+    n_sent: int = 0
+    n_failed: int = 0
+    failures: tuple[str, ...] = ()
     run: str
 
 
@@ -127,25 +133,32 @@ def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer, 
             break
     ledger.finish(ending)
     _report(job, ledger)
+    windows = [window for trial in ledger.trials if trial.measurement for window in trial.measurement.windows]
+    loads = [window.service for window in windows if window.service]
     return BenchResult(
         config=config,
         output_tokens_per_s=narrow_mean([math.log(sample) for sample in samples], _TRUST),
         samples=tuple(samples),
         figures=_figures(ledger, config) if job.serving else {},
+        n_sent=sum(window.n_requests for window in windows if window.service),
+        n_failed=sum(load.n_failed for load in loads),
+        failures=next((load.failures for load in loads if load.failures), ()),
         run=str(ledger.folder),
     )
 
 
 def _figures(ledger: Ledger, config: Config) -> dict[str, Estimate]:
-    """Every figure that is known and positive on every launch."""
+    """Every figure that is known on every launch; without an interval where one is 0, as a share may be."""
     launches = [trial.measurement for trial in ledger.trials if trial.measurement and trial.config == config]
     found = {name: [figure.of(launch) for launch in launches] for name, figure in FIGURES.items()}
-    known = {name: [value for value in values if value is not None and value > 0] for name, values in found.items()}
-    return {
-        name: narrow_mean([math.log(value) for value in values], _TRUST)
-        for name, values in known.items()
-        if len(values) == len(launches)
-    }
+    known = {name: [value for value in values if value is not None] for name, values in found.items()}
+    return {name: _over_launches(values) for name, values in known.items() if len(values) == len(launches)}
+
+
+def _over_launches(values: Sequence[float]) -> Estimate:
+    if all(values):
+        return narrow_mean([math.log(value) for value in values], _TRUST)
+    return Estimate(mean=mean_with_zeros(values), low=None, high=None, n=len(values), level=0.95)
 
 
 def landscape_request(

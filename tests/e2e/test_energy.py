@@ -7,7 +7,7 @@ import pytest
 
 import infertune
 from infertune.domain.objective import get_objective
-from infertune.errors import UsageError
+from infertune.errors import BenchmarkError, UsageError
 from infertune.landscape import pareto_front
 from infertune.tuning.afterwards import profile_from, report_again
 from infertune.tuning.tune import Study
@@ -54,7 +54,9 @@ def test_cost_counts_rent_and_electricity(tmp_path: Path) -> None:
 
 
 def test_a_figure_that_cannot_be_measured_is_refused_with_those_that_can(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"ttft_p99_s cannot be measured here .* available are output_tokens_per_s"):
+    with pytest.raises(
+        BenchmarkError, match=r"ttft_p99_s cannot be measured here .* available are output_tokens_per_s"
+    ):
         tune(tmp_path, trials=4, slo=("ttft_p99_s<1",))
 
 

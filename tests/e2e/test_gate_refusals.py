@@ -92,7 +92,10 @@ BAD_FLAGS = {
     "margin of nothing": (["p.yaml", "--margin", "0%"], "not between 0 and 1"),
     "mode": (["p.yaml", "--mode", "fast"], "--mode fast"),
     "metric": (["p.yaml", "--metric", "speed"], "--metric speed: there is no such figure"),
-    "metric that is not known": (["p.yaml", "--metric", "ttft_p50_s"], "ttft_p50_s cannot be measured here"),
+    "metric of a server": (
+        ["p.yaml", "--metric", "attainment"],
+        "--metric attainment is of a server's load; p.yaml is of",
+    ),
     "on inconclusive": (["p.yaml", "--on-inconclusive", "maybe"], "--on-inconclusive maybe"),
     "stored with a base": (["p.yaml", "--mode", "stored", "--against", "default"], "--against names a base"),
     "stored with a margin": (["p.yaml", "--mode", "stored", "--margin", "5%"], "--margin is for pairs"),
@@ -115,6 +118,14 @@ def test_a_bad_flag_is_one_line_with_the_cure(shell: Shell, case: str) -> None:
     answer = shell("gate", *flags)
     assert answer.code == 2, answer
     assert answer.out == "" and words in last_line(answer.errors) and "Traceback" not in answer.errors
+
+
+def test_a_metric_that_shows_to_be_unknown_ends_the_gate_after_one_launch(shell: Shell) -> None:
+    profile(shell.folder)
+    answer = shell("gate", "p.yaml", "--metric", "ttft_p50_s", "--out", "run")
+    assert answer.code == 5 and "--metric ttft_p50_s cannot be measured here" in last_line(answer.errors)
+    launched = [line for line in (shell.folder / "run" / "trials.jsonl").read_text().splitlines() if '"phase"' in line]
+    assert len(launched) == 1
 
 
 def test_a_link_in_the_place_of_a_draft_or_a_junit_file_is_not_written_through(shell: Shell) -> None:

@@ -9,7 +9,7 @@ import pytest
 import infertune
 from infertune.domain.promise import Promise
 from infertune.domain.request import make_request
-from infertune.errors import UsageError
+from infertune.errors import BenchmarkError, UsageError
 from infertune.profiles.profile import load_profile
 from infertune.runs.ledger import Ledger
 from infertune.runs.samples import SAMPLES_NAME
@@ -131,11 +131,16 @@ def test_a_load_that_cannot_be_is_refused_in_one_line(tmp_path: Path, options: d
         ({"arrivals": "poisson"}, "--arrivals is for --objective goodput"),
         ({"attain": "95%", "slo": ("ttft_p99_s<2",)}, "--attain is of limits"),
         ({"objective": "goodput", "slo": LIMITS, "arrivals": "concurrency:2"}, "come at a rate"),
-        ({"objective": "goodput", "slo": ("ttft_s<0.000001",), "trials": 1}, "the promise is kept at no rate"),
     ],
 )
 def test_a_tune_for_goodput_that_cannot_be_is_refused_in_one_line(
     tmp_path: Path, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
+        infertune.tune(**SERVER, out=tmp_path / "run", profiles=tmp_path / "profiles", **options)
+
+
+def test_a_promise_that_no_rate_keeps_is_told_after_the_default_was_measured(tmp_path: Path) -> None:
+    options = {"objective": "goodput", "slo": ("ttft_s<0.000001",), "trials": 1}
+    with pytest.raises(BenchmarkError, match=r"the promise is kept at no rate .* [\d,]+ times the limit is used"):
         infertune.tune(**SERVER, out=tmp_path / "run", profiles=tmp_path / "profiles", **options)

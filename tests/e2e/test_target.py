@@ -15,6 +15,37 @@ from tests.engines.serving.loaded_stub import start
 SECRET = "a-key"  # the one that the stub takes
 
 
+def measure(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """`bench --target` of a stub that is started with these flags."""
+    server = ServerProcess(start(*flags))
+    try:
+        words = ["bench", "--target", f"http://127.0.0.1:{server.port}", "--rate", "20", "--duration", "2s",
+                 "--slo", "ttft_s<5", "--launches", "1", "1", "--windows", "1", "--device", "cpu",
+                 "--workload", "synthetic:in=16,out=8", "--out", str(tmp_path / "run")]  # fmt: skip
+        return subprocess.run([*command(tmp_path), *words], capture_output=True, text=True, timeout=120)
+    finally:
+        server.end()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["500", "429", "early", "short", "long", "garbage", "error event"])
+def test_a_load_of_which_nothing_came_back_whole_is_no_measurement(tmp_path: Path, fault: str) -> None:
+    done = measure(tmp_path, "--fault", fault)
+    assert done.returncode == 5 and "none of 64 requests came back whole" in done.stderr.splitlines()[-1], done.stderr
+    assert "tok/s" not in done.stdout
+
+
+@pytest.mark.slow
+def test_what_failed_is_told_and_its_tokens_are_not_counted(tmp_path: Path) -> None:
+    """Every fourth request stops at half of its 8 tokens."""
+    done = measure(tmp_path, "--fault", "short", "--every", "4")
+    assert done.returncode == 0 and "10 of 40 requests failed, such as: 4 of 8 tokens came (10)" in done.stdout
+    trial = json.loads((tmp_path / "run" / "trials.jsonl").read_text().splitlines()[1])
+    assert trial["outcome"]["windows"][0]["output_tokens"] == 30 * 8
+    report = (tmp_path / "run" / "report.md").read_text()
+    assert "10 requests failed, such as: 4 of 8 tokens came (10)." in report and "of the requests kept it." in report
+
+
 @pytest.mark.slow
 def test_a_server_that_runs_is_measured_and_runs_on_and_its_key_is_written_nowhere(tmp_path: Path) -> None:
     server = ServerProcess(start("--owner="))

@@ -120,3 +120,12 @@ def test_a_stored_figure_has_a_logarithm(tmp_path: Path, sample: str) -> None:
     (tmp_path / "x.json").write_text(stored().model_dump_json().replace("100.0", sample))
     with pytest.raises(UsageError, match="x.json is no stored run"):
         read_history(tmp_path)
+
+
+def test_a_share_of_0_is_judged_and_shown_as_it_is() -> None:
+    judgement = judge_pairs({"attainment": [gain("attainment", 0.99, 0.0)] * 4}, 0.05)
+    (metric,) = paired_metrics({"attainment": [0.0] * 4}, {"attainment": [0.99] * 4}, judgement, 0.05)
+    assert (metric.answer, metric.ratio, metric.base_samples) == ("pass", None, (0.0,) * 4)
+    judgement = judge_pairs({"attainment": [gain("attainment", 0.0, 0.99)] * 4}, 0.05)
+    assert judgement.answer == "regression"
+    assert gain("attainment", 0.0, 0.0) == 0.0

@@ -62,7 +62,7 @@ def test_a_gain_that_is_certain_but_surely_below_one_percent_is_not_called_bette
 
 
 def test_the_defaults_launches_of_the_confirmation_count_in_the_interval_and_the_winners_do_not() -> None:
-    """They decided whether there was a comparison, so they are too low on average: the mean gain is that of the pairs."""
+    """They decided whether there was a comparison, so they are too low on average: the gain is that of the pairs."""
     rounds: list[Row] = [("confirm", 0, DEFAULT, 102.0), ("confirm", 0, FOUR, 190.0), ("confirm", 0, TWO, 90.0)]
     found = summary(*SEARCH, *rounds, *final([110, 112], [100, 100]))
     assert found.gain is not None and found.gain.n == 2

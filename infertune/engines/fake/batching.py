@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
 
-from infertune.domain.load import Gauges, Load, Sent
+from infertune.domain.load import CUT, Gauges, Load, Sent
 from infertune.engines.base import Prompt
 
 _GAUGE_EVERY_S = 1.0
-_CUT = "cut: not answered in time"
+_CUT = f"{CUT}: not answered in time"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import sys
 import time
 from typing import BinaryIO
 
+from infertune.domain.load import CUT
 from infertune.engines.serving.connection import Connection, Request, said
 from infertune.engines.serving.job import Job, Took
 
@@ -142,7 +143,7 @@ class Load:
                     continue  # of a closed loop: it was never due
                 request.sent = request.sent or now
                 request.error = (
-                    f"cut {self._job.cut_after_s:g} s after the last one was due: "
+                    f"{CUT} {self._job.cut_after_s:g} s after the last one was due: "
                     f"{request.counted} of {request.asked} tokens had come"
                 )
         for connection in list(self._open):
