@@ -82,7 +82,10 @@ class FinalRounds:
         return self._as_figure(side(self._scores(samples), self.contrast(), self.n, self.trust))
 
     def _ratio(self, found: Contrast, new: Sequence[float], base: Sequence[float]) -> Estimate:
-        """The interval of a contrast, and the mean of its rounds without what the early end adds to it."""
+        """The interval of a contrast, and the mean of its rounds without what the early end adds to it.
+
+        That mean is kept within the interval, which lies around the plain mean of all launches.
+        """
         weights = first_look_weights(
             self._scores(self.candidate_samples),
             self._scores(self.default_samples),
@@ -92,7 +95,10 @@ class FinalRounds:
         )
         gains = [a - b for a, b in zip(self._scores(new), self._scores(base), strict=True)]
         mean = math.exp(sum(weight * gain for weight, gain in zip(weights, gains, strict=True)))
-        return self._as_figure(interval(found, self.n, self.trust).model_copy(update={"mean": mean}))
+        plain = interval(found, self.n, self.trust)
+        if plain.low is not None and plain.high is not None:
+            mean = min(max(mean, plain.low), plain.high)
+        return self._as_figure(plain.model_copy(update={"mean": mean}))
 
     def _scores(self, figures: Sequence[float]) -> tuple[float, ...]:
         return tuple(map(self.objective.score_of, figures))

@@ -74,6 +74,14 @@ def test_the_defaults_launches_of_the_confirmation_count_in_the_interval_and_the
     assert middle == pytest.approx(math.sqrt(110 * 112) / (100 * 100 * 102) ** (1 / 3))
 
 
+def test_a_gain_lies_in_its_interval_whatever_the_defaults_launches_before_it_were() -> None:
+    """A profile cannot hold one that does not, and the interval lies around the mean with those launches."""
+    rounds: list[Row] = [("confirm", number, DEFAULT, 80.0) for number in range(20)]
+    gain = summary(*SEARCH, *rounds, *final([100, 101], [100, 101])).gain
+    assert gain is not None and gain.low is not None and gain.high is not None
+    assert 1 < gain.low == gain.mean < gain.high
+
+
 def test_no_better_than_the_default_where_the_interval_holds_1_and_the_default_is_kept() -> None:
     found = summary(*SEARCH, *final([110, 95, 105], [100, 100, 100]))
     assert found.answer == "no better than the default"
