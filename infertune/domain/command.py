@@ -26,7 +26,7 @@ class Command(Frozen):
         settings: Words of the engine's arguments, as they stand there.
         server: Words of the arguments that concern the server only: they are kept for the export.
         environment: Variables that stand before the program; those with secrets are left out.
-        secrets: Names of the flags and variables that were left out because they hold secrets.
+        secrets: Names of the flags and variables that were left out: they hold secrets, or a script may not set them.
     """
 
     file: str = ""

@@ -107,7 +107,9 @@ def export_served(name: str, served: Served | None, form: str) -> str:
     return factory(EngineOptions()).export(served, form)
 
 
-def read_command(name: str, text: str, *, file: str = "", service: str = "") -> Command:
+def read_command(
+    name: str, text: str, *, file: str = "", service: str = "", options: EngineOptions | None = None
+) -> Command:
     """A command that starts a server of an engine, taken apart.
 
     Args:
@@ -115,14 +117,15 @@ def read_command(name: str, text: str, *, file: str = "", service: str = "") -> 
         text: The command, or the text of a file that holds one.
         file: The file; empty where the command itself is given.
         service: Which service of the file; empty where it has one only.
+        options: Where the engine is found.
 
     Raises:
         UsageError: The engine has no server, or it is no command of it.
     """
     factory = _factory(name)
-    read: Callable[..., Command] | None = getattr(factory, "read_command", None)
-    if read is None:
+    if getattr(factory, "read_command", None) is None:
         raise UsageError(f"--current: engine {name} is not started by a command; give a saved profile")
+    read: Callable[..., Command] = factory(options or EngineOptions()).read_command  # type: ignore[attr-defined]
     return read(text, file=file, service=service)
 
 

@@ -123,7 +123,9 @@ def left_out(today: Command, written: Command) -> tuple[str, ...]:
         program, before = shlex.join(written.program), first_line(shlex.join(today.program), 120)
         found.append(f"`{program}` stands in the place of: {before}")
     if written.secrets:
-        found.append(f"Left out because they hold secrets; add them again: {', '.join(written.secrets)}")
+        found.append(
+            f"Left out, being secrets or set in a branch of the script; add them again: {', '.join(written.secrets)}"
+        )
     return tuple(found)
 
 

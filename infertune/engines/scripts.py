@@ -3,24 +3,43 @@
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
-from infertune.engines.shell import ASSIGNMENT, UNFILLED, fill_in
+from infertune.engines.shell import UNFILLED, fill_in, not_sure, unsure
+from infertune.engines.statements import Path, Statement, pieces, statements
 from infertune.errors import UsageError
 
 _UNIT = re.compile(r"^\[Service\]", re.MULTILINE)
 _STARTED = re.compile(r"ExecStart=[-@:+!|]*")
 _SPECIFIER = re.compile(r"%([a-zA-Z%])")
-_SETS = re.compile(r"(?P<exported>export\s+|declare\s+-x\s+|Environment=)?(?P<words>\S.*)", re.DOTALL)
+_SETS = re.compile(
+    r"(?:(?P<exported>export\s+|(?:declare|typeset)\s+-\w*x\w*\s+|Environment=)"
+    r"|(?P<local>(?:declare|typeset|local|readonly)\s+(?:-\w+\s+)*))?(?P<words>\S.*)",
+    re.DOTALL,
+)
+_ELEMENT = "[@]"  # stands behind the name of an array here
+_ASSIGNED = re.compile(r"([A-Za-z_]\w*(?:\[@\])?)(\+?)=(.*)", re.ASCII | re.DOTALL)
+_COMPUTED = re.compile(r"\$\(|`")
+_COMES_OF_A_COMMAND = re.compile(
+    r"(?:(?<=\s)|^)(\w+)\+?=(?:[^\s'\"]*(?:\"[^\s'\"]*)?(?:\$\(|`)|\((?=\s|$|[^()]*\$\())", re.ASCII
+)
+_EACH = re.compile(r"(?:for|select)\s+(\w+)", re.ASCII)
+_READS = re.compile(r"(read|mapfile|readarray|getopts|printf(?=\s+-v))\s", re.ASCII)
+_COUNTS = re.compile(r"(\w+)\s*(?:\+\+|--|[-+*/%]?=(?!=))|(?:\+\+|--)(\w+)", re.ASCII)
 _NAMED = re.compile(r"\$(\w+)", re.ASCII)
-_ARRAY = re.compile(r"^[ \t]*(\w+)(\+?)=\(((?:[^()'\"]|'[^']*'|\"[^\"]*\")*)\)", re.ASCII | re.MULTILINE)
+_ARRAY = re.compile(
+    r"(?<![^\s;&|)])(\w+)(\+?)=\(((?:(?<!\S)#[^\n]*|(?<=\S)#|[^()'\"#]|'[^']*'|\"[^\"]*\")*)\)", re.ASCII
+)
 _ELEMENTS = re.compile(r"\"?\$\{(\w+)\[[@*]\]\}\"?", re.ASCII)
+_PRINTS_LINES = re.compile(r"(?:^|[\s;{&|])cat\s+(?:>&2\s*)?<<-?\s*['\"\\]?(\w+)['\"]?\s*(?:>&2\s*)?;?$", re.ASCII)
 _COMMENT = re.compile(r"(^|\s)#.*$", re.MULTILINE)
 # A line may name a server without starting it.
 _STARTS_NOTHING = re.compile(
-    r"(?:sudo\s+)?(?:\S*/)?(?:(?:echo|printf|pkill|pgrep|kill|killall|ps|grep|which|type|command|trap|log|if|elif|while"
-    r"|until|for|test|\[|\[\[|curl|wget)(?=\s|$)|(?:docker|podman|nerdctl)\s+(?!run\b|create\b|container\b|compose\b))"
+    r"(?:\d?>&\d\s*)?(?:sudo\s+)?(?:\S*/)?(?:(?:echo|printf|cat|pkill|pgrep|kill|killall|ps|grep|which|type|command"
+    r"|trap|log|logger|if|elif|while|until|for|test|\[|\[\[|curl|wget)(?=\s|$)"
+    r"|(?:docker|podman|nerdctl)\s+(?!run\b|create\b|container\b|compose\b))"
 )
 
 
@@ -53,25 +72,34 @@ def command_line(text: str, starts: re.Pattern[str]) -> Line | None:
         UsageError: More than one line starts it, or one does not go on where it was meant to.
     """
     unit = _UNIT.search(text) is not None
-    arrays, text = ({}, text) if unit else _without_arrays(text)
-    lines = _lines(text, unit)
-    known = _set_by(lines)[1]
-    found = [n for n, line in enumerate(lines) if _may_start(line, unit) and starts.search(_plainly(line, known))]
-    if not found or (len(lines) < 2 and not arrays):
+    lines = _lines(text if unit else _with_arrays_quoted(text), unit)
+    said = [Statement(n, line) for n, line in enumerate(lines)] if unit else statements(lines)
+    _, known, words = _set_by(said)
+    found = [
+        each
+        for each in said
+        if _may_start(each, lines[each.line], unit) and starts.search(_plainly(_with_elements(each.text, words), known))
+    ]
+    if not found or len(lines) < 2:
         return None
-    if len(found) > 1:
+    if len({each.line for each in found}) > 1:
         raise UsageError("--current: more than one line starts a server; give the one that is meant")
-    environment, variables = _set_by(lines if unit else lines[: found[0]])
-    line = lines[found[0]]
+    first = found[0]
+    before = said if unit else [each for each in said if each.line < first.line]
+    environment, variables, words = _set_by(before, first.path)
+    line = lines[first.line]
     if unit:
         line = _SPECIFIER.sub(_specified, _STARTED.sub("", line, count=1))
-    return Line(_ELEMENTS.sub(lambda match: arrays.get(match[1], match[0]), line), tuple(environment), variables)
+    return Line(_with_elements(line, words), tuple(environment), variables)
 
 
 def _lines(text: str, unit: bool) -> list[str]:
     """The lines that say something, each with what continues it: behind a backslash, or within quotes."""
-    lines, pending, quote = [], "", ""
+    lines, pending, quote, printed_until = [], "", "", ""
     for number, raw in enumerate(text.splitlines(), start=1):
+        if printed_until:
+            printed_until = "" if raw.strip() == printed_until else printed_until
+            continue
         if not pending and (not raw.strip() or raw.lstrip().startswith("#")):
             continue
         if re.search(r"\\[ \t]+$", raw):
@@ -85,9 +113,28 @@ def _lines(text: str, unit: bool) -> list[str]:
         if quote:
             pending += "\n"
             continue
-        lines.append(pending.strip())
+        lines += [pending.strip()] if unit else _apart(pending.strip())
+        printed_until = "" if unit else _printed_until(pending)
         pending = ""
     return lines + [line.strip() for line in pending.splitlines()]  # a quote that is never closed is none
+
+
+def _apart(line: str) -> list[str]:
+    """A line of a script, with the variables that it sets before a `;` on lines of their own."""
+    found: list[str] = []
+    while line:
+        (_, first), (operator, _) = islice(chain(pieces(line), [("", "")]), 2)
+        if operator != ";" or not _assignments(first)[1]:
+            return [*found, line]
+        found.append(first)
+        line = line[line.index(";", len(first)) + 1 :].strip()
+    return found
+
+
+def _printed_until(line: str) -> str:
+    """The word that ends what `cat` prints from the lines behind this one; empty where it prints none."""
+    match = _PRINTS_LINES.search(line)
+    return match[1] if match else ""
 
 
 def _quote_left_open(line: str, quote: str) -> str:
@@ -109,42 +156,93 @@ def _quote_left_open(line: str, quote: str) -> str:
     return quote
 
 
-def _without_arrays(text: str) -> tuple[dict[str, str], str]:
-    """The words of each `NAME=(…)`, and the text without them."""
-    arrays: dict[str, str] = {}
-    for name, more, body in _ARRAY.findall(text):
-        words = " ".join(_COMMENT.sub("", body).split())
-        arrays[name] = f"{arrays.get(name, '')} {words}" if more else words
-    return arrays, _ARRAY.sub("", text)
+def _with_arrays_quoted(text: str) -> str:
+    """The text with each `NAME=(…)` as `NAME[@]='…'`, on one line."""
+
+    def quoted(match: re.Match[str]) -> str:
+        name, more, body = match.groups()
+        return f"{name}[@]{more}={shlex.quote(' '.join(_COMMENT.sub('', body).split()))}"
+
+    return _ARRAY.sub(quoted, text)
 
 
-def _set_by(lines: Iterable[str]) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """The variables that lines give to what starts behind them, and all that they set."""
-    environment: list[tuple[str, str]] = []
+def _set_by(
+    found: Iterable[Statement], path: Path | None = None
+) -> tuple[list[tuple[str, str]], dict[str, str], dict[str, str]]:
+    """The variables that statements give to what starts behind them, all that they set, and their arrays' words.
+
+    Args:
+        found: The statements.
+        path: The constructs around what starts; None where each statement counts as one that runs.
+    """
+    exported: dict[str, None] = {}
     variables: dict[str, str] = {}
-    for line in lines:
-        exported, found = _assignments(line)
-        for name, given in found:
-            variables[name] = _plainly(given, variables)
-            if exported:
-                environment.append((name, variables[name]))
-    return environment, {name: value for name, value in variables.items() if UNFILLED not in value}
+    arrays: dict[str, str] = {}
+    for statement in found:
+        apart = statement.apart_from(path) if path is not None else ""
+        exports, assigned = _assignments(statement.text)
+        for name, more, given in assigned:
+            where = apart or ("by a command" if path is not None and _COMPUTED.search(given) else "")
+            if name.endswith(_ELEMENT):
+                name = name.removesuffix(_ELEMENT)
+                words = f"{arrays.get(name, '') if more else ''} {_with_elements(given, arrays)}"
+                arrays[name] = shlex.quote(not_sure(name, where)) if where else words.strip()
+                continue
+            value = _plainly(given, variables)
+            before = variables.get(name, UNFILLED + name) if more else ""
+            variables[name] = not_sure(name, where) if where else before + value
+        if exports:
+            exported |= dict.fromkeys([name for name, _, _ in assigned] or statement.text.split()[1:])
+        for name, how in _otherwise_set(statement.text) if path is not None else ():
+            variables[name] = not_sure(name, apart or how)
+            arrays[name] = shlex.quote(variables[name])
+    environment = [(name, variables[name]) for name in exported if name in variables]
+    known = {name: value for name, value in variables.items() if UNFILLED not in value or unsure(value)}
+    return environment, known, arrays
 
 
-def _assignments(line: str) -> tuple[bool, list[tuple[str, str]]]:
-    """Whether a line gives variables to what starts behind it, and those that it sets; none where it is a command."""
-    sets = _SETS.fullmatch(line)
+def _with_elements(text: str, arrays: Mapping[str, str]) -> str:
+    """A text with the words of arrays in the place of `${NAME[@]}`."""
+    return _ELEMENTS.sub(lambda match: arrays.get(match[1], match[0]), text)
+
+
+def _assignments(text: str) -> tuple[bool, list[tuple[str, str, str]]]:
+    """Whether a statement gives variables to what starts behind it, and those that it sets; none where it is a command.
+
+    Each is a name, `+` where it is appended to, and what it is given.
+    """
+    sets = _SETS.fullmatch(text)
     try:
-        found = [ASSIGNMENT.fullmatch(word) for word in shlex.split(sets["words"], comments=True)] if sets else []
+        found = [_ASSIGNED.fullmatch(word) for word in shlex.split(sets["words"], comments=True)] if sets else []
     except ValueError:
         found = []
     exported = sets is not None and sets["exported"] is not None
-    return exported, [(match[1], match[2]) for match in found if match] if exported or all(found) else []
+    lenient = exported or (sets is not None and sets["local"] is not None)
+    if not (lenient or all(found)):
+        return False, []
+    return exported, [(match[1], match[2], match[3]) for match in found if match]
 
 
-def _may_start(line: str, unit: bool) -> bool:
-    """Whether a line can be the one that starts a server."""
-    return line.startswith("ExecStart=") if unit else not (_STARTS_NOTHING.match(line) or _assignments(line)[1])
+def _otherwise_set(text: str) -> Iterator[tuple[str, str]]:
+    """What a statement sets that nothing but its run says the value of: names, and how each is set."""
+    if match := _EACH.match(text):
+        yield match[1], "in a loop"
+    elif match := _READS.match(text):
+        yield from ((word, f"by {match[1]}") for word in text[match.end() :].split() if word.isidentifier())
+    elif text.startswith(("((", "let ")):
+        yield from ((match[1] or match[2], "by arithmetic") for match in _COUNTS.finditer(text))
+    elif text.startswith("unset "):
+        yield from ((word, "and unset again") for word in text.split()[1:] if word.isidentifier())
+    else:
+        yield from ((match[1], "by a command") for match in _COMES_OF_A_COMMAND.finditer(text))
+
+
+def _may_start(statement: Statement, line: str, unit: bool) -> bool:
+    """Whether a statement can be the one that starts a server."""
+    if unit:
+        return line.startswith("ExecStart=")
+    starts_nothing = _STARTS_NOTHING.match(line) or _STARTS_NOTHING.match(statement.text)
+    return not (starts_nothing or _assignments(statement.text)[1])
 
 
 def _plainly(text: str, variables: Mapping[str, str]) -> str:

@@ -39,6 +39,9 @@ _LONG = re.compile(r"^(--[\w.-]+=)?\s*[{\[]|^--")  # a value that may go over se
 _OPERATOR = re.compile(r"[();<>|&]+")
 _NAMED = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})", re.ASCII)
 _KNOWN = re.compile(r"\$\(\s*pwd\s*\)|`pwd`|\$\{(?:HOME|PWD)\}|\$(?:HOME|PWD)\b", re.ASCII)
+_FILLED_IN = re.compile(r"\$(?:[\w@*#?!$]|\{[^}])", re.ASCII)
+_ARGUMENT = re.compile(rf"{UNFILLED}\{{?[@*1-9]")  # of the script itself
+_UNSURE = re.compile(rf"{UNFILLED}(\$\w+ is set [^{UNFILLED}]+){UNFILLED}")
 _VARIABLE = re.compile(r"\$\((\w+)\)|\$\{(\w+)(?::?-([^}]*))?\}", re.ASCII)
 
 
@@ -53,7 +56,7 @@ class Parts:
         settings: Arguments of the engine, one or more words each.
         server: Arguments of the server about it.
         environment: Variables that are set before it starts.
-        secrets: Names of flags and variables that were left out.
+        secrets: Names of flags and variables that were left out, for what they hold or for not being known.
         known: What variables stand for in a shell that is started, without secrets.
     """
 
@@ -75,6 +78,13 @@ class Parts:
             self.known[name] = value
         if name.startswith(self.kept):
             self.environment.append((name, filled(value, name)))
+
+    def script_variable(self, name: str, value: str) -> None:
+        """A variable that a line of its own sets; one that it may not set is left out and named."""
+        if unsure(value) and name.startswith(self.kept):
+            self.secrets.append(name)
+        else:
+            self.variable(name, value)
 
     def take_variables(self, words: Sequence[str]) -> list[str]:
         """The words behind those of the form `NAME=VALUE`, which are taken."""
@@ -237,7 +247,9 @@ def _without_substitutions(text: str, variables: Mapping[str, str] | None) -> st
         if not (single or escaped) and variables is not None and (match := _NAMED.match(text, at)):
             known = variables.get(match[1] or match[2], match[3])
             if known is not None:  # unquoted, it may be several words
-                found.append(re.sub(r"([\"\\])" if double else r"([^\w/.\s-])", r"\\\1", known))
+                whole = double or unsure(known)
+                kept = r"([\"\\])" if double else r"([^\w/.-])" if whole else r"([^\w/.\s-])"
+                found.append(re.sub(kept, r"\\\1", known))
                 known_to = match.end()
                 continue
         if escaped:
@@ -250,7 +262,7 @@ def _without_substitutions(text: str, variables: Mapping[str, str] | None) -> st
             double = not double
         elif not single and (letter == "`" or text.startswith(("$(", "$'"), at)):
             raise UsageError("--current: a shell would have to run or expand a part of this; write what it comes to")
-        elif not single and letter == "$" and re.match(r"\$\{?[A-Za-z_]", text[at:]):
+        elif not single and letter == "$" and _FILLED_IN.match(text, at):
             letter = UNFILLED
         elif letter in "12" and not (single or double) and text[at - 1 : at].isspace() and text[at + 1 : at + 2] == ">":
             continue  # which output is meant, as in `2> log`
@@ -277,9 +289,31 @@ def filled(value: str, flag: str) -> str:
     Raises:
         UsageError: It has a variable in it.
     """
+    if why := unsure(value):
+        raise UsageError(f"--current: {why}; write its value in the command")
+    if _ARGUMENT.search(value):
+        raise UsageError(
+            f"--current: {flag}: a script passes its own arguments on here; write what they are, or leave this out"
+        )
     if UNFILLED in value:
         raise UsageError(f"--current: {flag} takes a variable that only a shell fills in: write its value")
     return value
+
+
+def not_sure(name: str, where: str) -> str:
+    """What a variable stands for that may have been set or not, `where` being a branch, a loop or a function."""
+    return f"{UNFILLED}${name} is set {where}{UNFILLED}"
+
+
+def unsure(value: str) -> str:
+    """Why a value is not known, where a script sets it but may not; empty otherwise."""
+    match = _UNSURE.search(value)
+    return match[1] if match else ""
+
+
+def shown_plainly(message: str) -> str:
+    """A message with a `$` where only a shell would fill something in."""
+    return message.replace(UNFILLED, "$").replace(ascii(UNFILLED)[1:-1], "$")
 
 
 def holds_secret(name: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from infertune.documents import read_text
 from infertune.domain.request import TuneRequest
 from infertune.engines import default_engine_name, read_command
+from infertune.engines.base import EngineOptions
 from infertune.errors import UsageError
 from infertune.profiles.profile import load_profile
 from infertune.runs.asked import Current
@@ -36,7 +37,8 @@ def read_current(request: TuneRequest) -> Current | None:
 
 
 def _of_command(engine: str, request: TuneRequest, text: str, file: str = "", service: str = "") -> Current:
-    command = read_command(engine, text, file=file, service=service)
+    options = EngineOptions(python=request.engine_python, binary=request.engine_binary)
+    command = read_command(engine, text, file=file, service=service, options=options)
     notes = []
     if request.model is None and command.model is None:
         raise UsageError(

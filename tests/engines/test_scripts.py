@@ -19,6 +19,8 @@ STARTS = re.compile(r"\bvllm\s+serve\b")
         ("declare -x VLLM_X='a'", (("VLLM_X", "a"),)),
         ("VLLM_X=1", ()),
         ("export VLLM_X", ()),
+        ("VLLM_X=1\nexport VLLM_X", (("VLLM_X", "1"),)),
+        ("export VLLM_X=1; export VLLM_Y=2", (("VLLM_X", "1"), ("VLLM_Y", "2"))),
         ("VLLM_X=1 other", ()),
     ],
 )
@@ -52,6 +54,13 @@ def test_what_systemd_alone_knows_is_refused() -> None:
         'if pgrep -f "vllm serve"; then exit; fi',
         "docker pull vllm/vllm-openai:latest",
         "sudo docker rm -f vllm/vllm-openai",
+        'usage() { echo "usage: vllm serve MODEL"; }',
+        'usage() {\n  printf "usage: vllm serve MODEL"\n}',
+        '[ -n "$1" ] || { echo "usage: vllm serve MODEL" >&2; exit 1; }',
+        'prepare || echo "vllm serve m/y cannot start"',
+        'if prepare\nthen echo "vllm serve m/y"\nfi',
+        "cat <<EOF\nIt's vllm serve m/y\nEOF",
+        "usage() { cat >&2 <<'END'\nvllm serve m/y\nEND\n}",
     ],
 )
 def test_a_line_that_only_names_a_server_does_not_start_it(line: str) -> None:
@@ -66,8 +75,17 @@ def test_a_line_that_only_names_a_server_does_not_start_it(line: str) -> None:
         ("ORG=m\nMODEL=$ORG/x\nN=${N:-8}", "$MODEL --max-num-seqs=$N", ("--max-num-seqs=8",)),
         ("MODEL=m/x", "$MODEL --max-num-seqs ${N:-8}", ("--max-num-seqs=8",)),
         ('ARGS="--max-num-seqs 4 --dtype half"', "m/x $ARGS", ("--max-num-seqs=4", "--dtype=half")),
-        ("ARGS=(\n  m/x  # ours\n  --max-num-seqs 4\n)\nARGS+=(--dtype half)", '"${ARGS[@]}"',
+        ("ARGS=(\n  m/x  # it's ours (or was)\n  --max-num-seqs 4\n)\nARGS+=(--dtype half)", '"${ARGS[@]}"',
          ("--max-num-seqs=4", "--dtype=half")),
+        ("BASE=(--max-num-seqs 4)\nARGS=(\"${BASE[@]}\" --dtype half)", 'm/x "${ARGS[@]}"',
+         ("--max-num-seqs=4", "--dtype=half")),
+        ("declare -a ARGS=(--dtype half)", 'm/x "${ARGS[@]}"', ("--dtype=half",)),
+        ('ARGS="--max-num-seqs 8"\nARGS+=" --dtype half"', "m/x $ARGS", ("--max-num-seqs=8", "--dtype=half")),
+        ('N=1\nN+=6', "m/x --max-num-seqs $N", ("--max-num-seqs=16",)),
+        ("MODEL=m/x; N=4", "$MODEL --max-num-seqs $N", ("--max-num-seqs=4",)),
+        ("MODEL=m/x; N=4; cd /", "$MODEL --max-num-seqs $N", ("--max-num-seqs=4",)),
+        ("export MODEL='m/x'; readonly N=4;  # N=5; N=6", "$MODEL --max-num-seqs $N", ("--max-num-seqs=4",)),
+        ("{\nN=4\n}", "m/x --max-num-seqs $N", ("--max-num-seqs=4",)),
         ("A='a'", "m/x --hf-overrides '{\"rope_theta\": \"$A\"}'", ('--hf-overrides={"rope_theta": "$A"}',)),
     ],
 )  # fmt: skip
@@ -95,3 +113,119 @@ def test_a_value_within_quotes_may_go_over_lines() -> None:
 def test_a_blank_behind_a_backslash_is_told_with_its_line() -> None:
     with pytest.raises(UsageError, match="line 2: a blank stands behind the backslash"):
         read_command("#!/bin/sh\nvllm serve m/x \\ \n --port 1\n", file="run.sh")
+
+
+def test_variables_may_be_set_on_the_line_of_the_server() -> None:
+    found = read_command("MODEL=m/x; N=4; vllm serve $MODEL --max-num-seqs $N\n", file="run.sh")
+    assert (found.model, found.settings) == ("m/x", ("--max-num-seqs=4",))
+
+
+@pytest.mark.parametrize(
+    ("sets", "where"),
+    [
+        ('if [ "$1" = big ]; then\nN=256\nelse\nN=4\nfi', "in a branch"),
+        ('if [ "$1" = big ]\nthen N=256\nelif true; then\n:\nfi', "in a branch"),
+        ('if [ "$1" = big ]; then N=256; fi  # else 4', "in a branch"),
+        ('case "$1" in\nbig|huge) N=256 ;;\n*)\n  N=4\n  ;;\nesac', "in a branch"),
+        ('case "$1" in big|huge) N=256;; (*) N=4; esac', "in a branch"),
+        ("for i in 1 2; do\nN=$((N+1))\ndone", "in a loop"),
+        ('while [ "$#" -gt 0 ]; do\ncase $1 in\n-n) N=$2; shift ;;\nesac\nshift\ndone', "in a loop"),
+        ("until ready; do N=5; done < file", "in a loop"),
+        ("for N in 1 2; do :; done", "in a loop"),
+        ("set_n() {\nN=8\n}\nset_n", "in a function"),
+        ("function set_n\n{\nlocal M=1 N=8\n}\nset_n", "in a function"),
+        ("set_n() { N=8; }", "in a function"),
+        ('[ "$1" = big ] && N=256', "behind &&"),
+        ('[[ -n "$1" && -n "$2" ]] || N=256', "behind ||"),
+        ('[ "$1" = big ] && { M=1; N=256; }', "behind &&"),
+        ("(\nN=8\n)", "in a subshell"),
+        ("N=$(nproc --all)", "by a command"),
+        ('N="$(cat "$FILE" | head -1)"', "by a command"),
+        ("N=`cat n`", "by a command"),
+        ("read -r N < file", "by read"),
+        ("((N++))", "by arithmetic"),
+        ("let N=N*2", "by arithmetic"),
+        ("unset N", "and unset again"),
+        ("if true; then\nN+=0\nfi", "in a branch"),
+        ("if true; then\nexport N=8\nfi", "in a branch"),
+        ("if true; then\nN=8\nfi\nN=${N:-4}", "in a branch"),
+    ],
+)
+@pytest.mark.parametrize("used", ["$N", '"${N}"', "${N:-8}"])
+def test_a_variable_that_may_have_been_set_is_refused_where_it_is_used(sets: str, where: str, used: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_command(f"#!/bin/bash\nN=1\n{sets}\nvllm serve m/x --max-num-seqs {used}\n", file="run.sh")
+    assert str(refused.value) == f"--current run.sh: $N is set {where}; write its value in the command"
+    found = read_command(f"#!/bin/bash\nN=1\n{sets}\nvllm serve m/x --api-key $N --dtype half\n", file="run.sh")
+    assert found.settings == ("--dtype=half",)
+
+
+@pytest.mark.parametrize(
+    ("sets", "where"),
+    [
+        ('if [ -n "$DEBUG" ]; then\nARGS+=(--enforce-eager)\nfi', "in a branch"),
+        ('if [ -n "$DEBUG" ]; then ARGS+=(\n  --enforce-eager\n); fi', "in a branch"),
+        ('[ -n "$DEBUG" ] && ARGS+=(--enforce-eager)', "behind &&"),
+        ('for arg in "$@"; do ARGS+=("$arg"); done', "in a loop"),
+        ("ARGS+=(--max-num-seqs $(nproc))", "by a command"),
+        ('MORE=()\nif true; then\nMORE=(--seed 1)\nfi\nARGS+=("${MORE[@]}")', ""),
+    ],
+)
+def test_an_array_that_may_have_grown_is_refused(sets: str, where: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_command(f'#!/bin/bash\nARGS=(--dtype half)\n{sets}\nvllm serve m/x "${{ARGS[@]}}"\n', file="run.sh")
+    said = f"$ARGS is set {where}" if where else "$MORE is set in a branch"
+    assert str(refused.value) == f"--current run.sh: {said}; write its value in the command"
+
+
+@pytest.mark.parametrize("program", ["exec $START", "$START", "docker run --gpus all $IMAGE --model m/x"])
+def test_a_program_that_depends_on_a_branch_is_refused(program: str) -> None:
+    sets = 'if true; then\nSTART="vllm serve m/x"\nIMAGE=vllm/vllm-openai:v0.10\nfi'
+    with pytest.raises(UsageError, match=r"\$(START|IMAGE) is set in a branch; write its value"):
+        read_command(f"#!/bin/sh\n{sets}\n{program}\n", file="run.sh")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "N=8\nif true; then\nM=4\nfi\nvllm serve m/x --max-num-seqs $N",
+        "if true; then\nN=4\nfi\nN=8\nvllm serve m/x --max-num-seqs $N",
+        "if true; then\nN=8\nexec vllm serve m/x --max-num-seqs $N\nfi",
+        "if true; then\nN=4\nelse\nN=8\nexec vllm serve m/x --max-num-seqs $N\nfi",
+        "N=8\nwhile true; do\nvllm serve m/x --max-num-seqs $N\ndone",
+        "main() {\nlocal N=8\nexec vllm serve m/x --max-num-seqs $N\n}\nmain",
+        'case "$1" in\nsmall)\nN=4\n;;\n*)\nN=8\nvllm serve m/x --max-num-seqs $N\n;;\nesac',
+        "if true; then\nM=4\nfi\nvllm serve m/x --max-num-seqs 8 --served-model-name '$M'",
+    ],
+)
+def test_what_is_sure_where_the_server_starts_is_taken(text: str) -> None:
+    assert read_command(f"#!/bin/sh\n{text}\n", file="run.sh").settings == ("--max-num-seqs=8",)
+
+
+def test_a_variable_for_the_server_that_a_branch_exports_is_left_out_and_named() -> None:
+    text = "#!/bin/sh\nexport VLLM_A=1\nif true; then\nexport VLLM_B=1 OTHER=2\nfi\nvllm serve m/x\n"
+    found = read_command(text, file="run.sh")
+    assert (found.environment, found.secrets) == ((("VLLM_A", "1"),), ("VLLM_B",))
+
+
+@pytest.mark.parametrize(
+    "given", ['m/x "$@"', "m/x $*", '"$@"', "$1", 'm/x --seed "${@:2}"', "m/x --seed ${1}", "m/x --dtype half $2"]
+)
+def test_a_scripts_own_arguments_are_refused_with_the_cure(given: str) -> None:
+    with pytest.raises(UsageError, match="a script passes its own arguments on here; write what they are, or leave"):
+        read_command(f"#!/bin/sh\nset -e\nexec vllm serve {given}\n", file="run.sh")
+
+
+@pytest.mark.parametrize(
+    "command", ["vllm serve m/x $A", "vllm $A m/x; vllm serve", "$A vllm serve m/x", "exec $A vllm serve m/x",
+                "docker run $A vllm serve m/x", "docker $A vllm/vllm-openai", 'vllm serve m/x "${A[@]}"']
+)  # fmt: skip
+def test_no_message_shows_how_a_variable_is_marked_here(command: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_command(f"#!/bin/sh\nset -e\n{command}\n", file="run.sh")
+    assert "ue000" not in ascii(str(refused.value)) and "\n" not in str(refused.value)
+
+
+def test_a_script_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(UsageError, match="more than 100 branches and loops within each other"):
+        read_command("if true\n" * 20_000 + "vllm serve m/x\n", file="run.sh")

@@ -109,10 +109,9 @@ class LlamaCppEngine:
             current=Config(tuned) if asked.command else None,
         )
 
-    @staticmethod
-    def read_command(text: str, *, file: str = "", service: str = "") -> Command:
+    def read_command(self, text: str, *, file: str = "", service: str = "") -> Command:
         """The parts of a `llama-server` command, or of the one in a script or unit."""
-        return read_command(text, file=file, service=service)
+        return read_command(text, self._options, file=file, service=service)
 
     @staticmethod
     def command_changes(command: Command, current: Config, tuned: Config, held: Config) -> tuple[str, ...]:

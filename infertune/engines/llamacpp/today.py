@@ -10,13 +10,14 @@ from dataclasses import replace
 from infertune.domain.command import Command
 from infertune.domain.knobs import Config, Scalar, format_scalar, parse_scalar
 from infertune.engines.asking import Asked, canonical, only_by_the_user
-from infertune.engines.base import first_line
+from infertune.engines.base import EngineOptions, first_line
 from infertune.engines.llamacpp.asked import is_plain
 from infertune.engines.llamacpp.binary import PROGRAM
 from infertune.engines.llamacpp.command import TOGETHER, usual_flag
+from infertune.engines.llamacpp.variables import PREFIX, installed_flags, words_of_variables
 from infertune.engines.scripts import command_line
 from infertune.engines.serving.arguments import Flag, flag_for, words_of
-from infertune.engines.shell import WRAPPERS, Parts, filled, holds_secret, names_in, split
+from infertune.engines.shell import WRAPPERS, Parts, filled, holds_secret, names_in, shown_plainly, split
 from infertune.errors import UsageError
 
 FORMS = f"a `{PROGRAM} …` command, or a script or systemd unit with one"
@@ -52,11 +53,12 @@ _REACHING = re.compile(r"path|file|config|template$|cors|prefix$")  # of those, 
 _VARIABLES = re.compile(r"CUDA_VISIBLE_DEVICES|OMP_NUM_THREADS|GGML_CUDA_\w+", re.ASCII)
 
 
-def read_command(text: str, *, file: str = "", service: str = "") -> Command:
+def read_command(text: str, options: EngineOptions, *, file: str = "", service: str = "") -> Command:
     """The parts of a command, or of the one in a script or unit.
 
     Args:
         text: The command, or the file's text.
+        options: Where the server is found, which says what its variables stand for.
         file: The file's name; empty where the command itself is given.
         service: Refused: only files of other engines have services.
 
@@ -70,22 +72,33 @@ def read_command(text: str, *, file: str = "", service: str = "") -> Command:
     try:
         line = command_line(text, _STARTS) if file else None
         for name, value in line.environment if line else ():
-            parts.variable(name, value)
-        _take(split(line.text, line.variables) if line else split(text.removeprefix("ExecStart=")), parts)
+            (parts.variable if name.startswith(PREFIX) else parts.script_variable)(name, value)
+        _take(split(line.text, line.variables) if line else split(text.removeprefix("ExecStart=")), parts, options)
     except UsageError as error:
-        raise UsageError(str(error).replace("--current:", f"{where}:", 1)) from None
+        raise UsageError(shown_plainly(str(error)).replace("--current:", f"{where}:", 1)) from None
     return parts.command(file=file, model_flag=True)
 
 
-def _take(words: Sequence[str], parts: Parts) -> None:
+def _take(words: Sequence[str], parts: Parts, options: EngineOptions) -> None:
     left = parts.take_variables(words)
     at = next((i for i, word in enumerate(left) if word.rpartition("/")[2] == PROGRAM), None)
     if at is None or (at > 0 and left[0].rpartition("/")[2] not in WRAPPERS):
+        for word in left:
+            filled(word, "the program")
         shown = f"{first_line(left[0], 40)!r} is no {PROGRAM}" if left else "no command"
         raise UsageError(f"--current: {shown}; give {FORMS}")
     parts.take_wrapper(left[:at], PROGRAM)
     parts.program.append(left[at])
-    _take_arguments(left[at + 1 :], parts)
+    _take_arguments([*_of_variables(left[at + 1 :], parts, options), *left[at + 1 :]], parts)
+
+
+def _of_variables(words: list[str], parts: Parts, options: EngineOptions) -> list[str]:
+    """The arguments that variables of the command stand for; they are then no variables of it any more."""
+    named = {name: value for name, value in parts.environment if name.startswith(PREFIX)}
+    if not named:
+        return []
+    parts.environment = [(name, value) for name, value in parts.environment if name not in named]
+    return words_of_variables(named, words, installed_flags(options, next(iter(named))))
 
 
 def _take_arguments(words: list[str], parts: Parts) -> None:

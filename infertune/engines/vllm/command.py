@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from infertune.domain.command import Command
 from infertune.engines.base import first_line
 from infertune.engines.scripts import Line, command_line
-from infertune.engines.shell import PYTHON, WRAPPERS, Parts, filled, holds_secret, split, without_secrets
+from infertune.engines.shell import (
+    PYTHON,
+    WRAPPERS,
+    Parts,
+    filled,
+    holds_secret,
+    shown_plainly,
+    split,
+    without_secrets,
+)
 from infertune.engines.vllm.container import DockerRun, docker_run
 from infertune.engines.vllm.files import command_in_file, config_words
 from infertune.engines.vllm.flags import SERVER, SHORT, arity, is_switch
@@ -44,7 +53,8 @@ def read_command(text: str, *, file: str = "", service: str = "") -> Command:
     try:
         parts = _parts_of(text, file, service)
     except UsageError as error:
-        raise UsageError(str(error).replace("--current:", f"--current {file}:", 1) if file else str(error)) from None
+        message = shown_plainly(str(error))
+        raise UsageError(message.replace("--current:", f"--current {file}:", 1) if file else message) from None
     folder = os.path.dirname(file)
     return parts.command(
         file=file,
@@ -91,7 +101,7 @@ def _take_program(words: Sequence[str], parts: _Parts) -> None:
     words = parts.take_variables(words)
     if not words:
         raise UsageError(f"--current: no command; give {FORMS}")
-    name = words[0].rpartition("/")[2]
+    name = filled(words[0], "the program").rpartition("/")[2]
     if name in WRAPPERS:
         return _take_wrapped(words, parts)
     if name in _SHELLS and len(words) == 3 and words[1] in ("-c", "-lc", "-ec"):
@@ -115,7 +125,7 @@ def _take_program(words: Sequence[str], parts: _Parts) -> None:
 def _take_line(line: Line, parts: _Parts) -> None:
     """A script's line that starts the server, and the variables that are set before it."""
     for name, value in line.environment:
-        parts.variable(name, value)
+        parts.script_variable(name, value)
     _take_program(split(line.text, {**parts.known, **line.variables}), parts)
 
 
@@ -133,6 +143,8 @@ def _take_wrapped(words: list[str], parts: _Parts) -> None:
         if starts or runs or nested or (PYTHON.fullmatch(name) and "-m" in words[at + 1 :]):
             break
     else:
+        for word in words:
+            filled(word, f"what {words[0]} starts")
         raise UsageError(f"--current: {first_line(words[0], 40)!r} starts no vLLM server here; give {FORMS}")
     parts.program.append(words[0])
     parts.take_wrapper(words[1:at], name)
@@ -185,7 +197,7 @@ def _take_arguments(words: Sequence[str], parts: _Parts) -> None:
     for name, flag, values in _flags(words):
         if not name:
             if parts.model is not None:
-                raise UsageError(_not_understood(values[0], behind, parts.model))
+                raise UsageError(_not_understood(filled(values[0], "an argument"), behind, parts.model))
             parts.model = filled(values[0], "the model")
         elif name in ("model", "model_tag"):
             parts.model, parts.model_flag = filled(_only(flag, values), flag), True

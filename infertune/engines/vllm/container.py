@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infertune.engines.base import first_line
-from infertune.engines.shell import holds_secret, names_in
+from infertune.engines.shell import filled, holds_secret, names_in
 from infertune.engines.vllm.mounts import Mount, of_mount_option, of_short_form
 from infertune.errors import UsageError
 
@@ -97,6 +97,7 @@ def docker_run(words: Sequence[str]) -> DockerRun:
         raise UsageError("--current: docker run names no image")
     image = left.pop(0)
     if "vllm" not in image.lower() and not any("vllm" in word for word in (*entrypoint, *left)):
+        filled(image, "docker")
         raise UsageError(
             f"--current: the image {first_line(image, 60)!r} is not vLLM's, and what it starts is not given"
         )

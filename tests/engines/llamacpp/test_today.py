@@ -120,6 +120,85 @@ def test_what_the_installed_server_does_not_take_is_one_line(engine: LlamaCppEng
     assert said in str(refused.value)
 
 
+def with_variables(engine: LlamaCppEngine, variables: str, words: str = "", **where: str) -> str:
+    found = engine.read_command(f"{variables}llama-server -m a.gguf {words}", **where)
+    assert not found.environment and found.model == "a.gguf"
+    return shlex.join((*found.settings, *found.server))
+
+
+@pytest.mark.parametrize(
+    ("variables", "words", "said"),
+    [
+        ("LLAMA_ARG_N_PARALLEL=4 ", "", "--parallel 4"),
+        ("env LLAMA_ARG_N_PARALLEL=4 ", "", "--parallel 4"),
+        ("LLAMA_ARG_N_PARALLEL=4 LLAMA_ARG_CTX_SIZE=8192 ", "--poll 0", "--parallel 4 --ctx-size 8192 --poll 0"),
+        ("LLAMA_ARG_N_PARALLEL=4 ", "-np 8", "--parallel 8"),
+        ("LLAMA_ARG_KV_UNIFIED=0 ", "", "--no-kv-unified"),
+        ("LLAMA_ARG_KV_UNIFIED=0 ", "--kv-unified", "--kv-unified"),
+        ("LLAMA_ARG_KV_UNIFIED=on ", "--no-kv-unified", "--no-kv-unified"),
+        ("LLAMA_ARG_NO_KV_OFFLOAD=anything ", "", "--no-kv-offload"),
+        ("LLAMA_ARG_NO_HOST=1 ", "", "--no-host"),
+        ("LLAMA_ARG_SWA_FULL=false ", "", ""),
+        ("LLAMA_ARG_MODEL=b.gguf LLAMA_ARG_PORT=1 ", "", "--port 1"),
+    ],
+)
+def test_a_variable_is_the_argument_that_the_servers_help_names(
+    engine: LlamaCppEngine, variables: str, words: str, said: str
+) -> None:
+    assert with_variables(engine, variables, words) == said
+
+
+@pytest.mark.parametrize(
+    ("file", "before"),
+    [
+        ("l.service", "[Service]\nEnvironment=LLAMA_ARG_N_PARALLEL=4\nExecStart="),
+        ("run.sh", "#!/bin/sh\nexport LLAMA_ARG_N_PARALLEL=4\n"),
+        ("run.sh", "#!/bin/sh\nLLAMA_ARG_N_PARALLEL=4\nexport LLAMA_ARG_N_PARALLEL\n"),
+    ],
+)
+def test_variables_of_a_script_or_a_unit_are_arguments_too(engine: LlamaCppEngine, file: str, before: str) -> None:
+    assert with_variables(engine, before, file=file) == "--parallel 4"
+
+
+def test_variables_name_the_model_and_are_the_setting_to_beat(engine: LlamaCppEngine) -> None:
+    command = engine.read_command("LLAMA_ARG_MODEL=b.gguf LLAMA_ARG_N_PARALLEL=8 llama-server")
+    assert command.model == "b.gguf"
+    found = engine.understand(Asked(command=command, source="--current"), TINY, CPU, WORKLOAD)
+    assert found.current and found.current.root == {"parallel": 8}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "LLAMA_ARG_SUCH=1 llama-server",
+            "the installed llama-server has no variable LLAMA_ARG_SUCH; give it as a flag",
+        ),
+        ("LLAMA_ARG_KV_UNIFIED=maybe llama-server", "LLAMA_ARG_KV_UNIFIED takes on or off; give it as a flag"),
+        ("LLAMA_ARG_HF_REPO=o/m llama-server", "names a model that is fetched"),
+        ("LLAMA_ARG_CTX_SIZE=$C llama-server", "LLAMA_ARG_CTX_SIZE takes a variable that only a shell fills in"),
+    ],
+)
+def test_a_variable_that_is_no_such_argument_is_one_line(engine: LlamaCppEngine, text: str, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        engine.read_command(text)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_variable_that_a_branch_exports_is_refused_where_it_is_an_argument(engine: LlamaCppEngine) -> None:
+    text = "#!/bin/sh\nif true; then\nexport LLAMA_CACHE=/c LLAMA_ARG_N_PARALLEL=4\nfi\nllama-server -m a.gguf\n"
+    with pytest.raises(UsageError, match=r"\$LLAMA_ARG_N_PARALLEL is set in a branch; write its value in the command"):
+        engine.read_command(text, file="run.sh")
+
+
+def test_without_a_server_a_variable_is_to_be_given_as_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infertune.engines.llamacpp.variables.find_binary", lambda options: None)
+    with pytest.raises(
+        UsageError, match="no llama-server here says which argument LLAMA_ARG_N_PARALLEL is; give it as"
+    ):
+        read("LLAMA_ARG_N_PARALLEL=4 llama-server -m a.gguf")
+
+
 CURRENT = {"parallel": 8, "ctx_size": 4096, "kv_unified": False, "threads": 4, "flash_attn": "on", "mlock": False}
 TUNED = {**CURRENT, "parallel": 16, "ctx_size": 8192, "threads": 2, "mlock": True}
 HELD = {"poll": 0, "cache_type_k": "q8_0"}
