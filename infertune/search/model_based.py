@@ -19,6 +19,7 @@ from infertune.search.feasibility import Feasibility
 from infertune.search.pool import Pool
 from infertune.search.posterior import MAX_MODELLED, RECALL_MOVES, Posterior, Predictor, most_informative
 from infertune.search.surrogate import Array, Encoding, Prior, Rows
+from infertune.search.walls import MOST_KNOBS, Walls
 
 # All judgement, checked as a whole by `python -m tests.benchmarks.search`.
 _LEAST_FEASIBILITY = 0.6  # after a failure, less feasible candidates are tried only if there is no other
@@ -70,6 +71,8 @@ class ModelSearcher:
         self._rng = np.random.default_rng(seed % 2**64)
         # With a predictor, the space's rules already exclude what does not fit the memory.
         self._feasibility = Feasibility(self._encoding, doubt_corner=predictor is None)
+        table = predictor is None and len(space.knobs) <= MOST_KNOBS
+        self._walls = Walls(self._encoding) if table else None
         self._pool = Pool(space, seed)
         self._first = [space.repair(space.default), *map(space.repair, seeds)]
         self._results: dict[Config, Result] = {}
@@ -86,11 +89,13 @@ class ModelSearcher:
         if not candidates:
             return None
         rows = self._encoding.rows(candidates)
-        feasible = self._feasible(rows, pending)
+        failed = any(result.score is None for result in self._results.values())
+        walls = self._walls if failed else None  # before anything failed there is no wall to be seen
+        feasible = self._feasible(walls or self._feasibility, rows, pending)
         improvement = self._improvement(candidates, rows, best, list(pending), feasible)
         cost = self._seconds(candidates, best, launched) ** self._parts.costs
         value = improvement * feasible**_FEASIBILITY_POWER / cost
-        if any(result.score is None for result in self._results.values()):  # a mere suspicion puts nothing off
+        if failed and not walls:  # a mere suspicion puts nothing off; along a wall, the best may lie right beside it
             value[(feasible < _LEAST_FEASIBILITY) & (feasible < feasible.max())] = -1.0
         return candidates[int(np.argmax(value))]
 
@@ -145,7 +150,7 @@ class ModelSearcher:
         found: Array = improvement
         return found
 
-    def _feasible(self, rows: Rows, pending: Collection[Config]) -> Array:
+    def _feasible(self, model: Feasibility | Walls, rows: Rows, pending: Collection[Config]) -> Array:
         """Feasibility probability of each row."""
         if not self._parts.feasibility:
             return np.ones(len(rows))
@@ -155,7 +160,7 @@ class ModelSearcher:
         if self._parts.pending_runs is not None:
             configs += pending
             ran += [self._parts.pending_runs] * len(pending)
-        return self._feasibility.probability(rows, self._encoding.rows(configs), ran)
+        return model.probability(rows, self._encoding.rows(configs), ran)
 
     def _seconds(self, candidates: Sequence[Config], best: Sequence[Config], launched: Config | None) -> Array:
         """Expected cost of each candidate in seconds.
