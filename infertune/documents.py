@@ -298,6 +298,11 @@ def newer_schema(value: object, reads: int) -> int | None:
     return version if type(version) is int and reads < version < 1_000_000 else None
 
 
+def has_no_schema(value: object) -> bool:
+    """Whether a document, or the first part of one, names no schema version: whoever wrote it, nobody knows which."""
+    return isinstance(value, dict) and "schema_version" not in value
+
+
 def parse_json(text: str) -> object:
     """The values of a JSON text; NaN and infinity, which JSON does not have, are refused.
 

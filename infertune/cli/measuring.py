@@ -89,7 +89,7 @@ def tune(
     ] = None,
     final_launches: Annotated[
         tuple[int, int] | None,
-        typer.Option(help="Least and most launches of each side at the end; without it as --trust says."),
+        typer.Option(metavar="LEAST MOST", help="Launches of each side at the end; without it as --trust says."),
     ] = None,
     max_quality_loss: MaxQualityLoss = None,
     min_agreement: MinAgreement = None,
@@ -161,7 +161,11 @@ def fake(
 
 
 def _tell(study: "Study", as_json: bool) -> None:
+    from infertune.cli.terminal import kept_sentence, print_study
+
     if as_json:
+        if study.kept:
+            say(console(stderr=True), f"note: {kept_sentence(study.kept, study.profile_file)}")
         print_json(
             {
                 "schema_version": 1,
@@ -172,8 +176,6 @@ def _tell(study: "Study", as_json: bool) -> None:
             }
         )
     else:
-        from infertune.cli.terminal import print_study
-
         print_study(console(), study)
 
 
@@ -249,7 +251,9 @@ def bench(
     arrivals: Arrivals = None,
     slo: Slo = None,
     attain: Attain = None,
-    launches: Annotated[tuple[int, int] | None, typer.Option(help="Least and most launches.")] = None,
+    launches: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="LEAST MOST", help="How many launches; 3 12 unless given.")
+    ] = None,
     windows: Annotated[int | None, typer.Option(help="Windows on each launch.")] = None,
     requests: Requests = None,
     weights: Weights = None,

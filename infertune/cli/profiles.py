@@ -87,8 +87,10 @@ def profile_verify(
     from infertune.engines.base import EngineOptions
     from infertune.profiles.comparing import verify
     from infertune.profiles.profile import load_profile
+    from infertune.runs.job import check_programs
 
     profile = load_profile(path)
+    check_programs(engine_python, engine_binary)
     here = survey(device_choice(device or "auto"))
     for note in here.notes:
         say(console(stderr=True), f"note: {note}")

@@ -15,6 +15,7 @@ from infertune.domain.measurement import describe
 from infertune.domain.trial import Trial
 from infertune.engines import command_changes, forms_of
 from infertune.profiles.profile import changed_settings
+from infertune.profiles.store import Kept
 from infertune.report.answer import Contender, contenders, contenders_of
 from infertune.report.findings import Findings
 from infertune.report.markdown import economy_rows
@@ -168,7 +169,17 @@ def print_study(console: Console, study: Study) -> None:
     if study.summary.proof:
         say(console, f"proving ended because {study.summary.proof}")
     say(console, f"profile: {study.profile_file}")
+    if study.kept:
+        say(console, kept_sentence(study.kept, study.profile_file))
     say(console, f"report:  {study.report_file}")
+
+
+def kept_sentence(kept: Kept, instead: Path) -> str:
+    """That a proven profile was not replaced, and how to do so nevertheless."""
+    return (
+        f"the proven profile is kept: {kept.path} ({kept.profile.verdict()}); to replace it by this one, which is "
+        f"not proven: infertune profile export {instead} --out {kept.path}"
+    )
 
 
 def print_findings(console: Console, found: Findings) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
-from infertune.documents import newer_schema, parse_json, read_bytes
+from infertune.documents import has_no_schema, newer_schema, parse_json, read_bytes
 from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SpaceRecord
@@ -37,7 +37,7 @@ class Header(Frozen):
     """First line of a ledger: what was asked, of what, where, and by which version.
 
     Attributes:
-        schema_version: Of this file; a newer one is refused.
+        schema_version: Of this file; a newer one is refused, and so is a file without.
         command: The command that made the run.
         request: Its options, as `--config` takes them.
         space: The knobs, restricted as the user wished; a knob held at a value has it as its default.
@@ -172,7 +172,7 @@ def read_record(folder: Path) -> Record:
 
 
 def _check_first(path: Path, line: bytes, *, cut: bool) -> None:
-    """Refuse a first line that is no whole header, or one of a newer version.
+    """Refuse a first line that is no whole header, or one of a newer version or of none.
 
     Raises:
         UsageError: It is.
@@ -187,6 +187,9 @@ def _check_first(path: Path, line: bytes, *, cut: bool) -> None:
             f"{path} has schema version {newer}, this infertune reads {_SCHEMA_VERSION}: it was made by a newer "
             "infertune, upgrade"
         )
+    if has_no_schema(found):
+        what = f"line 1 names no schema_version, and this infertune reads {_SCHEMA_VERSION}"
+        raise UsageError(f"{path} is no ledger that this version of infertune reads: {what}; start a new run")
 
 
 def _fault(error: ValidationError | SenseError) -> str:

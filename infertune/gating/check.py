@@ -23,11 +23,11 @@ from infertune.gating.result import save_json
 from infertune.profiles.fingerprint import fingerprint_of
 from infertune.profiles.profile import Fingerprint, changed_settings
 from infertune.runs.job import Job, prepare
-from infertune.runs.ledger import now
+from infertune.runs.ledger import CHECK_NAME, check_unused, now
 from infertune.runs.observer import Observer
 from infertune.version import __version__
+from infertune.writing import check_inside
 
-RESULT_NAME = "check.json"
 _PROFILE_ENDINGS = (".yaml", ".yml", ".json")
 EXIT_CODES: dict[Verdict, int] = {"pass": EXIT_OK, "fail": EXIT_REGRESSION, "open": EXIT_INCONCLUSIVE}
 
@@ -82,6 +82,8 @@ def check_request(request: CheckRequest, observer: Observer | None = None) -> Ch
     check_can_judge(job)
     with device_lock(job.lock_names, wait=request.wait, on_note=observer.note):
         folder = job.new_folder()
+        check_unused(folder, "check")
+        check_inside(folder, (CHECK_NAME,), "result")
         observer.run_starts(folder, base.config)
         for note in notes:
             observer.note(note)
@@ -102,7 +104,7 @@ def check_request(request: CheckRequest, observer: Observer | None = None) -> Ch
             run=str(folder),
             created_at=now(),
         )
-        save_json(folder, RESULT_NAME, result)
+        save_json(folder, CHECK_NAME, result)
     return result
 
 

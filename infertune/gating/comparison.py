@@ -18,7 +18,7 @@ from infertune.gating.loads import GOODPUT, loaded
 from infertune.profiles.fingerprint import HELD, check_device, check_fingerprint, fingerprint_of
 from infertune.profiles.profile import Profile, changed_settings, load_profile
 from infertune.runs.asked import Fixed, restrict
-from infertune.runs.job import Job, prepare
+from infertune.runs.job import Job, check_programs, prepare
 
 DEFAULT = "default"
 QUALITY = "quality"
@@ -198,6 +198,7 @@ def _check_flags(request: GateRequest) -> None:
         raise UsageError("--history is for --mode stored")
     if request.baseline_target and not request.target:
         raise UsageError("--baseline-target is what a server is compared with: name that one with --target URL")
+    check_programs(request.baseline_python, request.baseline_binary, "baseline")
     if unknown := [name for name in request.metric if name not in (*FIGURES, QUALITY)]:
         known = ", ".join((*FIGURES, QUALITY))
         raise UsageError(f"--metric {unknown[0]}: there is no such figure; there are {known}")
@@ -266,18 +267,19 @@ def _base(request: GateRequest, profile: Profile, candidate: Arm, fixed: Fixed) 
     job, labels = candidate.job, []
     if request.baseline_python or request.baseline_binary or request.baseline_model:
         model = candidate.job.model
-        job = _prepared(
-            request,
-            {
-                **{name: getattr(candidate.job.request, name) for name in ("engine", "workload", "requests")},
-                "seed": profile.fingerprint.workload.seed,
-                "model": request.baseline_model or candidate.job.request.model,
-                "weights": "dummy" if model and model.weights == "dummy" else None,
-                "engine_python": request.baseline_python or request.engine_python,
-                "engine_binary": request.baseline_binary or request.engine_binary,
-            },
-            fixed,
-        )
+        changes = {
+            **{name: getattr(candidate.job.request, name) for name in ("engine", "workload", "requests")},
+            "seed": profile.fingerprint.workload.seed,
+            "model": request.baseline_model or candidate.job.request.model,
+            "weights": "dummy" if model and model.weights == "dummy" else None,
+            "engine_python": request.baseline_python or request.engine_python,
+            "engine_binary": request.baseline_binary or request.engine_binary,
+        }
+        try:
+            job = _prepared(request, changes, fixed)
+        except UsageError as error:  # its message may name a flag of the candidate
+            given = [flag for flag, value in _of_a_launched_base(request).items() if value]
+            raise UsageError(f"the base, as {' '.join(given)} has it: {error}") from None
         if request.baseline_python or request.baseline_binary:
             labels.append(f"{job.engine.name} {job.availability.version}")
         if request.baseline_model and job.model:

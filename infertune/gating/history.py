@@ -1,13 +1,21 @@
 """The earlier runs that a stored gate compares with: read, checked, and added to."""
 
 import tempfile
+from pathlib import Path
 
+from pydantic import ValidationError
+
+from infertune.documents import has_no_schema, newer_schema, parse_json, read_text
 from infertune.domain.request import GateRequest
+from infertune.engines.base import first_line
 from infertune.errors import UsageError
 from infertune.gating.comparison import Comparison
-from infertune.gating.result import StoredRun, comparable, read_history, save_json
+from infertune.gating.result import StoredRun, comparable, save_json
 from infertune.gating.verdict import FEWEST_RUNS
 from infertune.profiles.fingerprint import fingerprint_of
+
+_MOST_RUN_BYTES = 1024**2
+_SCHEMA_VERSION = 1
 
 
 class History:
@@ -51,3 +59,36 @@ class History:
         """Keep a run for later ones."""
         stamp = run.created_at.replace(":", "").replace("+0000", "Z")
         save_json(self.folder, f"{stamp}-{self.n_runs:04d}.json", run)
+
+
+def read_history(folder: Path) -> list[StoredRun]:
+    """Every run of a history folder, oldest first; an absent folder has none.
+
+    Raises:
+        UsageError: A file in it is no stored run that this version reads, or no regular file.
+    """
+    runs = []
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        text = read_text(path, "stored run", _MOST_RUN_BYTES)
+        _check_schema(path, text)
+        try:
+            runs.append(StoredRun.model_validate_json(text))
+        except ValidationError as error:
+            fault = error.errors(include_url=False, include_input=False)[0]
+            where = first_line(".".join(map(str, fault["loc"])), 80)
+            what = f"{where}: {fault['msg']}" if where else fault["msg"]
+            raise UsageError(f"{path} is no stored run that this version of infertune reads: {what}") from None
+    return sorted(runs, key=lambda run: run.created_at)
+
+
+def _check_schema(path: Path, text: str) -> None:
+    """Refuse a stored run of a newer version, or of none, with a `UsageError`."""
+    try:
+        found = parse_json(text)
+    except ValueError:  # reading it as a stored run says so
+        return
+    reads = f"this infertune reads {_SCHEMA_VERSION}"
+    if newer := newer_schema(found, _SCHEMA_VERSION):
+        raise UsageError(f"{path} is no stored run: it has schema version {newer}, {reads}: upgrade infertune")
+    if has_no_schema(found):
+        raise UsageError(f"{path} is no stored run: it names no schema_version, and {reads}")

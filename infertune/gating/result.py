@@ -5,16 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from infertune.documents import read_text
 from infertune.domain.figures import ENERGY_FIGURES, FIGURES
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, IsoTime
 from infertune.domain.quality import Check
 from infertune.domain.workload import MOST_REQUESTS
-from infertune.engines.base import first_line
-from infertune.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSION, UsageError
+from infertune.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSION
 from infertune.gating.verdict import Answer, Calibration, Judgement
 from infertune.profiles.fingerprint import differences
 from infertune.profiles.profile import Fingerprint
@@ -26,7 +24,6 @@ _EXIT_CODES: dict[Answer, int] = {
     "regression": EXIT_REGRESSION,
     "inconclusive": EXIT_INCONCLUSIVE,
 }
-_MOST_RUN_BYTES = 1024**2
 _SMALLEST = 1e-12  # a stored figure, as in a profile
 _LEAST = {"attainment": 1e-6}  # taken for 0 in a gain: none kept the promise, and a logarithm needs more (judgement)
 
@@ -315,24 +312,6 @@ def stored_gain(promised: tuple[float, float, float], rate: MetricResult) -> Sto
         measured=(rate.ratio, rate.ratio_low, rate.ratio_high),
         holds=rate.ratio_high >= promised[1],
     )
-
-
-def read_history(folder: Path) -> list[StoredRun]:
-    """Every run of a history folder, oldest first; an absent folder has none.
-
-    Raises:
-        UsageError: A file in it is no stored run that this version reads, or no regular file.
-    """
-    runs = []
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        try:
-            runs.append(StoredRun.model_validate_json(read_text(path, "stored run", _MOST_RUN_BYTES)))
-        except ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-            where = first_line(".".join(map(str, fault["loc"])), 80)
-            what = f"{where}: {fault['msg']}" if where else fault["msg"]
-            raise UsageError(f"{path} is no stored run that this version of infertune reads: {what}") from None
-    return sorted(runs, key=lambda run: run.created_at)
 
 
 def comparable(

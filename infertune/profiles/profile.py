@@ -1,12 +1,15 @@
 """A profile: a configuration, what it was measured on, and its figures. A YAML file that may come from a stranger."""
 
+import hashlib
 import os
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from infertune.documents import newer_schema, plain_yaml, read_document
+from infertune.documents import has_no_schema, newer_schema, plain_yaml, read_document
 from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.figures import Economy, economy
@@ -57,7 +60,7 @@ class Profile(Frozen):
     """A saved configuration.
 
     Attributes:
-        schema_version: Of the file; a newer one is refused.
+        schema_version: Of the file; a newer one is refused, and so is a file without.
         fingerprint: What it holds for.
         objective: What was tuned for.
         slo: The limits that it keeps, as `--slo` has them.
@@ -142,6 +145,16 @@ class Profile(Frozen):
                     raise ValueError(f"{name[:40]!r} is {here} here and {there} in config: make the two the same")
         return given
 
+    @property
+    def proven(self) -> bool:
+        """Whether a final comparison stands behind its answer."""
+        return self.answer == "better" or self.answer.startswith("no better")
+
+    @property
+    def case(self) -> dict[str, object]:
+        """What it answers; see `case_of`."""
+        return case_of(self.fingerprint, self.slo)
+
     def verdict(self) -> str:
         """Its answer, with the gain where there is one: `better (+34.2%)`."""
         return (
@@ -187,6 +200,11 @@ def load_profile(path: str | Path, within: Path | None = None) -> Profile:
     document = read_document(path, "profile")
     if newer := newer_schema(document.value, SCHEMA_VERSION):
         raise UsageError(f"{path} has schema version {newer}, this infertune reads {SCHEMA_VERSION}: upgrade infertune")
+    if has_no_schema(document.value):
+        raise UsageError(
+            f"{path} is no profile that this version of infertune reads: it names no schema_version, and this "
+            f"infertune reads {SCHEMA_VERSION}"
+        )
     try:
         return Profile.model_validate(document.value)
     except ValidationError as error:
@@ -308,11 +326,43 @@ def changed_settings(config: Config, default: Config) -> Config:
     return Config({name: value for name, value in config.root.items() if value != default.root.get(name)})
 
 
-def profile_path(folder: Path, found: Fingerprint, objective: str = "throughput") -> Path:
-    """Where a profile is filed: `FOLDER/<gpu-slug>/<engine>/<model>--<workload>.yaml`.
+def case_of(found: Fingerprint, slo: Collection[str] = ()) -> dict[str, object]:
+    """Part of a file's name → all that it stands for: two cases may share a name and differ in this."""
+    model = found.model
+    return {
+        "model": model and (model.config_hash, model.weights, model.dtype),
+        "workload": found.workload.content_hash,
+        "asked": (sorted(slo), str(found.held)),
+    }
+
+
+def profile_path(
+    folder: Path,
+    found: Fingerprint,
+    objective: str = "throughput",
+    slo: Collection[str] = (),
+    apart: Collection[str] = (),
+) -> Path:
+    """A name for a profile: `FOLDER/<gpu-slug>/<engine>/<model>--<workload>.yaml`.
 
     One that was tuned for something else than throughput has its objective in the name: `…--energy.yaml`.
+
+    Args:
+        folder: The folder of profiles.
+        found: What it holds for.
+        objective: What it was tuned for.
+        slo: Its limits.
+        apart: Parts of its case (keys of `case_of`) by whose content the name is told from another case's.
     """
-    model = slugify(found.model.name) if found.model else "no-model"
+    marks = {part: f"-{_mark(value)}" if part in apart else "" for part, value in case_of(found, slo).items()}
+    model = f"{slugify(found.model.name) if found.model else 'no-model'}{marks['model']}"
+    workload = f"{slugify(found.workload.name)}{marks['workload']}"
     tail = "" if objective == "throughput" else f"--{slugify(objective)}"
-    return folder / found.device.slug / slugify(found.engine) / f"{model}--{slugify(found.workload.name)}{tail}.yaml"
+    tail += f"-{marks['asked']}" if marks["asked"] else ""
+    return folder / found.device.slug / slugify(found.engine) / f"{model}--{workload}{tail}.yaml"
+
+
+def _mark(value: object) -> str:
+    """The first 8 hex digits of a hash, or of the hash of something else."""
+    is_hash = isinstance(value, str) and re.fullmatch("[0-9a-f]{8,}", value)
+    return (str(value) if is_hash else hashlib.sha256(repr(value).encode()).hexdigest())[:8]

@@ -2,11 +2,12 @@
 
 import os
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from infertune.errors import UsageError
 from infertune.profiles.fingerprint import Difference, differences
-from infertune.profiles.profile import Fingerprint, Profile, load_profile, profile_path
+from infertune.profiles.profile import Fingerprint, Profile, case_of, load_profile, profile_path
 
 _MOST_FILES = 10_000
 
@@ -45,6 +46,44 @@ def read_store(folder: Path) -> tuple[list[Kept], list[str]]:
     return kept, notes
 
 
+def place_of(
+    folder: Path, found: Fingerprint, objective: str = "throughput", slo: tuple[str, ...] = ()
+) -> tuple[Path, Profile | None]:
+    """The file of a case, and the profile that it holds; None where there is none that can be read.
+
+    It is the plain name, unless a profile of another model, workload, limits or held arguments has that: then the name
+    carries a piece of the hash of what differs.
+
+    Args:
+        folder: The folder of profiles; it need not exist.
+        found: What was tuned, or is about to be.
+        objective: What for.
+        slo: Within which limits.
+    """
+    case = case_of(found, slo)
+    names = [
+        profile_path(folder, found, objective, slo, apart)
+        for size in range(len(case) + 1)
+        for apart in combinations(case, size)
+    ]
+    kept = {path: _profile_at(path, folder) for path in names if os.path.lexists(path)}
+    for path, profile in kept.items():
+        if profile and profile.case == case:
+            return path, profile
+    if not (other := kept.get(names[0])):
+        return names[0], None
+    apart = [part for part in case if case[part] != other.case[part]]
+    path = profile_path(folder, found, objective, slo, apart)
+    return (names[-1] if kept.get(path) else path), None
+
+
+def _profile_at(path: Path, folder: Path) -> Profile | None:
+    try:
+        return load_profile(path, within=folder)
+    except UsageError:
+        return None
+
+
 def earlier_answer(
     folder: Path, found: Fingerprint, objective: str = "throughput", slo: tuple[str, ...] = ()
 ) -> str | None:
@@ -56,7 +95,7 @@ def earlier_answer(
         objective: What for.
         slo: Within which limits.
     """
-    path = profile_path(folder, found, objective)
+    path, _ = place_of(folder, found, objective, slo)
     if not os.path.lexists(path):
         return None
     try:
@@ -66,12 +105,10 @@ def earlier_answer(
     changed = differences(profile.fingerprint, found)
     if profile.objective != objective:
         changed.append(Difference(field="objective", before=profile.objective, now=objective))
-    if sorted(profile.slo) != sorted(slo):
-        before, now = (" ".join(limits) or "none" for limits in (profile.slo, slo))
-        changed.append(Difference(field="set of limits", before=before, now=now))
+    unless = ", unless the new answer stays unconfirmed" if profile.proven else ""
     if changed:
-        return f"{path} is of something else and will be replaced: {'; '.join(map(str, changed))}"
-    return f"{path} has answered this: {profile.sentence()}; it is measured again and replaced at the end"
+        return f"{path} is of something else and will be replaced: {'; '.join(map(str, changed))}{unless}"
+    return f"{path} has answered this: {profile.sentence()}; it is measured again and replaced at the end{unless}"
 
 
 def _yaml_files(folder: Path) -> list[Path]:

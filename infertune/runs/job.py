@@ -336,10 +336,7 @@ def engine_of(request: JobRequest, spec: str) -> tuple[Engine, EngineOptions]:
     Raises:
         UsageError: There is no such engine, or a program that the request names; or it answers from no table.
     """
-    programs = {"python": (request.engine_python, "interpreter"), "binary": (request.engine_binary, "program")}
-    for flag, (program, what) in programs.items():
-        if program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
-            raise UsageError(f"--engine-{flag} {program} is no executable {what}")
+    check_programs(request.engine_python, request.engine_binary)
     name = spec.partition(":")[0]
     if request.engine_binary and not takes_binary(name):
         raise UsageError(f"--engine-binary: engine {spec} is no program of its own; leave it out")
@@ -354,6 +351,22 @@ def engine_of(request: JobRequest, spec: str) -> tuple[Engine, EngineOptions]:
         binary=request.engine_binary,
     )
     return get_engine(spec, options), options
+
+
+def check_programs(python: Path | None, binary: Path | None, whose: str = "engine") -> None:
+    """Refuse what cannot be run.
+
+    Args:
+        python: Of the flag `--engine-python`.
+        binary: Of the flag `--engine-binary`.
+        whose: What stands in place of `engine` in the flags that were given.
+
+    Raises:
+        UsageError: One of them is no executable file.
+    """
+    for flag, program, what in (("python", python, "interpreter"), ("binary", binary, "program")):
+        if program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
+            raise UsageError(f"--{whose}-{flag} {program} is no executable {what}")
 
 
 def _same_model(before: object, after: object) -> bool:

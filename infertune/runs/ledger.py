@@ -21,6 +21,10 @@ from infertune.errors import BenchmarkError, UsageError
 from infertune.runs.samples import append_samples
 from infertune.writing import open_to_append, remove_inside
 
+CHECK_NAME = "check.json"
+STUDY_NAME = "study.json"
+_RESUMABLE = ("tune", "landscape")
+
 
 class Ledger(Record):
     """A run's record that can be appended to, trial by trial; as a context manager it closes the file at the end."""
@@ -41,8 +45,7 @@ class Ledger(Record):
             UsageError: The folder cannot be written, or holds a ledger already.
             BenchmarkError: Another run is making it at this moment.
         """
-        if os.path.lexists(folder / FILE_NAME):
-            raise _holds_a_run(folder)
+        check_unused(folder, header.command)
         ledger = cls(folder, header)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +54,7 @@ class Ledger(Record):
         descriptor = ledger._hold(_locked(folder, make=True))
         try:
             if os.fstat(descriptor).st_size:
-                raise _holds_a_run(folder)
+                check_unused(folder, header.command)
             _write_line(descriptor, header.model_dump_json())
         except OSError as error:
             remove_inside(folder, FILE_NAME)  # half a header would make the next try refuse the folder
@@ -121,7 +124,7 @@ class Ledger(Record):
         """
         self._write(trial)
         self.take(trial)
-        append_samples(self.folder, trial.number, rows)
+        append_samples(self.folder, trial.number, rows, self._cure)
 
     def note_check(self, check: Check) -> None:
         """Write what was found of a configuration's answers to disk, whole or not at all.
@@ -156,12 +159,40 @@ class Ledger(Record):
             os.ftruncate(descriptor, length)
             raise BenchmarkError(
                 f"cannot write {self.folder / FILE_NAME}: {error.strerror}; its {len(self.trials)} trials are safe: "
-                f"free some space, then continue with --resume {self.folder}"
+                f"free some space, then {self._cure}"
             ) from None
 
+    @property
+    def _cure(self) -> str:
+        """How to go on after an error; only some commands can continue a run."""
+        return f"continue with --resume {self.folder}" if self.header.command in _RESUMABLE else "start again"
 
-def _holds_a_run(folder: Path) -> UsageError:
-    return UsageError(f"{folder} holds a run already; continue it with --resume {folder}, or choose another --out")
+
+def check_unused(folder: Path, command: str) -> None:
+    """Refuse a folder that holds another run, check or study.
+
+    Args:
+        folder: Where a new run is to be.
+        command: Which command makes it; a run of its own kind can be continued, if it is one that can be.
+
+    Raises:
+        UsageError: It does; a study may go on in a study's folder.
+    """
+    kinds = {"run": FILE_NAME, "check": CHECK_NAME, "study": STUDY_NAME}
+    found = [kind for kind, name in kinds.items() if os.path.lexists(folder / name)]
+    if not found or (command == "study" and found == ["study"]):
+        return
+    can_go_on = command in _RESUMABLE and found[0] == "run" and _command_of(folder) in (command, None)
+    cure = f"continue it with --resume {folder}, or choose" if can_go_on else "choose"
+    raise UsageError(f"{folder} holds a {found[0]} already; {cure} another --out")
+
+
+def _command_of(folder: Path) -> str | None:
+    """Which command made a run; None where its ledger cannot be read, as --resume will say."""
+    try:
+        return read_record(folder).header.command
+    except UsageError:
+        return None
 
 
 def _locked(folder: Path, *, make: bool = False) -> int:

@@ -27,8 +27,14 @@ class SampleLine(Frozen):
     requests: RequestRows
 
 
-def append_samples(folder: Path, trial: int, rows: Sequence[RequestRows]) -> None:
+def append_samples(folder: Path, trial: int, rows: Sequence[RequestRows], cure: str) -> None:
     """Add the loads of a trial: a member of the gzip file each, so that a torn end spoils the last one only.
+
+    Args:
+        folder: The run's folder.
+        trial: Number of the trial.
+        rows: The requests of its windows.
+        cure: What helps where the disk is full, for the message.
 
     Raises:
         BenchmarkError: The disk refused.
@@ -45,5 +51,5 @@ def append_samples(folder: Path, trial: int, rows: Sequence[RequestRows]) -> Non
     except (OSError, UsageError) as error:
         raise BenchmarkError(
             f"cannot write {folder / SAMPLES_NAME}: {getattr(error, 'strerror', None) or error}; "
-            f"free some space, then continue with --resume {folder}"
+            f"free some space, then {cure}"
         ) from None

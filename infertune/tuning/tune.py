@@ -16,8 +16,8 @@ from infertune.domain.objective import objective_of
 from infertune.domain.record import Header
 from infertune.domain.request import TuneRequest, make_request
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
-from infertune.profiles.profile import Profile, fingerprint, profile_of, profile_path
-from infertune.profiles.store import earlier_answer
+from infertune.profiles.profile import Profile, fingerprint, profile_of
+from infertune.profiles.store import Kept, earlier_answer, place_of
 from infertune.report import check_place, find, to_dataframe, write_found
 from infertune.report.words import device_sentences, edge_sentences
 from infertune.runs.continuing import continued
@@ -52,6 +52,8 @@ class Study:
         summary: The answer.
         profile: The configuration that it recommends, with its fingerprint.
         profile_file: Where the profile was saved.
+        kept: The proven profile of the same case that stays in the folder of profiles, as this run's is not proven;
+            `profile_file` is then in the run's folder.
         edges: Where the best lies at the end of a ladder and why the search went no further, a sentence each.
         devices: How its devices differ, a sentence each; empty where it had one only.
         report_file: The report's page; `report.md` and `landscape.csv` lie beside it.
@@ -62,6 +64,7 @@ class Study:
     profile: Profile
     profile_file: Path
     report_file: Path
+    kept: Kept | None = None
     edges: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
 
@@ -111,7 +114,8 @@ def _tune(request: TuneRequest, observer: Observer, resume: Path | None, workers
     )
     searcher_of(job.space)  # refuses a sampler that there is not before anything starts
     header = job.header("tune", ported=origins[0].config if origins else None)
-    _check_can_save(request.profiles, profile_path(request.profiles, fingerprint(header), request.objective))
+    place, _ = place_of(request.profiles, fingerprint(header), request.objective, request.slo)
+    _check_can_save(request.profiles, place)
     if request.storage is not None:
         check_storage(request.storage)
     with (
@@ -226,14 +230,17 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
     found = find(ledger, objective_of(request))
     summary = found.summary
     profile = profile_of(ledger, summary, request.objective)
-    profile_file = ledger.folder / _PROFILE
+    profile_file, proven = ledger.folder / _PROFILE, None
     try:
         report_file = write_found(found)
         profile.save(profile_file, ledger.folder)
         if ledger.ending is not None:
-            kept = profile_path(request.profiles, profile.fingerprint, profile.objective)
             go_on += " --profiles OTHER"
-            profile_file = profile.save(kept, request.profiles)
+            place, earlier = place_of(request.profiles, profile.fingerprint, profile.objective, profile.slo)
+            if earlier and earlier.proven and not profile.proven:
+                proven = Kept(place, earlier)
+            else:
+                profile_file = profile.save(place, request.profiles)
     except UsageError as error:
         raise BenchmarkError(
             f"{error}; the {len(ledger.trials)} trials are safe: make room or a way, then write profile and report "
@@ -245,6 +252,7 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
         profile,
         profile_file,
         report_file,
+        proven,
         tuple(edge_sentences(found)),
         tuple(device_sentences(found)),
     )

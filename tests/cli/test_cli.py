@@ -308,6 +308,17 @@ def test_resume_refuses_what_would_change_the_measurement(shell: Shell) -> None:
     assert contents(shell.folder) == before
 
 
+@pytest.mark.parametrize(("command", "flag"), [("bench", "--launches"), ("tune", "--final-launches")])
+def test_help_shows_a_pair_of_numbers_as_it_is_typed(shell: Shell, command: str, flag: str) -> None:
+    assert f"{flag} LEAST MOST" in shell(command, "--help").out
+
+
+def test_a_pair_of_numbers_is_typed_as_help_shows_it(shell: Shell) -> None:
+    assert shell("bench", "--engine", "fake", "--requests", "8", "--launches", "1", "1", "--out", "one").code == 0
+    answer = shell("bench", "--engine", "fake", "--out", "one")
+    assert_refused(answer, "one holds a run already; choose another --out")
+
+
 ONE_POINT = ("max_num_batched_tokens=2048", "compiled=false", "block_size=16", "memory_share=0.8")
 
 

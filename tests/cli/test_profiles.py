@@ -148,6 +148,47 @@ def test_a_tune_says_that_its_question_was_answered(shell: Shell) -> None:  # no
     )
 
 
+def test_an_unconfirmed_answer_leaves_a_proven_profile_in_its_place(shell: Shell) -> None:  # noqa: F811
+    few = ["--engine", "fake", "--requests", "8", "--trials", "1"]
+    shell("tune", *few, "--out", "first")
+    [path] = Path("profiles").rglob("*.yaml")
+    assert not load_profile(path).proven
+    assert "is kept" not in shell("tune", *SMALL, "--trials", "12", "--out", "proof").out
+    proven = load_profile(path)
+    assert proven.proven, "a proven answer replaces an unconfirmed one"
+    for number, flags in enumerate((["--trials", "1"], ["--budget", "1s"], ["--trials", "1", "--json"])):
+        answer = shell("tune", *few[:4], *flags, "--out", f"run{number}")
+        said = answer.errors if "--json" in flags else answer.out
+        own = Path(f"run{number}/profile.yaml")
+        assert answer.code == 0 and load_profile(path) == proven and load_profile(own).answer == "unconfirmed"
+        [line] = [line for line in said.splitlines() if "the proven profile is kept" in line]
+        assert f"infertune profile export {own} --out {path}" in line and proven.verdict() in line
+        assert list(Path("profiles").rglob("*.yaml")) == [path]
+    assert shell("profile", "export", str(own), "--out", str(path)).code == 0
+    assert load_profile(path).answer == "unconfirmed", "the command that the line names puts it in place"
+
+
+def test_two_workload_files_of_one_name_have_a_profile_each(shell: Shell) -> None:  # noqa: F811
+    for folder, prompt in (("a", "hello"), ("b", "good morning to all")):
+        Path(folder).mkdir()
+        lines = (f'{{"prompt": "{prompt} {n}", "output_tokens": {8 + n % 3}}}\n' for n in range(400))
+        Path(folder, "p.jsonl").write_text("".join(lines))
+        shell(
+            "tune", "--engine", "fake", "--trials", "1", "--workload", f"jsonl:{folder}/p.jsonl", "--out", f"r{folder}"
+        )
+    first, second = sorted(Path("profiles").rglob("*.yaml"), key=lambda path: len(path.name))
+    found = load_profile(second).fingerprint.workload
+    assert first.name == "no-model--jsonl-p.yaml" and second.name == f"no-model--jsonl-p-{found.content_hash[:8]}.yaml"
+    assert load_profile(first).fingerprint.workload.spec == "jsonl:a/p.jsonl" and found.spec == "jsonl:b/p.jsonl"
+    assert str(second) in shell("profile", "list").out.replace("\n", "")
+
+
+@pytest.mark.parametrize("flag", ["--engine-python", "--engine-binary"])
+def test_a_program_that_is_not_there_is_named_by_its_flag(shell: Shell, flag: str) -> None:  # noqa: F811
+    path = str(a_profile(engine="fake", engine_version="1").save(Path("p.yaml")))
+    refused(shell("profile", "verify", path, flag, "/nope"), 2, f"{flag} /nope is no executable")
+
+
 STRANGERS = {
     "future": ("schema_version: 9\n", "upgrade infertune"),
     "object": ("x: !!python/object/apply:os.system ['touch hacked']\n", "could not determine a constructor"),

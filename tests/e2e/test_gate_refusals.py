@@ -160,3 +160,18 @@ def test_a_side_that_cannot_be_measured_ends_with_5_and_says_so_in_the_junit_fil
     [case] = ElementTree.parse(shell.folder / "out" / "j.xml").getroot()[0]
     [error] = case
     assert error.tag == "error" and error.get("type") == "BenchmarkError"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--baseline-python", "/nope"], "infertune: --baseline-python /nope is no executable interpreter"),
+        (["--baseline-binary", "/nope"], "infertune: --baseline-binary /nope is no executable program"),
+        (["--engine-python", "/nope"], "infertune: --engine-python /nope is no executable interpreter"),
+        (["--baseline-model", "nope"], "the base, as --baseline-model has it: engine fake takes no MODEL"),
+        (["--target", "nope", "--mode", "stored"], "the target 'nope' is no URL of a server; write http://HOST:PORT"),
+    ],
+)
+def test_a_message_names_the_flag_that_was_given(shell: Shell, flags: list[str], words: str) -> None:
+    answer = shell("gate", str(profile(shell.folder)), *flags)
+    assert answer.code == 2 and words in answer.errors and len(answer.errors.splitlines()) == 1

@@ -40,6 +40,15 @@ def test_a_configuration_passes_by_its_loss(
     assert written["schema_version"] == 1 and written["answer"] == answer
 
 
+@pytest.mark.parametrize(("name", "what"), [("trials.jsonl", "run"), ("check.json", "check")])
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path, name: str, what: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("another's")
+    with pytest.raises(UsageError, match=f"run holds a {what} already; choose another --out"):
+        checked(tmp_path, "fake", {"block_size": 32})
+    assert {path.name: path.read_text() for path in (tmp_path / "run").iterdir()} == {name: "another's"}
+
+
 def test_limits_are_the_users(tmp_path: Path) -> None:
     assert checked(tmp_path / "a", "fake:plateau,loss=4%", {"bits": 8}, max_quality_loss="10%").answer == "pass"
     few = checked(tmp_path / "b", "fake:plateau,loss=4%", {"bits": 8}, max_quality_loss="10%", min_agreement="97%")

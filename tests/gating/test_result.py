@@ -1,5 +1,6 @@
 """A gate's document: directions, exit codes, and which earlier runs count."""
 
+import json
 import math
 import os
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from infertune.domain.knobs import Config
 from infertune.errors import UsageError
 from infertune.gating.comparison import RATE
-from infertune.gating.result import StoredRun, comparable, exit_code, gain, paired_metrics, read_history, save_json
+from infertune.gating.history import read_history
+from infertune.gating.result import StoredRun, comparable, exit_code, gain, paired_metrics, save_json
 from infertune.gating.verdict import judge_pairs
 from tests.profiles.test_fingerprint import FOUND, with_device
 
@@ -103,6 +105,14 @@ def test_a_file_that_is_no_stored_run_is_refused_in_one_line(tmp_path: Path, tex
     with pytest.raises(UsageError) as refused:
         read_history(tmp_path)
     assert "x.json" in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("version", "words"), [(9, "has schema version 9"), (None, "names no schema_version")])
+def test_a_stored_run_of_an_unknown_version_is_refused(tmp_path: Path, version: int | None, words: str) -> None:
+    document = {**stored().model_dump(mode="json"), "schema_version": version}
+    (tmp_path / "x.json").write_text(json.dumps({name: value for name, value in document.items() if value is not None}))
+    with pytest.raises(UsageError, match=f"x.json is no stored run: it {words}, "):
+        read_history(tmp_path)
 
 
 @pytest.mark.parametrize("what", ["pipe", "link"])

@@ -178,6 +178,14 @@ def test_a_profile_of_a_later_infertune_asks_for_an_upgrade(tmp_path: Path) -> N
         load_profile(tmp_path / "p.yaml")
 
 
+def test_a_profile_without_a_schema_version_is_refused(tmp_path: Path) -> None:
+    document = profile().model_dump(mode="json")
+    del document["schema_version"]
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(UsageError, match="p.yaml is no profile .* names no schema_version"):
+        load_profile(tmp_path / "p.yaml")
+
+
 @given(text, text, text)
 def test_a_strangers_names_lead_to_no_other_folder(model_name: str, workload: str, device: str) -> None:
     of = header(model=model(f"../{model_name}/..")).model_copy()

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from infertune.domain.device import Device
+from infertune.domain.knobs import Config
 from infertune.errors import UsageError
 from infertune.profiles.profile import Profile, profile_path
-from infertune.profiles.store import earlier_answer, read_store
+from infertune.profiles.store import earlier_answer, place_of, read_store
 from tests.profiles.test_profile import model, profile
 
 
 def filed(folder: Path, kept: Profile) -> Path:
-    return kept.save(profile_path(folder, kept.fingerprint))
+    return kept.save(place_of(folder, kept.fingerprint, slo=kept.slo)[0])
 
 
 def of(gpu: str = "NVIDIA H100", name: str = "tiny", engine_version: str = "1") -> Profile:
@@ -127,8 +128,60 @@ def test_another_objective_is_another_question_with_a_file_of_its_own(tmp_path: 
 def test_other_limits_are_another_question(tmp_path: Path) -> None:
     kept = of()
     filed(tmp_path, kept)
-    said = earlier_answer(tmp_path, kept.fingerprint, "throughput", ("power_w<500",))
-    assert said and "something else and will be replaced: set of limits was none and is now power_w<500" in said
-    filed(tmp_path, kept.model_copy(update={"slo": ("power_w<500",)}))
+    assert earlier_answer(tmp_path, kept.fingerprint, "throughput", ("power_w<500",)) is None
+    limited = kept.model_copy(update={"slo": ("power_w<500",)})
+    assert filed(tmp_path, limited) != filed(tmp_path, kept)
     said = earlier_answer(tmp_path, kept.fingerprint, "throughput", ("power_w<500",))
     assert said and "has answered this" in said
+
+
+def of_case(workload: str = "aaaaaaaa11", config_hash: str = "bbbbbbbb22", held: int | None = None) -> Profile:
+    kept = of()
+    assert kept.fingerprint.model
+    changes = {
+        "workload": kept.fingerprint.workload.model_copy(update={"content_hash": workload}),
+        "model": kept.fingerprint.model.model_copy(update={"config_hash": config_hash}),
+        "held": Config({} if held is None else {"seed": held}),
+    }
+    return kept.model_copy(update={"fingerprint": kept.fingerprint.model_copy(update=changes)})
+
+
+def test_cases_whose_names_are_the_same_have_a_file_each_and_find_it_again(tmp_path: Path) -> None:
+    cases = [
+        of_case(),
+        of_case(workload="cccccccc33"),
+        of_case(config_hash="dddddddd44"),
+        of_case(held=1),
+        of_case(held=2),
+    ]
+    cases.append(of_case("cccccccc33", "dddddddd44"))
+    paths = [filed(tmp_path, case) for case in cases]
+    assert len(set(paths)) == len(cases)
+    assert paths[0] == profile_path(tmp_path, cases[0].fingerprint), "a case alone keeps its plain name"
+    plain = paths[0].stem
+    assert paths[1].stem == f"{plain}-cccccccc"
+    assert paths[3].stem.startswith(f"{plain}--") and paths[2].stem.partition("--")[0] != plain.partition("--")[0]
+    for case, path in zip(cases, paths, strict=True):
+        assert place_of(tmp_path, case.fingerprint) == (path, case)
+    paths[0].unlink()
+    assert filed(tmp_path, cases[1]) == paths[1], "its file stays its own when the plain name is free again"
+
+
+def test_a_run_of_another_engine_version_is_the_same_case(tmp_path: Path) -> None:
+    path = filed(tmp_path, of(engine_version="0.31.0"))
+    assert place_of(tmp_path, of(engine_version="0.32.0").fingerprint)[0] == path
+
+
+@pytest.mark.parametrize(
+    ("answer", "proven"),
+    [
+        ("better", True),
+        ("no better than the default", True),
+        ("no better than current", True),
+        ("the default cannot run here", False),
+        ("unconfirmed", False),
+        ("nothing ran", False),
+    ],
+)
+def test_a_profile_is_proven_by_a_final_comparison(answer: str, proven: bool) -> None:
+    assert profile(answer=answer).proven is proven

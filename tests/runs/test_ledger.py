@@ -200,6 +200,14 @@ def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         Ledger.open(tmp_path)
 
 
+def test_a_ledger_without_a_schema_version_is_refused(tmp_path: Path) -> None:
+    document = header().model_dump(mode="json")
+    del document["schema_version"]
+    (tmp_path / FILE_NAME).write_text(json.dumps(document) + "\n")
+    with pytest.raises(UsageError, match="is no ledger .* line 1 names no schema_version"):
+        Ledger.open(tmp_path)
+
+
 def test_a_folder_without_a_ledger_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a run"):
         Ledger.open(tmp_path)
@@ -210,6 +218,35 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="continue it with --resume"):
         Ledger.create(run, header())
     assert len(Ledger.open(run).trials) == 1
+
+
+@pytest.mark.parametrize("command", ["gate", "bench", "landscape"])
+def test_a_command_that_cannot_go_on_with_a_run_asks_for_another_folder(tmp_path: Path, command: str) -> None:
+    run = written(tmp_path, [trial(0, SOME, 5.0)])
+    with pytest.raises(UsageError) as refused:
+        Ledger.create(run, header().model_copy(update={"command": command}))
+    assert str(refused.value) == f"{run} holds a run already; choose another --out"
+
+
+@pytest.mark.parametrize(("name", "what"), [("check.json", "check"), ("study.json", "study")])
+def test_a_run_is_not_mixed_with_a_check_or_a_study(tmp_path: Path, name: str, what: str) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UsageError, match=f"holds a {what} already; choose another --out"):
+        Ledger.create(tmp_path, header())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("command", "cure"), [("tune", "continue with --resume"), ("gate", "start again")])
+def test_a_full_disk_names_a_cure_that_the_command_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, cure: str
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with Ledger.create(tmp_path / "run", header().model_copy(update={"command": command})) as ledger:
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(BenchmarkError, match=f"free some space, then {cure}"):
+            ledger.append(trial(0, SOME, 5.0))
 
 
 def test_a_folder_that_cannot_be_made_is_refused_with_the_cure(tmp_path: Path) -> None:

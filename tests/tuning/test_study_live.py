@@ -145,3 +145,12 @@ def test_the_command_ends_with_130_on_ctrl_c_and_goes_on(tmp_path: Path, plan: P
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert {cell["state"] for cell in answer["cells"]} == {"done"} and answer["report"].endswith("study.html")
+
+
+@pytest.mark.parametrize("name", ["trials.jsonl", "check.json"])
+def test_a_study_is_not_written_into_the_folder_of_something_else(tmp_path: Path, plan: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("another's")
+    with pytest.raises(UsageError, match="holds a .* already; choose another --out"):
+        study(plan, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]

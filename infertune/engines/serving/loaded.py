@@ -29,7 +29,15 @@ class RequestFailedError(Exception):
 
 
 class ServerAnswerError(Exception):
-    """The server answered a question with an error, or with something else than asked."""
+    """The server answered a question with an error, or with something else than asked.
+
+    Attributes:
+        status: Of HTTP; None where it gave no answer at all.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class LoadedServer(LoadedEngine):
@@ -219,7 +227,7 @@ def served_models(address: Address) -> list[ServedModel]:
     except (KeyError, TypeError, AttributeError):
         found = []
     if not found:
-        raise ServerAnswerError("/v1/models lists no model")
+        raise ServerAnswerError("/v1/models lists no model", 200)
     return found
 
 
@@ -235,7 +243,7 @@ def ask(
     try:
         answer: object = json.loads(text)
     except ValueError:
-        raise ServerAnswerError(f"{path} answered no JSON") from None
+        raise ServerAnswerError(f"{path} answered no JSON", 200) from None
     return answer
 
 
@@ -264,5 +272,5 @@ def ask_text(
         made.close()
     if response.status != 200:
         said = address.hidden(" ".join(text.split()))[:200]
-        raise ServerAnswerError(f"{path}: HTTP {response.status}: {said}")
+        raise ServerAnswerError(f"{path}: HTTP {response.status}: {said}", response.status)
     return text

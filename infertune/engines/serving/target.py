@@ -4,11 +4,13 @@ A key is read from the variable INFERTUNE_API_KEY, sent to that server alone and
 """
 
 import os
+from collections.abc import Sequence
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 from infertune.domain.device import Device
 from infertune.domain.knobs import Choice, Config, SearchSpace
+from infertune.domain.load import Load
 from infertune.domain.measurement import EngineFacts, Infeasible
 from infertune.domain.models import Model
 from infertune.domain.workload import Workload
@@ -32,7 +34,9 @@ KEY_VARIABLE = "INFERTUNE_API_KEY"
 _VLLM = "vllm"  # who owns the models, as vLLM's list of them says
 _SLOTS = 256  # how many requests a warm-up job has at most: how many run at once is not known (vLLM's own default)
 _VOCABULARY = 1000  # token ids below it exist in every vocabulary in use (judgement)
-_FORM = "--engine target:http://HOST:PORT"
+_FORM = "http://HOST:PORT"
+_REFUSED = (401, 403)
+_OTHER_API = (200, 404, 405)  # 200: an answer of another form
 
 
 class TargetEngine:
@@ -51,25 +55,25 @@ class TargetEngine:
     def available(self) -> Availability:
         """The version that the server says; `unknown` where it answers and does not say."""
         if self._address is None:
-            return Availability(version=None, reason=f"needs the address of a server: {_FORM}")
+            return Availability(version=None, reason=f"needs the address of a server: --engine target:{_FORM}")
         try:
             served_models(self._address)
             return Availability(version=_version(self._address))
         except ServerAnswerError as error:
-            return Availability(version=None, reason=f"no server at {self._url}: {first_line(str(error))}")
+            return Availability(version=None, reason=_refusal(self._url, error))
 
     def space(self, model: Model | None, device: Device, workload: Workload) -> SearchSpace:
         """Which of the server's models; there is nothing else to choose.
 
         Raises:
-            UsageError: There is no server.
+            UsageError: There is no server, or it refuses.
         """
         if self._address is None:
             raise UsageError(f"--engine target: {self.available().reason}")
         try:
             names = tuple(dict.fromkeys(model.name for model in served_models(self._address)))
         except ServerAnswerError as error:
-            raise UsageError(f"no server at {self._url}: {first_line(str(error))}") from None
+            raise UsageError(_refusal(self._url, error)) from None
         why = "which of the server's models answers"
         notes = ("the server was running already: its settings are not known, and this machine may be another",)
         return SearchSpace((Choice("served_model", names, names[0], effect="lossy", why=why),), notes=notes)
@@ -86,7 +90,10 @@ class TargetEngine:
         """Look whether it answers."""
         assert self._address, "a target has an address"
         name = str(setup.config["served_model"])
-        found = next((model for model in served_models(self._address) if model.name == name), None)
+        try:
+            found = next((model for model in served_models(self._address) if model.name == name), None)
+        except ServerAnswerError as error:
+            raise ServerAnswerError(_refusal(self._url, error), error.status) from None
         if found is None:
             raise ServerAnswerError(f"{self._url} has no model {name}")
         return LoadedTarget(self._address, found, self._url, setup)
@@ -107,6 +114,17 @@ class LoadedTarget(LoadedServer):
         """What makes the output as long as asked; what only vLLM takes is sent to vLLM alone."""
         more = {"return_token_ids": True, "cache_salt": self._salt} if self._is_vllm else {}
         return {"ignore_eos": True, **more}
+
+    def _load(
+        self, prompts: Sequence[Prompt], due_s: Sequence[float], *, cut_after_s: float, concurrency: int | None = None
+    ) -> Load:
+        load = super()._load(prompts, due_s, cut_after_s=cut_after_s, concurrency=concurrency)
+        first = load.sent[0].error if load.sent and all(sent.error for sent in load.sent) else ""
+        status = next((status for status in _REFUSED if first.startswith(f"HTTP {status}")), None)
+        if status:  # some servers list their models without a key
+            error = ServerAnswerError(f"/v1/completions: {first}", status)
+            raise ServerAnswerError(_refusal(self._url, error), status)
+        return load
 
     def apply(self, live: Config) -> None:
         """There is nothing to change."""
@@ -140,6 +158,8 @@ class LoadedTarget(LoadedServer):
         try:
             return self._tokens({"content": text, "add_special": True})
         except ServerAnswerError as error:
+            if error.status in _REFUSED:
+                raise ServerAnswerError(_refusal(self._url, error), error.status) from None
             raise NotOfferedError(f"the server gives no token ids ({error}): take a synthetic workload") from None
 
     def vocab_size(self) -> int:
@@ -157,11 +177,11 @@ def address_of(url: str) -> Address:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise UsageError(f"--engine target: {first_line(url, 80)!r} is no URL; write {_FORM}") from None
+        raise UsageError(f"the target {first_line(url, 80)!r} is no URL; write {_FORM}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
-        raise UsageError(f"--engine target: {first_line(url, 80)!r} is no URL of a server; write {_FORM}")
+        raise UsageError(f"the target {first_line(url, 80)!r} is no URL of a server; write {_FORM}")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise UsageError(f"--engine target: a URL without user, password and query; a key is read from {KEY_VARIABLE}")
+        raise UsageError(f"a target is a URL without user, password and query; a key is read from {KEY_VARIABLE}")
     tls = parts.scheme == "https"
     key = os.environ.get(KEY_VARIABLE, "")
     if not key.isprintable() or not key.isascii():
@@ -173,6 +193,20 @@ def address_of(url: str) -> Address:
         prefix=parts.path.rstrip("/").removesuffix("/v1"),
         headers=(("Authorization", f"Bearer {key}"),) if key else (),
     )
+
+
+def _refusal(url: str, error: ServerAnswerError) -> str:
+    """Why a server cannot be measured, and what helps."""
+    said = first_line(str(error))
+    if error.status is None:
+        return f"no server at {url}: {said}"
+    if error.status in _REFUSED:
+        if os.environ.get(KEY_VARIABLE):
+            return f"{url} refuses the key in {KEY_VARIABLE}: {said}"
+        return f"{url} wants a key: put it into the environment variable {KEY_VARIABLE}: {said}"
+    if error.status in _OTHER_API:
+        return f"no OpenAI-compatible API at {url}, or it is under another path of that server: {said}"
+    return f"the server at {url} cannot be measured: {said}"
 
 
 def _version(address: Address) -> str:

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Literal
 
 from infertune.domain.measurement import Frozen
+from infertune.runs.ledger import STUDY_NAME
 from infertune.version import __version__
 from infertune.writing import write_inside
 
-FILE_NAME = "study.json"
 State = Literal["done", "recorded", "failed", "waiting"]
 
 
@@ -51,4 +51,4 @@ class StudyRecord(Frozen):
         Raises:
             UsageError: It cannot be written.
         """
-        return write_inside(folder, FILE_NAME, self.model_dump_json(indent=2) + "\n", "study")
+        return write_inside(folder, STUDY_NAME, self.model_dump_json(indent=2) + "\n", "study")

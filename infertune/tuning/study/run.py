@@ -14,7 +14,7 @@ from infertune.report.study.cell import Cell
 from infertune.report.study.findings import Missing, StudyFindings, find_study
 from infertune.report.study.page import write_study
 from infertune.report.study.runs import cell_of_run
-from infertune.runs.ledger import Ledger
+from infertune.runs.ledger import Ledger, check_unused
 from infertune.runs.observer import Observer
 from infertune.tuning.afterwards import findings_of
 from infertune.tuning.study.cells import LiveCell, check_live, live_cells, recorded_cells, same_request
@@ -70,6 +70,7 @@ def study(path: Path, out: Path | None = None, observer: Observer | None = None)
     observer = observer or Observer()
     plan, document = read_plan(path)
     folder = out or Path("reports") / f"study-{slugify(path.stem)}"
+    check_unused(folder, "study")
     cells = live_cells(path, plan, document, folder)
     recorded = recorded_cells(path, plan, document, cells)
     progress = _Progress(done={cell.folder for cell in cells if _is_done(cell, plan)})

@@ -23,6 +23,7 @@ class Stub:
         self.every: int = arguments.every
         self.owner: str = arguments.owner
         self.token_s: float = arguments.token_s
+        self.refuse, _, self.status = arguments.refuse.partition("=")
         self.ready_at = time.monotonic() + arguments.ready_after_s
         self.seen = self.running = 0
         self.connections = 0
@@ -51,6 +52,8 @@ class Stub:
     async def answer(
         self, method: str, path: str, headers: dict[str, str], body: bytes, writer: asyncio.StreamWriter
     ) -> bool:
+        if path == self.refuse and headers.get("authorization") != "Bearer a-key":
+            return self.plain(writer, int(self.status), json.dumps({"error": {"message": "Not so"}}))
         if path == "/health":
             ready = time.monotonic() >= self.ready_at and self.fault != "never ready"
             return self.plain(writer, 200 if ready else 503, "")
@@ -147,6 +150,7 @@ def main() -> None:
     parser.add_argument("--fault", choices=FAULTS, default="none")
     parser.add_argument("--every", type=int, default=1, help="only every so many requests fail")
     parser.add_argument("--owner", default="")
+    parser.add_argument("--refuse", default="", help="PATH=STATUS: answered so without the key")
     parser.add_argument("--token-s", type=float, default=0.0)
     parser.add_argument("--ready-after-s", type=float, default=0.0)
     arguments = parser.parse_args()

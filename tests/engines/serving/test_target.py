@@ -66,6 +66,57 @@ def test_a_key_is_sent_and_never_shown(server: tuple[str, str], monkeypatch: pyt
     assert "HTTP 401" in reason and "another-key" not in reason and "\n" not in reason
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, f"wants a key: put it into the environment variable {KEY_VARIABLE}: /v1/models: HTTP 401"),
+        (403, f"wants a key: put it into the environment variable {KEY_VARIABLE}: /v1/models: HTTP 403"),
+        (404, "no OpenAI-compatible API at"),
+        (500, "cannot be measured: /v1/models: HTTP 500"),
+    ],
+)
+def test_a_server_that_refuses_is_told_from_none_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch, status: int, words: str
+) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    process = ServerProcess(start(f"--refuse=/v1/models={status}"))
+    try:
+        target = get_engine(f"target:http://127.0.0.1:{process.port}")
+        reason = target.available().reason
+        assert words in reason and "no server" not in reason and "\n" not in reason
+        with pytest.raises(UsageError, match=f"HTTP {status}"):
+            target.space(None, cpu(), WORKLOAD)
+    finally:
+        process.end()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_only_completions_want_is_asked_for(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    process = ServerProcess(start(f"--refuse=/v1/completions={status}"))
+    url = f"http://127.0.0.1:{process.port}"
+    try:
+        for key, words in (("", "wants a key"), ("wrong-key", "refuses the key")):
+            engine = loaded(url)
+            monkeypatch.setenv(KEY_VARIABLE, key)
+            try:
+                with pytest.raises(ServerAnswerError, match=f"{words}.*{KEY_VARIABLE}.*HTTP {status}"):
+                    engine.generate(PROMPTS)
+                with pytest.raises(ServerAnswerError, match=f"{words}.*{KEY_VARIABLE}.*HTTP {status}"):
+                    engine.serve(PROMPTS, [0.0, 0.01, 0.02], cut_after_s=5)
+            finally:
+                engine.close()
+                monkeypatch.delenv(KEY_VARIABLE)
+        monkeypatch.setenv(KEY_VARIABLE, "a-key")
+        engine = loaded(url)
+        try:
+            assert [sent.error for sent in engine.serve(PROMPTS, [0.0] * 3, cut_after_s=5).sent] == [""] * 3
+        finally:
+            engine.close()
+    finally:
+        process.end()
+
+
 def test_a_key_that_the_server_repeats_is_hidden_in_the_errors_of_a_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_VARIABLE, "secret")
     address = address_of("https://a.example/team/v1/")
