@@ -147,7 +147,7 @@ def test_more_trust_finds_less_that_is_not_there() -> None:
     assert strict <= 0.015 and strict < quick <= 0.08
 
 
-@pytest.mark.parametrize(("gain", "more_base", "draws"), [(0.0, 0, 250), (0.0, 2, 250), (0.8, 0, 500)])
+@pytest.mark.parametrize(("gain", "more_base", "draws"), [(0.0, 1, 250), (0.8, 0, 400)])
 def test_an_early_end_does_not_bias_the_gain(gain: float, more_base: int, draws: int) -> None:
     """The plain mean is 1.9% too low where nothing is better, and 0.7% too high at +80%; known to ±0.3%, ±0.2%."""
     kept = simulate(gain, 0.08, NORMAL, draws, seed=3, more_base=more_base, corrected=draws)
