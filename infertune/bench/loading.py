@@ -23,7 +23,7 @@ def served_reply(
     """Send a load and say how it was served.
 
     Raises:
-        BadAnswerError: Not one request came back whole, or was only too slow.
+        BadAnswerError: No request came back whole, and none that was cut had a token.
         NotOfferedError: The engine is no server.
     """
     arrivals = Arrivals.parse(command.arrivals)
@@ -34,7 +34,7 @@ def served_reply(
     load = engine.serve(prompts, command.due_s, cut_after_s=command.cut_after_s, concurrency=arrivals.clients)
     duration_s = engine.clock() - started
     reading = meter.end()
-    output_tokens = sum(one.output_tokens for one in load.sent if not one.failed)
+    output_tokens = sum(one.output_tokens for one in load.sent if not one.failed_by_server)
     if not output_tokens:
         errors = Counter(one.error for one in load.sent).most_common(1)
         raise BadAnswerError(f"none of {len(prompts)} requests came back whole: {errors[0][0] or 'no tokens'}")

@@ -298,6 +298,9 @@ def bench(
             f"{result.config}",
         )
         if result.n_failed:
-            say(console(), f"{result.n_failed} of {result.n_sent} requests failed, such as: {result.failures[0]}")
+            say(
+                console(),
+                f"{result.n_failed} of {result.n_sent} requests failed or were cut, such as: {result.failures[0]}",
+            )
         for line in figure_lines(result.figures):
             say(console(), line)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -178,7 +179,7 @@ def kept_sentence(kept: Kept, instead: Path) -> str:
     """That a proven profile was not replaced, and how to do so nevertheless."""
     return (
         f"the proven profile is kept: {kept.path} ({kept.profile.verdict()}); to replace it by this one, which is "
-        f"not proven: infertune profile export {instead} --out {kept.path}"
+        f"not proven: infertune profile export {quote(str(instead))} --out {quote(str(kept.path))}"
     )
 
 

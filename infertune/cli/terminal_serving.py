@@ -18,4 +18,6 @@ def figure_lines(figures: Mapping[str, Estimate]) -> Iterator[str]:
     for name in _SHOWN:
         if name in figures:
             found = figures[name]
-            yield f"{name:16} {found.mean:.4g} {FIGURES[name].unit} (95% interval {interval_text(found)})"
+            known = found.n == 1 or found.low is not None
+            spread = f"95% interval {interval_text(found)}" if known else f"{found.n} launches"
+            yield f"{name:16} {found.mean:.4g} {FIGURES[name].unit} ({spread})"

@@ -37,7 +37,7 @@ class Sent:
     error: str = ""
 
     @property
-    def failed(self) -> bool:
+    def failed_by_server(self) -> bool:
         """Whether the server failed it; one that was cut was only too slow."""
         return bool(self.error) and not self.error.startswith(CUT)
 

@@ -22,8 +22,9 @@ from infertune.gating.comparison import Arm, compared
 from infertune.gating.result import save_json
 from infertune.profiles.fingerprint import fingerprint_of
 from infertune.profiles.profile import Fingerprint, changed_settings
+from infertune.runs.folders import CHECK_NAME, check_unused
 from infertune.runs.job import Job, prepare
-from infertune.runs.ledger import CHECK_NAME, check_unused, now
+from infertune.runs.ledger import now
 from infertune.runs.observer import Observer
 from infertune.version import __version__
 from infertune.writing import check_inside

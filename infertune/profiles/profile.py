@@ -148,12 +148,17 @@ class Profile(Frozen):
     @property
     def proven(self) -> bool:
         """Whether a final comparison stands behind its answer."""
-        return self.answer == "better" or self.answer.startswith("no better")
+        return self.gain is not None
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The limits that were asked for, and of a goodput the load."""
+        return (*self.slo, *(self.serving.asked if self.serving else ()))
 
     @property
     def case(self) -> dict[str, object]:
         """What it answers; see `case_of`."""
-        return case_of(self.fingerprint, self.slo)
+        return case_of(self.fingerprint, self.asked)
 
     def verdict(self) -> str:
         """Its answer, with the gain where there is one: `better (+34.2%)`."""
@@ -326,13 +331,18 @@ def changed_settings(config: Config, default: Config) -> Config:
     return Config({name: value for name, value in config.root.items() if value != default.root.get(name)})
 
 
-def case_of(found: Fingerprint, slo: Collection[str] = ()) -> dict[str, object]:
-    """Part of a file's name → all that it stands for: two cases may share a name and differ in this."""
+def case_of(found: Fingerprint, asked: Collection[str] = ()) -> dict[str, object]:
+    """Part of a file's name → all that it stands for: two cases may share a name and differ in this.
+
+    Args:
+        found: What it holds for.
+        asked: As `Profile.asked` has it.
+    """
     model = found.model
     return {
         "model": model and (model.config_hash, model.weights, model.dtype),
         "workload": found.workload.content_hash,
-        "asked": (sorted(slo), str(found.held)),
+        "asked": (sorted(asked), str(found.held)),
     }
 
 
@@ -340,7 +350,7 @@ def profile_path(
     folder: Path,
     found: Fingerprint,
     objective: str = "throughput",
-    slo: Collection[str] = (),
+    asked: Collection[str] = (),
     apart: Collection[str] = (),
 ) -> Path:
     """A name for a profile: `FOLDER/<gpu-slug>/<engine>/<model>--<workload>.yaml`.
@@ -351,10 +361,10 @@ def profile_path(
         folder: The folder of profiles.
         found: What it holds for.
         objective: What it was tuned for.
-        slo: Its limits.
+        asked: As of `case_of`.
         apart: Parts of its case (keys of `case_of`) by whose content the name is told from another case's.
     """
-    marks = {part: f"-{_mark(value)}" if part in apart else "" for part, value in case_of(found, slo).items()}
+    marks = {part: f"-{_mark(value)}" if part in apart else "" for part, value in case_of(found, asked).items()}
     model = f"{slugify(found.model.name) if found.model else 'no-model'}{marks['model']}"
     workload = f"{slugify(found.workload.name)}{marks['workload']}"
     tail = "" if objective == "throughput" else f"--{slugify(objective)}"

@@ -28,6 +28,11 @@ class Promised(Frozen):
     attain: Annotated[float, Field(gt=0, lt=1)] = DEFAULT_ATTAIN
     rate_per_s: Rate | None = None
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What a user asks for besides the limits: another load is another question."""
+        return f"arrivals={self.arrivals}", f"attain={self.attain:g}"
+
     @field_validator("arrivals")
     @classmethod
     def _possible(cls, given: str) -> str:

@@ -47,7 +47,7 @@ def read_store(folder: Path) -> tuple[list[Kept], list[str]]:
 
 
 def place_of(
-    folder: Path, found: Fingerprint, objective: str = "throughput", slo: tuple[str, ...] = ()
+    folder: Path, found: Fingerprint, objective: str = "throughput", asked: tuple[str, ...] = ()
 ) -> tuple[Path, Profile | None]:
     """The file of a case, and the profile that it holds; None where there is none that can be read.
 
@@ -58,11 +58,11 @@ def place_of(
         folder: The folder of profiles; it need not exist.
         found: What was tuned, or is about to be.
         objective: What for.
-        slo: Within which limits.
+        asked: Within which limits, and for a goodput under which load, as `Profile.asked` has it.
     """
-    case = case_of(found, slo)
+    case = case_of(found, asked)
     names = [
-        profile_path(folder, found, objective, slo, apart)
+        profile_path(folder, found, objective, asked, apart)
         for size in range(len(case) + 1)
         for apart in combinations(case, size)
     ]
@@ -73,7 +73,7 @@ def place_of(
     if not (other := kept.get(names[0])):
         return names[0], None
     apart = [part for part in case if case[part] != other.case[part]]
-    path = profile_path(folder, found, objective, slo, apart)
+    path = profile_path(folder, found, objective, asked, apart)
     return (names[-1] if kept.get(path) else path), None
 
 
@@ -85,7 +85,7 @@ def _profile_at(path: Path, folder: Path) -> Profile | None:
 
 
 def earlier_answer(
-    folder: Path, found: Fingerprint, objective: str = "throughput", slo: tuple[str, ...] = ()
+    folder: Path, found: Fingerprint, objective: str = "throughput", asked: tuple[str, ...] = ()
 ) -> str | None:
     """A note on the saved profile of the same question, before it is measured again; None if there is none.
 
@@ -93,9 +93,9 @@ def earlier_answer(
         folder: The folder of profiles; it need not exist.
         found: What is about to be tuned.
         objective: What for.
-        slo: Within which limits.
+        asked: Within which limits, and for a goodput under which load, as `Profile.asked` has it.
     """
-    path, _ = place_of(folder, found, objective, slo)
+    path, _ = place_of(folder, found, objective, asked)
     if not os.path.lexists(path):
         return None
     try:

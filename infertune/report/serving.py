@@ -67,7 +67,7 @@ def _of_fixed_rate(looks: Sequence[Service]) -> list[str]:
         lines.append(f"{100 * mean_with_zeros(shares):.4g}% of the requests kept it.")
     failed, first = sum(look.n_failed for look in looks), next((look.failures for look in looks if look.failures), ())
     if failed:
-        lines.append(f"{failed} requests failed, such as: {', '.join(first[:1])}.")
+        lines.append(f"{failed} requests failed or were cut, such as: {', '.join(first[:1])}.")
     return lines
 
 

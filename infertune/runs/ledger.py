@@ -18,12 +18,9 @@ from infertune.domain.quality import Check
 from infertune.domain.record import FILE_NAME, Ending, Header, Record, read_record
 from infertune.domain.trial import Trial
 from infertune.errors import BenchmarkError, UsageError
+from infertune.runs.folders import RESUMABLE, check_unused
 from infertune.runs.samples import append_samples
 from infertune.writing import open_to_append, remove_inside
-
-CHECK_NAME = "check.json"
-STUDY_NAME = "study.json"
-_RESUMABLE = ("tune", "landscape")
 
 
 class Ledger(Record):
@@ -165,34 +162,7 @@ class Ledger(Record):
     @property
     def _cure(self) -> str:
         """How to go on after an error; only some commands can continue a run."""
-        return f"continue with --resume {self.folder}" if self.header.command in _RESUMABLE else "start again"
-
-
-def check_unused(folder: Path, command: str) -> None:
-    """Refuse a folder that holds another run, check or study.
-
-    Args:
-        folder: Where a new run is to be.
-        command: Which command makes it; a run of its own kind can be continued, if it is one that can be.
-
-    Raises:
-        UsageError: It does; a study may go on in a study's folder.
-    """
-    kinds = {"run": FILE_NAME, "check": CHECK_NAME, "study": STUDY_NAME}
-    found = [kind for kind, name in kinds.items() if os.path.lexists(folder / name)]
-    if not found or (command == "study" and found == ["study"]):
-        return
-    can_go_on = command in _RESUMABLE and found[0] == "run" and _command_of(folder) in (command, None)
-    cure = f"continue it with --resume {folder}, or choose" if can_go_on else "choose"
-    raise UsageError(f"{folder} holds a {found[0]} already; {cure} another --out")
-
-
-def _command_of(folder: Path) -> str | None:
-    """Which command made a run; None where its ledger cannot be read, as --resume will say."""
-    try:
-        return read_record(folder).header.command
-    except UsageError:
-        return None
+        return f"continue with --resume {self.folder}" if self.header.command in RESUMABLE else "start again"
 
 
 def _locked(folder: Path, *, make: bool = False) -> int:

@@ -16,11 +16,11 @@ from infertune.engines.base import Engine
 from infertune.errors import UsageError
 
 L = TypeVar("L", bound="LoadRequest")
-_DRAWN = 16_384  # requests, of which the loads of a launch take one after the other; judgement
+_DRAWN = 20_480  # requests, more than one load has, of which the loads of a launch take one after the other; judgement
 _WARMUP_REQUESTS = 64
 _WINDOW_S, _PROOF_WINDOWS = 10.0, 4  # of a load, and how much longer one of a proof is (MEASURING.md, window length)
 _SEARCH_AIM, _PROOF_AIM = Aim(6, 1.10), Aim(5, 1.08)
-LONGER_IN_PROOF = 2.5  # all loads of a launch together; 1.5 to 3.3 times as long were seen (judgement)
+_PROOF_LOOKS = 3  # loads of most launches of a proof
 
 
 class LoadRequest(LoadOptions, JobRequest):
@@ -71,6 +71,15 @@ class Serving:
             windows=windows,
             deadline_s=self.deadline_s,
         )
+
+
+def loads_of_proof_s(window_s: float | None) -> float:
+    """Seconds that the loads of a launch of a proof are expected to last.
+
+    Args:
+        window_s: Of a load of the search, as `--window` has it; None as it is unless given.
+    """
+    return _PROOF_LOOKS * _PROOF_WINDOWS * (window_s or _WINDOW_S)
 
 
 def serving_of(request: JobRequest, workload: Workload, engine: Engine) -> Serving | None:

@@ -71,7 +71,7 @@ class ModelSearcher:
         self._rng = np.random.default_rng(seed % 2**64)
         # With a predictor, the space's rules already exclude what does not fit the memory.
         self._feasibility = Feasibility(self._encoding, doubt_corner=predictor is None)
-        table = predictor is None and len(space.knobs) <= MOST_KNOBS
+        table = predictor is None and len(self._encoding.knobs) <= MOST_KNOBS  # knobs held at a value do not count
         self._walls = Walls(self._encoding) if table else None
         self._pool = Pool(space, seed)
         self._first = [space.repair(space.default), *map(space.repair, seeds)]

@@ -31,10 +31,12 @@ class Walls:
         sizes = [len(knob.values) for knob in encoding.knobs]
         loading, small = rng.integers(0, max(1, len(sizes)), (2, _WALLS))
         small[(rng.random(_WALLS) > _TOO_SMALL) | (small == loading)] = -1
-        tables, limits = [np.empty((_WALLS, 0))], np.zeros((2, _WALLS))
+        tables: list[Array] = [np.empty((_WALLS, 0))]
+        limits = np.zeros((2, _WALLS))
         for k, knob in enumerate(encoding.knobs):
             slope = np.where(loading == k, 1.0, -rng.choice(_ROOM, _WALLS))
-            load = slope[:, None] * np.arange(sizes[k]) if knob.ordinal else rng.standard_normal((_WALLS, sizes[k]))
+            rungs = np.arange(sizes[k], dtype=float)
+            load: Array = slope[:, None] * rungs if knob.ordinal else rng.standard_normal((_WALLS, sizes[k]))
             limits += load[np.arange(_WALLS), rng.integers(0, sizes[k], (2, _WALLS))]
             load[:, 0] += _NEVER * (knob.ordinal & (small == k))
             tables.append(load)

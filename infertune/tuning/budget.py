@@ -7,7 +7,7 @@ import time
 from infertune.domain.objective import GOODPUTS
 from infertune.domain.request import TuneRequest
 from infertune.runs.ledger import Ledger
-from infertune.runs.serving import LONGER_IN_PROOF
+from infertune.runs.serving import loads_of_proof_s
 from infertune.runs.summary import default_config
 from infertune.sequential import TRUST, rounds_asked
 
@@ -33,7 +33,11 @@ class Budget:
         return self._request.budget - max(costs_s, self._spent_before_s + time.perf_counter() - self._started)
 
     def search_s(self) -> float | None:
-        """The search's part of the budget: what the proof is expected to leave, a quarter at least."""
+        """The search's part of the budget: what the proof is expected to leave, a quarter at least.
+
+        Where the fewest rounds of the final comparison do not fit beside a quarter, they are made all the same, and the
+        search gets a half: so much that it finds something to compare.
+        """
         budget_s = self._request.budget
         if budget_s is None:
             return None
@@ -43,7 +47,8 @@ class Budget:
         confirming = 0 if self._request.finalists == 1 else rounds * (1 + self._request.finalists)
         final_s = self._launch_cost_s() * self.fewest_final_launches(1 + len(compared))
         proof_s = self._launch_cost_s() * confirming + final_s
-        return budget_s - max(min(final_s, _FINAL_SHARE * budget_s), min(proof_s, _PROOF_SHARE * budget_s))
+        kept_s = min(proof_s, _PROOF_SHARE * budget_s)
+        return budget_s - (max(final_s, kept_s) if final_s <= _FINAL_SHARE * budget_s else kept_s)
 
     def fewest_final_launches(self, configurations: int) -> int:
         """Launches of the fewest rounds of a final comparison of so many configurations."""
@@ -76,8 +81,8 @@ class Budget:
         """Mean seconds of a launch of the proof: of those there are, else as the search's let expect."""
         launched = [trial for trial in self._ledger.trials if trial.launch_s]
         proving = [trial for trial in launched if trial.phase in ("confirm", "final")]
-        longer = 1.0 if proving or self._request.objective not in GOODPUTS else LONGER_IN_PROOF
-        costs = [trial.launch_s + longer * trial.run_s for trial in proving or launched]
+        least_s = 0.0 if proving or self._request.objective not in GOODPUTS else loads_of_proof_s(self._request.window)
+        costs = [trial.launch_s + max(trial.run_s, least_s) for trial in proving or launched]
         return sum(costs) / len(costs) if costs else 0.0
 
 

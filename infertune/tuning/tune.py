@@ -12,11 +12,12 @@ import pandas as pd
 
 from infertune.bench.locks import device_lock
 from infertune.bench.remote.crew import RemoteCrew
-from infertune.domain.objective import objective_of
+from infertune.domain.objective import GOODPUTS, objective_of
 from infertune.domain.record import Header
 from infertune.domain.request import TuneRequest, make_request
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.profiles.profile import Profile, fingerprint, profile_of
+from infertune.profiles.promised import Promised
 from infertune.profiles.store import Kept, earlier_answer, place_of
 from infertune.report import check_place, find, to_dataframe, write_found
 from infertune.report.words import device_sentences, edge_sentences
@@ -114,7 +115,9 @@ def _tune(request: TuneRequest, observer: Observer, resume: Path | None, workers
     )
     searcher_of(job.space)  # refuses a sampler that there is not before anything starts
     header = job.header("tune", ported=origins[0].config if origins else None)
-    place, _ = place_of(request.profiles, fingerprint(header), request.objective, request.slo)
+    load = Promised(arrivals=request.arrivals or "poisson", attain=request.attain)
+    asked = (*request.slo, *(load.asked if request.objective in GOODPUTS else ()))
+    place, _ = place_of(request.profiles, fingerprint(header), request.objective, asked)
     _check_can_save(request.profiles, place)
     if request.storage is not None:
         check_storage(request.storage)
@@ -127,7 +130,7 @@ def _tune(request: TuneRequest, observer: Observer, resume: Path | None, workers
         observer.run_starts(ledger.folder, default_config(ledger), "current" if job.stock else "default")
         for note in (*job.notes, *(origin.note for origin in origins), *ledger.warnings, *_idle(ledger, header)):
             observer.note(note)
-        question = (fingerprint(ledger.header), request.objective, request.slo)
+        question = (fingerprint(ledger.header), request.objective, asked)
         if ledger.ending is None and (answer := earlier_answer(request.profiles, *question)):
             observer.note(answer)
         launches = [trial.launch_number for trial in ledger.trials]
@@ -236,7 +239,7 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
         profile.save(profile_file, ledger.folder)
         if ledger.ending is not None:
             go_on += " --profiles OTHER"
-            place, earlier = place_of(request.profiles, profile.fingerprint, profile.objective, profile.slo)
+            place, earlier = place_of(request.profiles, profile.fingerprint, profile.objective, profile.asked)
             if earlier and earlier.proven and not profile.proven:
                 proven = Kept(place, earlier)
             else:

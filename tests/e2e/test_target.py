@@ -39,11 +39,16 @@ def test_a_load_of_which_nothing_came_back_whole_is_no_measurement(tmp_path: Pat
 def test_what_failed_is_told_and_its_tokens_are_not_counted(tmp_path: Path) -> None:
     """Every fourth request stops at half of its 8 tokens."""
     done = measure(tmp_path, "--fault", "short", "--every", "4")
-    assert done.returncode == 0 and "10 of 40 requests failed, such as: 4 of 8 tokens came (10)" in done.stdout
+    assert (
+        done.returncode == 0 and "10 of 40 requests failed or were cut, such as: 4 of 8 tokens came (10)" in done.stdout
+    )
     trial = json.loads((tmp_path / "run" / "trials.jsonl").read_text().splitlines()[1])
     assert trial["outcome"]["windows"][0]["output_tokens"] == 30 * 8
     report = (tmp_path / "run" / "report.md").read_text()
-    assert "10 requests failed, such as: 4 of 8 tokens came (10)." in report and "of the requests kept it." in report
+    assert (
+        "10 requests failed or were cut, such as: 4 of 8 tokens came (10)." in report
+        and "of the requests kept it." in report
+    )
 
 
 @pytest.mark.slow

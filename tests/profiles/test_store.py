@@ -9,12 +9,13 @@ from infertune.domain.device import Device
 from infertune.domain.knobs import Config
 from infertune.errors import UsageError
 from infertune.profiles.profile import Profile, profile_path
+from infertune.profiles.promised import Promised
 from infertune.profiles.store import earlier_answer, place_of, read_store
 from tests.profiles.test_profile import model, profile
 
 
 def filed(folder: Path, kept: Profile) -> Path:
-    return kept.save(place_of(folder, kept.fingerprint, slo=kept.slo)[0])
+    return kept.save(place_of(folder, kept.fingerprint, asked=kept.asked)[0])
 
 
 def of(gpu: str = "NVIDIA H100", name: str = "tiny", engine_version: str = "1") -> Profile:
@@ -172,16 +173,17 @@ def test_a_run_of_another_engine_version_is_the_same_case(tmp_path: Path) -> Non
     assert place_of(tmp_path, of(engine_version="0.32.0").fingerprint)[0] == path
 
 
-@pytest.mark.parametrize(
-    ("answer", "proven"),
-    [
-        ("better", True),
-        ("no better than the default", True),
-        ("no better than current", True),
-        ("the default cannot run here", False),
-        ("unconfirmed", False),
-        ("nothing ran", False),
-    ],
-)
-def test_a_profile_is_proven_by_a_final_comparison(answer: str, proven: bool) -> None:
-    assert profile(answer=answer).proven is proven
+@pytest.mark.parametrize("answer", ["better", "no better than the default", "unconfirmed"])
+def test_a_profile_is_proven_by_a_final_comparison_and_not_by_the_word(answer: str) -> None:
+    """A search that finds nothing to compare says "no better" too."""
+    assert not profile(answer=answer, gain=None).proven
+    assert profile(answer=answer, gain=(1.1, 1.05, 1.2)).proven
+
+
+def test_another_load_of_a_goodput_is_another_case(tmp_path: Path) -> None:
+    cases = [
+        of().model_copy(update={"slo": ("ttft_s<0.5",), "serving": Promised(arrivals=arrivals, attain=attain)})
+        for arrivals, attain in (("poisson", 0.9), ("poisson", 0.99), ("gamma:3", 0.9))
+    ]
+    assert len({filed(tmp_path, case) for case in cases}) == 3
+    assert [place_of(tmp_path, case.fingerprint, asked=case.asked)[1] for case in cases] == cases

@@ -75,8 +75,10 @@ def test_the_confirmation_takes_a_half_at_most() -> None:
 
 
 def test_the_fewest_rounds_of_the_final_comparison_take_three_quarters_at_most() -> None:
-    dear, _ = budget(1000.0, (300.0, 100.0))
-    assert dear.search_s() == 250.0
+    """Where they need more the budget cannot be held: the search gets a half, so that it finds what to compare."""
+    asked = {"finalists": 1, "final_launches": (2, 4)}
+    assert budget(1000.0, (140.0, 47.0), **asked)[0].search_s() == pytest.approx(1000.0 - 4 * 187.0)
+    assert budget(1000.0, (140.0, 48.0), **asked)[0].search_s() == 500.0
 
 
 def test_no_trial_begins_that_would_overrun_the_searchs_part() -> None:
@@ -127,9 +129,9 @@ def test_what_was_brought_from_elsewhere_counts_once_where_it_is_the_default() -
 
 
 def test_launches_of_the_proof_cost_what_they_did_once_there_are_any() -> None:
-    """60 s and 40 s of loads in the search; at a goodput 2.5 times as many of loads, until the proof's first tells."""
+    """60 s and 40 s of loads in the search; at a goodput three loads of 40 s, until the proof's first tells."""
     spent, ledger = budget(2000.0, (60.0, 40.0), (0.0, 1400.0), objective="goodput", slo=["ttft_s<1"])
-    assert spent.has_room_for(3) and not spent.has_room_for(4)
+    assert spent.has_room_for(2) and not spent.has_room_for(3)  # 500 s are left
     ledger.trials.append(costing(2, 100.0, 50.0).model_copy(update={"phase": "final"}))
     assert spent.has_room_for(2) and not spent.has_room_for(3)
     ledger.trials[-1] = costing(2, 100.0, 10.0).model_copy(update={"phase": "final"})
@@ -161,3 +163,13 @@ def test_a_tune_ends_within_its_budget_where_the_proof_fits(tmp_path: Path, seed
     spent_s = sum(one.cost_s for one in found.ledger.trials)
     assert spent_s <= 10 * 60 and found.summary.answer == "better"
     assert "time budget" in (found.ledger.ending or "")
+
+
+@pytest.mark.parametrize("limit", ["5m", "7m"])
+def test_a_budget_that_cannot_be_held_still_finds_what_is_better(tmp_path: Path, limit: str) -> None:
+    """Four launches of the proof alone take 340 s."""
+    found = tune(
+        engine="fake:plateau,noise=0.01,launch=75s", budget=limit, window="3s", requests=256, seed=1,
+        out=tmp_path / "run", profiles=tmp_path / "profiles",
+    )  # fmt: skip
+    assert found.summary.answer == "better" and sum(one.phase == "final" for one in found.ledger.trials) == 4

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from infertune.domain.measurement import Frozen
-from infertune.runs.ledger import STUDY_NAME
+from infertune.runs.folders import STUDY_NAME
 from infertune.version import __version__
 from infertune.writing import write_inside
 

@@ -14,7 +14,8 @@ from infertune.report.study.cell import Cell
 from infertune.report.study.findings import Missing, StudyFindings, find_study
 from infertune.report.study.page import write_study
 from infertune.report.study.runs import cell_of_run
-from infertune.runs.ledger import Ledger, check_unused
+from infertune.runs.folders import check_unused
+from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.tuning.afterwards import findings_of
 from infertune.tuning.study.cells import LiveCell, check_live, live_cells, recorded_cells, same_request
