@@ -21,6 +21,8 @@ from infertune.domain.request import GateRequest, JobRequest, TuneRequest
 from infertune.domain.trial import Trial
 from infertune.domain.workload.readers import READERS
 from infertune.engines import engine_names
+from infertune.engines.exporting import left_out
+from infertune.engines.vllm.command import read_command
 from infertune.engines.vllm.table import CURATED
 from infertune.gating.result import GateResult, StoredRun
 from infertune.profiles.comparing import Check
@@ -266,6 +268,12 @@ def test_the_page_of_engines_names_every_argument_of_vllm_that_is_searched() -> 
     text = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
     names = [entry.name for entry in CURATED if entry.cpu or entry.gpu]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_the_page_of_knobs_shows_how_an_export_names_what_it_leaves_out() -> None:
+    command = read_command("vllm serve m/x --api-key k")
+    (said,) = left_out(command, command)
+    assert "not known from the script" in said and said in (ROOT / "docs/knobs.md").read_text()
 
 
 def test_the_page_of_file_formats_explains_every_column_of_the_table() -> None:

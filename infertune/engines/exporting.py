@@ -124,7 +124,7 @@ def left_out(today: Command, written: Command) -> tuple[str, ...]:
         found.append(f"`{program}` stands in the place of: {before}")
     if written.secrets:
         found.append(
-            f"Left out, being secrets or set in a branch of the script; add them again: {', '.join(written.secrets)}"
+            f"Left out, being secrets or not known from the script; add them again: {', '.join(written.secrets)}"
         )
     return tuple(found)
 

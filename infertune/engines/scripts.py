@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 
 from infertune.engines.shell import UNFILLED, fill_in, not_sure, unsure
-from infertune.engines.statements import Path, Statement, pieces, statements
+from infertune.engines.statements import Path, Statement, pieces, run_before, statements
 from infertune.errors import UsageError
 
 _UNIT = re.compile(r"^\[Service\]", re.MULTILINE)
@@ -26,14 +26,33 @@ _COMES_OF_A_COMMAND = re.compile(
     r"(?:(?<=\s)|^)(\w+)\+?=(?:[^\s'\"]*(?:\"[^\s'\"]*)?(?:\$\(|`)|\((?=\s|$|[^()]*\$\())", re.ASCII
 )
 _EACH = re.compile(r"(?:for|select)\s+(\w+)", re.ASCII)
-_READS = re.compile(r"(read|mapfile|readarray|getopts|printf(?=\s+-v))\s", re.ASCII)
+_READS = re.compile(
+    r"(?:\w+=(?:[^\s'\"]|'[^']*'|\"[^\"]*\")*\s+)*(read|mapfile|readarray|getopts|printf(?=\s+-v))\s", re.ASCII
+)
 _COUNTS = re.compile(r"(\w+)\s*(?:\+\+|--|[-+*/%]?=(?!=))|(?:\+\+|--)(\w+)", re.ASCII)
+_ONE_ELEMENT = re.compile(r"(?:(?<=\s)|^)(\w+)\[(?!@\]\+?=)[^=\n]{1,200}?\]\+?=(?!=)", re.ASCII)
+_SOURCES = re.compile(
+    r"(?:builtin\s+|command\s+)?(?:(?P<file>source|\.)|(?P<how>eval|export(?=\s+\"?[$`])))\s+(?P<given>.+)", re.DOTALL
+)
+# Files that set up a shell, and programs that print how to: none sets what a server is given.
+_HARMLESS_FILE = re.compile(
+    r"(?:activate|conda\.sh|mamba\.sh|\.bashrc|\.zshrc|profile|setvars\.sh|\.cargo/env|\.local/bin/env)['\"]?(?=\s|$)"
+)
+_HARMLESS_EVAL = re.compile(
+    r"set\s+--\s|\"?(?:\$\(|`)[^;&|]{0,200}(?:\bhook\b|\binit\b|ssh-agent)[^;&|]{0,99}(?:\)|`)\"?$"
+)
+_USED = re.compile(r"\$\{?([A-Za-z_]\w*)", re.ASCII)
 _NAMED = re.compile(r"\$(\w+)", re.ASCII)
 _ARRAY = re.compile(
     r"(?<![^\s;&|)])(\w+)(\+?)=\(((?:(?<!\S)#[^\n]*|(?<=\S)#|[^()'\"#]|'[^']*'|\"[^\"]*\")*)\)", re.ASCII
 )
 _ELEMENTS = re.compile(r"\"?\$\{(\w+)\[[@*]\]\}\"?", re.ASCII)
-_PRINTS_LINES = re.compile(r"(?:^|[\s;{&|])cat\s+(?:>&2\s*)?<<-?\s*['\"\\]?(\w+)['\"]?\s*(?:>&2\s*)?;?$", re.ASCII)
+# Where a text begins that goes to a program: `<<WORD`; what is quoted, counted or a comment is passed over.
+_HEREDOC = re.compile(
+    r"\\.|'[^']*'|\"(?:[^\"\\]|\\.)*\"|\(\(.{0,200}?\)\)|(?<!\S)#[^\n]*|<<<|<<-?[ \t]*(['\"\\]?)([A-Za-z_][\w.-]*)\1?",
+    re.ASCII | re.DOTALL,
+)
+_SHELL = re.compile(r"(?:^|[\s;{&|(/])(?:bash|sh|dash|zsh|ksh|ssh|su|sbatch)(?=\s|$)")
 _COMMENT = re.compile(r"(^|\s)#.*$", re.MULTILINE)
 # A line may name a server without starting it.
 _STARTS_NOTHING = re.compile(
@@ -85,8 +104,8 @@ def command_line(text: str, starts: re.Pattern[str]) -> Line | None:
     if len({each.line for each in found}) > 1:
         raise UsageError("--current: more than one line starts a server; give the one that is meant")
     first = found[0]
-    before = said if unit else [each for each in said if each.line < first.line]
-    environment, variables, words = _set_by(before, first.path)
+    before = said if unit else run_before(first, said)
+    environment, variables, words = _set_by(before, first.path, _USED.findall(text))
     line = lines[first.line]
     if unit:
         line = _SPECIFIER.sub(_specified, _STARTED.sub("", line, count=1))
@@ -95,10 +114,13 @@ def command_line(text: str, starts: re.Pattern[str]) -> Line | None:
 
 def _lines(text: str, unit: bool) -> list[str]:
     """The lines that say something, each with what continues it: behind a backslash, or within quotes."""
-    lines, pending, quote, printed_until = [], "", "", ""
+    lines, pending, quote, ends, run = [], "", "", "", False
     for number, raw in enumerate(text.splitlines(), start=1):
-        if printed_until:
-            printed_until = "" if raw.strip() == printed_until else printed_until
+        if ends and raw.strip() == ends:
+            lines += [")"] if run else []
+            ends = ""
+            continue
+        if ends and not run:
             continue
         if not pending and (not raw.strip() or raw.lstrip().startswith("#")):
             continue
@@ -114,7 +136,9 @@ def _lines(text: str, unit: bool) -> list[str]:
             pending += "\n"
             continue
         lines += [pending.strip()] if unit else _apart(pending.strip())
-        printed_until = "" if unit else _printed_until(pending)
+        if not (unit or ends):
+            ends, run = _heredoc(pending)
+            lines += ["("] if run else []
         pending = ""
     return lines + [line.strip() for line in pending.splitlines()]  # a quote that is never closed is none
 
@@ -131,10 +155,10 @@ def _apart(line: str) -> list[str]:
     return found
 
 
-def _printed_until(line: str) -> str:
-    """The word that ends what `cat` prints from the lines behind this one; empty where it prints none."""
-    match = _PRINTS_LINES.search(line)
-    return match[1] if match else ""
+def _heredoc(line: str) -> tuple[str, bool]:
+    """The word that ends the text which begins behind a line, and whether a shell runs it; empty where none begins."""
+    found = [match for match in _HEREDOC.finditer(line) if match[2]]
+    return (found[-1][2], _SHELL.search(line[: found[0].start()]) is not None) if found else ("", False)
 
 
 def _quote_left_open(line: str, quote: str) -> str:
@@ -167,13 +191,14 @@ def _with_arrays_quoted(text: str) -> str:
 
 
 def _set_by(
-    found: Iterable[Statement], path: Path | None = None
+    found: Iterable[Statement], path: Path | None = None, used: Iterable[str] = ()
 ) -> tuple[list[tuple[str, str]], dict[str, str], dict[str, str]]:
     """The variables that statements give to what starts behind them, all that they set, and their arrays' words.
 
     Args:
         found: The statements.
         path: The constructs around what starts; None where each statement counts as one that runs.
+        used: Names of variables that stand anywhere, which a file that is read may set.
     """
     exported: dict[str, None] = {}
     variables: dict[str, str] = {}
@@ -196,6 +221,9 @@ def _set_by(
         for name, how in _otherwise_set(statement.text) if path is not None else ():
             variables[name] = not_sure(name, apart or how)
             arrays[name] = shlex.quote(variables[name])
+        if path is not None and (how := _sets_anything(statement.text)):
+            variables |= {name: not_sure(name, how) for name in {*variables, *used}}
+            arrays |= {name: shlex.quote(not_sure(name, how)) for name in {*arrays, *used}}
     environment = [(name, variables[name]) for name in exported if name in variables]
     known = {name: value for name, value in variables.items() if UNFILLED not in value or unsure(value)}
     return environment, known, arrays
@@ -235,6 +263,17 @@ def _otherwise_set(text: str) -> Iterator[tuple[str, str]]:
         yield from ((word, "and unset again") for word in text.split()[1:] if word.isidentifier())
     else:
         yield from ((match[1], "by a command") for match in _COMES_OF_A_COMMAND.finditer(text))
+        yield from ((match[1], "element by element") for match in _ONE_ELEMENT.finditer(text))
+
+
+def _sets_anything(text: str) -> str:
+    """How a statement sets variables that it does not name, as a file that it reads may; empty where it sets none."""
+    match = _SOURCES.fullmatch(text)
+    if match is None:
+        return ""
+    if match["file"]:
+        return "" if _HARMLESS_FILE.search(match["given"]) else "by source"
+    return "" if _HARMLESS_EVAL.match(match["given"]) else f"by {match['how']}"
 
 
 def _may_start(statement: Statement, line: str, unit: bool) -> bool:

@@ -301,7 +301,7 @@ def filled(value: str, flag: str) -> str:
 
 
 def not_sure(name: str, where: str) -> str:
-    """What a variable stands for that may have been set or not, `where` being a branch, a loop or a function."""
+    """What a variable stands for whose value is not known; `where` says how or where it is set: "in a loop"."""
     return f"{UNFILLED}${name} is set {where}{UNFILLED}"
 
 

@@ -2,22 +2,25 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, zip_longest
 
 from infertune.errors import UsageError
 
 _OPERATOR = re.compile(r";;&?|;&?|&&|\|\|?|(?<![<>])&(?!>)|\n")
-_KEYWORD = re.compile(r"(?:if|then|elif|else|fi|while|until|do|done|esac|!|\{|\})(?:\s+|$)|[()]$")
+_KEYWORD = re.compile(r"(?:if|then|elif|else|fi|while|until|do|done|esac|!|\{|\})(?:\s+|$)|[()]$|\)\s*(?=\d?[<>]|&>)")
 _CASE = re.compile(r"case\s.*?\sin(?:\s+|$)", re.DOTALL)
 _EACH = re.compile(r"(?:for|select)\b")
 _FUNCTION = re.compile(r"(?:function\s+[\w:.-]+\s*(?:\(\s*\))?|[\w:.-]+\s*\(\s*\))\s*(?=[{(]|$)")
 _PATTERN = re.compile(r"\(?[^()]*\)\s*")
 _DEEPEST = 100
-_OPENS = {"if": "in a branch", "while": "in a loop", "until": "in a loop", "(": "in a subshell"}
+_LOOP, _IN_FUNCTION = "in a loop", "in a function"
+_OPENS = {"if": "in a branch", "while": _LOOP, "until": _LOOP, "(": "in a subshell"}
 _CLOSES = {"fi": ("if",), "done": ("while", "until", "for"), "esac": ("case",), "}": ("{",), ")": ("(",)}
 
 Path = tuple[tuple[int, str], ...]  # constructs, outermost first: the number of an arm, and what to call it
+
+_LATER = (-1, "on a later line")
 
 
 @dataclass
@@ -58,6 +61,23 @@ def statements(lines: Iterable[str]) -> list[Statement]:
     """
     walk = _Walk()
     return [found for number, line in enumerate(lines) for found in walk.of_line(number, line)]
+
+
+def run_before(first: Statement, found: Iterable[Statement]) -> list[Statement]:
+    """The statements that run before another one, or may, in that order; those of later lines are never sure.
+
+    The body of a function runs where it is called, that of a loop again and again.
+    """
+    rest, ordered = [each for each in found if each.line != first.line], []
+    later = [replace(each, path=(*each.path, _LATER)) for each in rest if each.line > first.line]
+    for depth, (_, where) in enumerate(first.path, start=1):
+        if where not in (_LOOP, _IN_FUNCTION):
+            continue
+        around = first.path[:depth]
+        ordered += [each for each in rest if each.line < first.line and each.path[:depth] != around]
+        ordered += [each for each in later if where == _IN_FUNCTION or each.path[:depth] == around]
+        rest = [each for each in rest if each.path[:depth] == around]
+    return ordered + [each for each in rest if each.line < first.line]
 
 
 def pieces(line: str) -> Iterator[tuple[str, str]]:
@@ -103,7 +123,7 @@ class _Walk:
             if text:
                 yield Statement(number, text, tuple(path))
             if _EACH.match(text):
-                self._open("for", "in a loop")
+                self._open("for", _LOOP)
 
     def _without_keywords(self, text: str, operator: str) -> str:
         """A statement's own words; what its keywords open and close is noted."""
@@ -126,11 +146,12 @@ class _Walk:
         return text
 
     def _keyword(self, word: str, operator: str) -> None:
-        if word in _OPENS:
+        if word in ("{", "(") and self._function:
+            self._open(word, _IN_FUNCTION)
+        elif word in _OPENS:
             self._open(word, _OPENS[word])
         elif word == "{":
-            behind = f"behind {operator}" if operator in ("&&", "||") else ""
-            self._open(word, "in a function" if self._function else behind)
+            self._open(word, f"behind {operator}" if operator in ("&&", "||") else "")
         elif word in ("elif", "else"):
             self._next_arm("if")
         elif word in _CLOSES and self._frames and self._frames[-1].kind in _CLOSES[word]:

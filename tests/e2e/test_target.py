@@ -28,7 +28,7 @@ def measure(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["500", "429", "early", "short", "long", "garbage", "error event"])
+@pytest.mark.parametrize("fault", ["500", "short", "error event"])
 def test_a_load_of_which_nothing_came_back_whole_is_no_measurement(tmp_path: Path, fault: str) -> None:
     done = measure(tmp_path, "--fault", fault)
     assert done.returncode == 5 and "none of 64 requests came back whole" in done.stderr.splitlines()[-1], done.stderr

@@ -146,6 +146,21 @@ def test_variables_may_be_set_on_the_line_of_the_server() -> None:
         ("((N++))", "by arithmetic"),
         ("let N=N*2", "by arithmetic"),
         ("unset N", "and unset again"),
+        ("while IFS= read -r N; do :; done < file", "in a loop"),
+        ("IFS=', ' read -r M N < file", "by read"),
+        ("source .env", "by source"),
+        (". ./env.sh", "by source"),
+        ('[ -f "$E" ] && source "$E"', "by source"),
+        ("set -a; . ./.env; set +a", "by source"),
+        ("eval N=5", "by eval"),
+        ("export $(grep -v '^#' .env | xargs)", "by export"),
+        ('eval "$(settings)"', "by eval"),
+        ("set_n() (\nN=8\n)\nset_n", "in a function"),
+        ("(\nN=8\n) > log", "in a subshell"),
+        ("(\nN=8\n)>log &", "in a subshell"),
+        ("(\nN=8\n) 2>&1 | tee log", "in a subshell"),
+        ("if true; then\n(\n:\n) &> log\nelse\nN=8\nfi", "in a branch"),
+        ("bash <<EOF\nN=2\nEOF", "in a subshell"),
         ("if true; then\nN+=0\nfi", "in a branch"),
         ("if true; then\nexport N=8\nfi", "in a branch"),
         ("if true; then\nN=8\nfi\nN=${N:-4}", "in a branch"),
@@ -168,6 +183,9 @@ def test_a_variable_that_may_have_been_set_is_refused_where_it_is_used(sets: str
         ('[ -n "$DEBUG" ] && ARGS+=(--enforce-eager)', "behind &&"),
         ('for arg in "$@"; do ARGS+=("$arg"); done', "in a loop"),
         ("ARGS+=(--max-num-seqs $(nproc))", "by a command"),
+        ("ARGS[1]=half", "element by element"),
+        ("ARGS[${#ARGS[@]}]=--enforce-eager", "element by element"),
+        ("source .env", "by source"),
         ('MORE=()\nif true; then\nMORE=(--seed 1)\nfi\nARGS+=("${MORE[@]}")', ""),
     ],
 )
@@ -196,10 +214,64 @@ def test_a_program_that_depends_on_a_branch_is_refused(program: str) -> None:
         "main() {\nlocal N=8\nexec vllm serve m/x --max-num-seqs $N\n}\nmain",
         'case "$1" in\nsmall)\nN=4\n;;\n*)\nN=8\nvllm serve m/x --max-num-seqs $N\n;;\nesac',
         "if true; then\nM=4\nfi\nvllm serve m/x --max-num-seqs 8 --served-model-name '$M'",
+        "source .env\nN=8\nvllm serve m/x --max-num-seqs $N",
+        "N=8\npython - <<EOF\nN=2\nEOF\nvllm serve m/x --max-num-seqs $N",
+        "N=8\ncat > unit <<-'EOF' 2>&1\nvllm serve m/y\n  EOF\nvllm serve m/x --max-num-seqs $N",
+        "N=8\ncat <<<EOF; echo $((1<<N)) '<<A' # <<B\nvllm serve m/x --max-num-seqs $N",
+        "bash <<EOF\nN=8\nvllm serve m/x --max-num-seqs $N\nEOF",
+        "(\ncd /\n) > log\nN=8\nserve() {\nvllm serve m/x --max-num-seqs $N\n}",
+        "serve() {\nlocal N=8\nexec vllm serve m/x --max-num-seqs $N\n}\nN=2\nserve",
+        "N=8\nwhile true; do\nvllm serve m/x --max-num-seqs $N\ndone\nN=2",
+        "N=8\nif true; then\nvllm serve m/x --max-num-seqs $N\nfi\nN=2",
     ],
 )
 def test_what_is_sure_where_the_server_starts_is_taken(text: str) -> None:
     assert read_command(f"#!/bin/sh\n{text}\n", file="run.sh").settings == ("--max-num-seqs=8",)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('N=8\nserve() {\nSERVER\n}\nif [ "$1" = big ]; then\nN=64\nfi\nserve', "in a branch"),
+        ("N=8\nserve() {\nSERVER\n}\nN=2\nserve", "on a later line"),
+        ("serve() {\nSERVER\n}\nN=2\nserve", "on a later line"),
+        ("N=8\nserve() (\nSERVER\n)\nN=2\nserve", "on a later line"),
+        ("N=8\nserve() {\nif true; then\nSERVER\nfi\n}\nsource .env\nserve", "by source"),
+        ("N=8\nwhile true; do\nSERVER\nN=2\ndone", "on a later line"),
+        ("while true; do\nN=8\nfor i in 1 2; do\nSERVER\nN=2\ndone\ndone", "on a later line"),
+    ],
+)
+def test_what_later_lines_set_counts_where_a_function_or_a_loop_starts_the_server(text: str, where: str) -> None:
+    text = text.replace("SERVER", "vllm serve m/x --max-num-seqs ${N:-4}")
+    with pytest.raises(UsageError) as refused:
+        read_command(f"#!/bin/bash\n{text}\n", file="run.sh")
+    assert str(refused.value) == f"--current run.sh: $N is set {where}; write its value in the command"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "source .venv/bin/activate",
+        '. "$VENV/bin/activate"',
+        "source activate env",
+        'source "$(conda info --base)/etc/profile.d/conda.sh"',
+        "[ -f ~/.bashrc ] && source ~/.bashrc",
+        "source /opt/intel/oneapi/setvars.sh --force > /dev/null",
+        'eval "$(conda shell.bash hook)"',
+        'eval "$(ssh-agent -s)"',
+        'eval set -- "$PARSED"',
+    ],
+)
+@pytest.mark.parametrize("used", ["$N", "${M:-8}"])
+def test_what_only_sets_up_a_shell_leaves_the_rest_known(line: str, used: str) -> None:
+    found = read_command(f"#!/bin/bash\nN=8\n{line}\nvllm serve m/x --max-num-seqs {used}\n", file="run.sh")
+    assert found.settings == ("--max-num-seqs=8",)
+
+
+def test_a_default_is_not_sure_where_a_file_may_set_the_variable() -> None:
+    for text in ("vllm serve m/x --seed ${S:-1}", "T=${S:-1}\nvllm serve m/x --seed $T"):
+        with pytest.raises(UsageError, match=r"\$S is set by source; write its value"):
+            read_command(f"#!/bin/bash\nsource .env\n{text}\n", file="run.sh")
 
 
 def test_a_variable_for_the_server_that_a_branch_exports_is_left_out_and_named() -> None:

@@ -57,6 +57,8 @@ def words_of_variables(variables: Mapping[str, str], words: Sequence[str], flags
 
 def _words(flag: Flag, name: str, value: str) -> list[str]:
     if flag.kind == "value":
+        if {"on", "off"} <= set(flag.words) and value in _YES + _NO:
+            value = "on" if value in _YES else "off"
         return [flag.on, value]
     if value in _YES:
         return [flag.on]

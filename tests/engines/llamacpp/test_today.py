@@ -139,6 +139,9 @@ def with_variables(engine: LlamaCppEngine, variables: str, words: str = "", **wh
         ("LLAMA_ARG_NO_KV_OFFLOAD=anything ", "", "--no-kv-offload"),
         ("LLAMA_ARG_NO_HOST=1 ", "", "--no-host"),
         ("LLAMA_ARG_SWA_FULL=false ", "", ""),
+        ("LLAMA_ARG_FLASH_ATTN=1 ", "", "--flash-attn on"),
+        ("LLAMA_ARG_FLASH_ATTN=false ", "", "--flash-attn off"),
+        ("LLAMA_ARG_FLASH_ATTN=auto ", "", "--flash-attn auto"),
         ("LLAMA_ARG_MODEL=b.gguf LLAMA_ARG_PORT=1 ", "", "--port 1"),
     ],
 )
