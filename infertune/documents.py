@@ -287,20 +287,27 @@ def read_json(path: Path, what: str, most_bytes: int) -> object:
         raise UsageError(f"{path} is not JSON: {_short(str(error))}") from None
 
 
-def newer_schema(value: object, reads: int) -> int | None:
-    """The schema version of a document that a later infertune wrote; None for every other document.
+def check_schema(value: object, path: Path, what: str, reads: int, *, needed: bool = True) -> None:
+    """Refuse a document of a later schema version, or of none: whoever wrote it, nobody knows which.
 
     Args:
-        value: The document, or the first part of it.
+        value: The document, or the first part of it; one that is no mapping is left to whoever reads it.
+        path: Its file, for the message.
+        what: What it should be, for the message: "profile".
         reads: The version that this infertune reads.
+        needed: Whether the version must be there, as in all that infertune writes.
+
+    Raises:
+        UsageError: It is of a later version, or names none.
     """
-    version = value.get("schema_version") if isinstance(value, dict) else None
-    return version if type(version) is int and reads < version < 1_000_000 else None
-
-
-def has_no_schema(value: object) -> bool:
-    """Whether a document, or the first part of one, names no schema version: whoever wrote it, nobody knows which."""
-    return isinstance(value, dict) and "schema_version" not in value
+    if not isinstance(value, dict):
+        return
+    refused = f"{path} is no {what} that this version of infertune reads: it"
+    if needed and "schema_version" not in value:
+        raise UsageError(f"{refused} names no schema_version, and this infertune reads {reads}")
+    version = value.get("schema_version")
+    if type(version) is int and reads < version < 1_000_000:
+        raise UsageError(f"{refused} has schema version {version}, this infertune reads {reads}: upgrade infertune")
 
 
 def parse_json(text: str) -> object:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
-from infertune.documents import has_no_schema, newer_schema, parse_json, read_bytes
+from infertune.documents import check_schema, parse_json, read_bytes
 from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SpaceRecord
@@ -182,14 +182,7 @@ def _check_first(path: Path, line: bytes, *, cut: bool) -> None:
     except ValueError:
         what = "its header in line 1 is cut off or damaged" if line.strip() or cut else "it has no header"
         raise UsageError(f"{path} is no ledger that this version of infertune reads: {what}; start a new run") from None
-    if newer := newer_schema(found, _SCHEMA_VERSION):
-        raise UsageError(
-            f"{path} has schema version {newer}, this infertune reads {_SCHEMA_VERSION}: it was made by a newer "
-            "infertune, upgrade"
-        )
-    if has_no_schema(found):
-        what = f"line 1 names no schema_version, and this infertune reads {_SCHEMA_VERSION}"
-        raise UsageError(f"{path} is no ledger that this version of infertune reads: {what}; start a new run")
+    check_schema(found, path, "ledger", _SCHEMA_VERSION)
 
 
 def _fault(error: ValidationError | SenseError) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from infertune.documents import has_no_schema, newer_schema, parse_json, read_text
+from infertune.documents import check_schema, parse_json, read_text
 from infertune.domain.request import GateRequest
 from infertune.engines.base import first_line
 from infertune.errors import UsageError
@@ -87,8 +87,4 @@ def _check_schema(path: Path, text: str) -> None:
         found = parse_json(text)
     except ValueError:  # reading it as a stored run says so
         return
-    reads = f"this infertune reads {_SCHEMA_VERSION}"
-    if newer := newer_schema(found, _SCHEMA_VERSION):
-        raise UsageError(f"{path} is no stored run: it has schema version {newer}, {reads}: upgrade infertune")
-    if has_no_schema(found):
-        raise UsageError(f"{path} is no stored run: it names no schema_version, and {reads}")
+    check_schema(found, path, "stored run", _SCHEMA_VERSION)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from infertune.documents import has_no_schema, newer_schema, plain_yaml, read_document
+from infertune.documents import check_schema, plain_yaml, read_document
 from infertune.domain.command import Command
 from infertune.domain.device import Device
 from infertune.domain.figures import Economy, economy
@@ -203,13 +203,7 @@ def load_profile(path: str | Path, within: Path | None = None) -> Profile:
     path = Path(path)
     _refuse_link_out(path, within or _own_folder(path))
     document = read_document(path, "profile")
-    if newer := newer_schema(document.value, SCHEMA_VERSION):
-        raise UsageError(f"{path} has schema version {newer}, this infertune reads {SCHEMA_VERSION}: upgrade infertune")
-    if has_no_schema(document.value):
-        raise UsageError(
-            f"{path} is no profile that this version of infertune reads: it names no schema_version, and this "
-            f"infertune reads {SCHEMA_VERSION}"
-        )
+    check_schema(document.value, path, "profile", SCHEMA_VERSION)
     try:
         return Profile.model_validate(document.value)
     except ValidationError as error:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from infertune.documents import Document, check_path, fault_text, read_document
+from infertune.documents import Document, check_path, check_schema, fault_text, read_document
 from infertune.domain.device import DeviceChoice
 from infertune.domain.knobs import Scalar, check_scalars
 from infertune.domain.measurement import Frozen
@@ -243,8 +243,7 @@ def read_plan(path: Path) -> tuple[Plan, Document]:
     value = document.value
     if not isinstance(value, dict):
         raise UsageError(f"{path} is no plan: it must hold names and values, such as `engines: [...]`")
-    if isinstance(version := value.get("schema_version", 1), int) and version > 1:
-        raise UsageError(f"{path} has schema version {version}; this infertune reads version 1: update infertune")
+    check_schema(value, path, "plan", 1, needed=False)
     try:
         return Plan.model_validate(value), document
     except ValidationError as error:
