@@ -12,10 +12,13 @@ import numpy as np
 
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.search.base import Result, requests_of
-from infertune.search.posterior import RECALL_MOVES, Posterior, Predictor, most_informative
+from infertune.search.posterior import Posterior, Predictor, most_informative
 from infertune.search.surrogate import Encoding, Prior
 
 _PRIOR = Prior(launch=(math.log(0.03), 1.0))  # launches of one configuration lie 1 to 8% apart (MEASURING: noise seen)
+# Metropolis moves of each particle. After a dozen they are still near their prior, in which launches lie further apart:
+# a choice then seems to risk several times what it does, and is confirmed again and again. Judgement.
+_MOVES = 80
 _DRAWS = 2000  # a probability of 2% is known to ±0.3%
 _MOST_DRAWN = 20  # configurations, best first, of which joint draws are made; judgement
 _SLIGHT_CHANCE = 0.02  # of being the best, below which a configuration is no rival; judgement
@@ -75,7 +78,7 @@ def standing(
     posterior = Posterior(Encoding(space), seed=0, predictor=predictor, prior=_PRIOR)
     launches = _numbered([launch for _, _, launch in found])
     scores = np.array([score for _, score, _ in found])
-    posterior.fit([config for config, _, _ in found], scores, RECALL_MOVES, requests_of(results), launches)
+    posterior.fit([config for config, _, _ in found], scores, _MOVES, requests_of(results), launches)
     configs = list(searched)
     means = posterior.mean(configs)
     order = [configs[i] for i in np.argsort(-means)]
