@@ -1,6 +1,7 @@
 """The command that starts a server in a shell script or a systemd unit, and the variables that are set there."""
 
 import os
+import pathlib
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,9 +10,11 @@ from itertools import chain, islice
 
 from infertune.engines.shell import UNFILLED, fill_in, not_sure, unsure
 from infertune.engines.statements import Path, Statement, pieces, run_before, statements
+from infertune.engines.variables import read_variables
 from infertune.errors import UsageError
 
 _UNIT = re.compile(r"^\[Service\]", re.MULTILINE)
+_ENVIRONMENT_FILE = "EnvironmentFile="
 _STARTED = re.compile(r"ExecStart=[-@:+!|]*")
 _SPECIFIER = re.compile(r"%([a-zA-Z%])")
 _SETS = re.compile(
@@ -91,7 +94,7 @@ def command_line(text: str, starts: re.Pattern[str]) -> Line | None:
         UsageError: More than one line starts it, or one does not go on where it was meant to.
     """
     unit = _UNIT.search(text) is not None
-    lines = _lines(text if unit else _with_arrays_quoted(text), unit)
+    lines = _with_environment_files(_lines(text, unit)) if unit else _lines(_with_arrays_quoted(text), unit)
     said = [Statement(n, line) for n, line in enumerate(lines)] if unit else statements(lines)
     _, known, words = _set_by(said)
     found = [
@@ -141,6 +144,27 @@ def _lines(text: str, unit: bool) -> list[str]:
             lines += ["("] if run else []
         pending = ""
     return lines + [line.strip() for line in pending.splitlines()]  # a quote that is never closed is none
+
+
+def _with_environment_files(lines: Iterable[str]) -> list[str]:
+    """The lines of a unit, with the variables of the files that `EnvironmentFile=` names behind them: those win.
+
+    A file that is not here stays a line of its own: it may set whatever it likes.
+    """
+    kept: list[str] = []
+    behind: list[str] = []
+    for line in lines:
+        name = line.removeprefix(_ENVIRONMENT_FILE).strip().removeprefix("-").strip("\"'")
+        if not line.startswith(_ENVIRONMENT_FILE):
+            kept.append(line)
+        elif not name:  # forget the files before it
+            behind.clear()
+        elif os.path.isfile(name):
+            variables = read_variables(pathlib.Path(name))
+            behind += [f"Environment={shlex.quote(f'{key}={value}')}" for key, value in variables.items()]
+        else:
+            behind.append(line)
+    return kept + behind
 
 
 def _apart(line: str) -> list[str]:
@@ -268,6 +292,8 @@ def _otherwise_set(text: str) -> Iterator[tuple[str, str]]:
 
 def _sets_anything(text: str) -> str:
     """How a statement sets variables that it does not name, as a file that it reads may; empty where it sets none."""
+    if text.startswith(_ENVIRONMENT_FILE):
+        return f"by {_ENVIRONMENT_FILE.removesuffix('=')}"
     match = _SOURCES.fullmatch(text)
     if match is None:
         return ""

@@ -1,6 +1,7 @@
 """The line of a script or unit that starts a server, and the variables that are set there."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,25 @@ def test_a_unit_sets_several_variables_and_starts_with_a_prefix(setting: str, st
     found = read_command(text, file="v.service")
     assert (found.program, found.environment) == (("/opt/vllm", "serve"), (("VLLM_USE_V1", "1"),))
     assert found.secrets == ("VLLM_API_KEY",)
+
+
+def test_the_variables_of_a_units_files_win(tmp_path: Path) -> None:
+    (tmp_path / "a.env").write_text("; a comment\nN=4\nP=1\n")
+    (tmp_path / "b.env").write_text('# a comment\nN=16\nVLLM_USE_V1=1\nVLLM_API_KEY="sk-1"\n')
+    files = f"EnvironmentFile={tmp_path}/a.env\nEnvironmentFile=-{tmp_path}/b.env\n"
+    command = "Environment=N=8\nExecStart=vllm serve m/x --max-num-seqs ${N} --port $P\n"
+    found = read_command(f"[Service]\n{files}{command}", file="v.service")
+    assert (found.settings, found.server) == (("--max-num-seqs=16",), ("--port=1",))
+    assert (found.environment, found.secrets) == ((("VLLM_USE_V1", "1"),), ("VLLM_API_KEY",))
+    with pytest.raises(UsageError, match=r"--port takes a variable"):
+        read_command(f"[Service]\n{files}EnvironmentFile=\n{command}", file="v.service")
+
+
+def test_a_units_file_that_is_not_here_may_set_what_the_command_uses() -> None:
+    unit = "[Service]\nEnvironmentFile=-/absent/vllm.env\nEnvironment=N=8\nExecStart=vllm serve m/x --max-num-seqs "
+    with pytest.raises(UsageError, match=r"\$N is set by EnvironmentFile"):
+        read_command(unit + "$N\n", file="v.service")
+    assert read_command(unit + "4\n", file="v.service").settings == ("--max-num-seqs=4",)
 
 
 def test_what_systemd_alone_knows_is_refused() -> None:

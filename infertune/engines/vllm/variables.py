@@ -5,16 +5,12 @@ of the shell, which Compose looks at first, is left out: nobody knows whether it
 """
 
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infertune.documents import read_text
-from infertune.errors import UsageError
+from infertune.engines.variables import read_variables
 
-_MOST_BYTES = 100_000
-_LINE = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)\s*=(.*)", re.ASCII)
 _VARIABLE = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:?[-?+])([^{}]*))?\})", re.ASCII)
 
 
@@ -25,7 +21,7 @@ def beside(file: str) -> dict[str, str]:
         UsageError: It cannot be read.
     """
     path = Path(file).with_name(".env")
-    return _read(path) if path.is_file() else {}
+    return read_variables(path) if path.is_file() else {}
 
 
 def of_env_files(value: Any, file: str) -> dict[str, str]:
@@ -42,7 +38,7 @@ def of_env_files(value: Any, file: str) -> dict[str, str]:
     for item in value if isinstance(value, list) else [value]:
         name = item.get("path") if isinstance(item, Mapping) else item
         if isinstance(name, str) and (path := Path(file).parent / name).is_file():
-            found |= _read(path)
+            found |= read_variables(path)
     return found
 
 
@@ -71,19 +67,3 @@ def _value(match: re.Match[str], variables: Mapping[str, str]) -> str:
     if given:
         return str(known)
     return more if operator and operator.endswith("-") else match[0]
-
-
-def _read(path: Path) -> dict[str, str]:
-    found = {}
-    for number, line in enumerate(read_text(path, "--current", _MOST_BYTES).splitlines(), start=1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        match = _LINE.fullmatch(line)
-        if match is None:
-            raise UsageError(f"--current: {path}, line {number} is not NAME=VALUE")
-        try:
-            found[match[1]] = " ".join(shlex.split(match[2], comments=True))
-        except ValueError:
-            raise UsageError(f"--current: {path}, line {number}: the quotes are not balanced") from None
-    return found
