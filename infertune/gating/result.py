@@ -262,12 +262,12 @@ def stored_metrics(
         ruling = judgement.rulings.get(name)
         earlier = tuple(run.samples[name] for run in history if run.compares(name, energy))
         limit = None if ruling is None or ruling.low is None else ruling.low
-        both = (*candidate[name], *earlier)
+        some_zero = 0.0 in (*candidate[name], *earlier)
         found.append(
             _metric(
                 name,
                 answer=ruling.answer if ruling else None,
-                ratio=geometric_mean(candidate[name]) / geometric_mean(earlier) if earlier and all(both) else None,
+                ratio=geometric_mean(candidate[name]) / geometric_mean(earlier) if earlier and not some_zero else None,
                 limit=1 / limit if limit is not None and lower_is_better(name) else limit,
                 base_samples=earlier,
                 new_samples=tuple(candidate[name]),

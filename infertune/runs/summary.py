@@ -27,6 +27,9 @@ Answer = Literal[
     "no better than current",
     "the default cannot run here",
     "current cannot run here",
+    "the default breaks a limit",
+    "current breaks a limit",
+    "nothing keeps the limits",
     "unconfirmed",
     "nothing ran",
 ]
@@ -58,6 +61,8 @@ class Summary(Frozen):
             (`infertune.sequential`); None while unconfirmed. Its mean makes up for it too, and so may
             differ a little from candidate / default.
         proof: Why proving ended, in words; empty while it has not, or where nothing was proved.
+        default_breaks: The limits that the default breaks on more than half of its launches.
+        candidate_breaks: The same of the candidate.
         default_samples: One figure a launch: those paired with the candidate's first, then those of the confirmation.
         candidate_samples: One figure a launch, paired with the default's.
         ported_config: What was best elsewhere, for a run that started from there.
@@ -91,6 +96,8 @@ class Summary(Frozen):
     candidate: Estimate | None
     gain: Estimate | None
     proof: str = ""
+    default_breaks: tuple[str, ...] = ()
+    candidate_breaks: tuple[str, ...] = ()
     default_samples: tuple[float, ...] = ()
     candidate_samples: tuple[float, ...] = ()
     ported_config: Config | None = None
@@ -136,8 +143,10 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         gain = None
     ported = final.ported_samples if final else ()
     stock = final.stock_samples if final else ()
-    answer = _answer(ledger, final, have_default=bool(base))
-    best = default if answer.startswith("no better") else candidate
+    default_ran = any(trial.config == default and trial.measurement for trial in trials)
+    broken = {config: _broken(trials, config, objective) for config in (default, candidate)}
+    answer = _answer(ledger, final, default_ran=default_ran, default=broken[default], candidate=broken[candidate])
+    best = default if answer.startswith(("no better", "nothing keeps")) else candidate
     return Summary(
         answer=answer,
         unit=objective.unit,
@@ -148,6 +157,8 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         candidate=_side(final, new),
         gain=gain,
         proof=ledger.proof_ending,
+        default_breaks=broken[default],
+        candidate_breaks=broken[candidate],
         default_samples=tuple(base),
         candidate_samples=tuple(new),
         ported_config=ledger.header.ported,
@@ -312,16 +323,36 @@ def _best_first(samples: Mapping[Config, Sequence[float]], objective: Objective)
     return sorted(means, key=lambda pair: -objective.score_of(pair[1]))
 
 
-def _answer(ledger: Ledger, final: FinalRounds | None, *, have_default: bool) -> Answer:
+def _answer(
+    ledger: Ledger,
+    final: FinalRounds | None,
+    *,
+    default_ran: bool,
+    default: Sequence[str],
+    candidate: Sequence[str],
+) -> Answer:
+    """The answer; `default` and `candidate` are the limits that each breaks."""
     if not any(trial.measurement for trial in ledger.trials):
         return "nothing ran"
-    if final is not None:
-        return "better" if final.is_better else _no_better(ledger)
-    if ledger.ending is None or ledger.header.command != "tune" or nothing_beside_default(ledger):
+    if final is None and (ledger.ending is None or ledger.header.command != "tune" or nothing_beside_default(ledger)):
         return "unconfirmed"
-    if have_default:
+    if default and candidate:
+        return "nothing keeps the limits"
+    if default:
+        return "the default breaks a limit" if ledger.header.stock is None else "current breaks a limit"
+    if final is not None and final.is_better and not candidate:
+        return "better"
+    if final is not None or default_ran:
         return _no_better(ledger)
     return "the default cannot run here" if ledger.header.stock is None else "current cannot run here"
+
+
+def _broken(trials: Iterable[Trial], config: Config, objective: Objective) -> tuple[str, ...]:
+    """The limits that a configuration breaks on more than half of its launches, as the user wrote them."""
+    found = [trial.measurement for trial in trials if trial.config == config and trial.measurement]
+    return tuple(
+        limit.text for limit in objective.limits if 2 * sum(limit.kept(launch) for launch in found) < len(found)
+    )
 
 
 def _no_better(ledger: Ledger) -> Answer:

@@ -40,6 +40,8 @@ class SearchPhase:
             BenchmarkError: The base cannot be measured, or not in what is tuned for.
         """
         trials, most = self._trials, self._request.most_trials
+        for trial in trials.of("search")[:1]:  # a run that was refused is refused again when it is resumed
+            self._check_first(trial)
         trials.widen()
         searcher = self._recalling(searcher_of)
         trials.observer.phase("search", most, self._budget.search_s())

@@ -10,7 +10,7 @@ from infertune.domain.objective import get_objective
 from infertune.errors import BenchmarkError, UsageError
 from infertune.landscape import pareto_front
 from infertune.tuning.afterwards import profile_from, report_again
-from infertune.tuning.tune import Study
+from infertune.tuning.tune import Study, resumed_request, tune_request
 
 
 def tune(folder: Path, **options: object) -> Study:
@@ -54,10 +54,11 @@ def test_cost_counts_rent_and_electricity(tmp_path: Path) -> None:
 
 
 def test_a_figure_that_cannot_be_measured_is_refused_with_those_that_can(tmp_path: Path) -> None:
-    with pytest.raises(
-        BenchmarkError, match=r"ttft_p99_s cannot be measured here .* available are output_tokens_per_s"
-    ):
+    refused = r"ttft_p99_s cannot be measured here .* available are output_tokens_per_s"
+    with pytest.raises(BenchmarkError, match=refused):
         tune(tmp_path, trials=4, slo=("ttft_p99_s<1",))
+    with pytest.raises(BenchmarkError, match=refused):
+        tune_request(resumed_request(tmp_path / "run", {}), resume=tmp_path / "run")
 
 
 def test_the_front_stands_in_the_report_and_gives_profiles(tmp_path: Path) -> None:

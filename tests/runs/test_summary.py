@@ -8,6 +8,7 @@ from scipy.stats import t as student
 from infertune.domain.measurement import Crashed, Outcome
 from infertune.domain.objective import get_objective
 from infertune.domain.trial import Phase
+from infertune.report.words.answer import answer_sentence
 from infertune.runs.ledger import Ledger
 from infertune.runs.summary import Summary, confirmed, final_rounds, ranked, summarise
 from tests.builders import config, ledger_of, one_knob, oom
@@ -121,6 +122,37 @@ def test_unconfirmed_while_the_run_has_not_ended() -> None:
 def test_the_default_cannot_run_here_where_only_others_can() -> None:
     found = summary(("search", 0, DEFAULT, oom()), ("search", 0, TWO, 90.0))
     assert (found.answer, found.best_config, found.default) == ("the default cannot run here", TWO, None)
+
+
+def test_the_default_that_ran_once_can_run_here() -> None:
+    rows: list[Row] = [("search", 0, DEFAULT, oom()), ("search", 0, TWO, 90.0), ("final", 0, DEFAULT, 80.0)]
+    assert summary(*rows, ("final", 0, TWO, oom())).answer == "no better than the default"
+
+
+def test_a_default_that_breaks_a_limit_is_not_kept_for_being_faster() -> None:
+    slow = get_objective("throughput", ["output_tokens_per_s<120"])
+    rows: list[Row] = [("search", 0, DEFAULT, 200.0), ("search", 0, FOUR, 110.0), *final([110, 111], [200, 201])]
+    found = summarise(run(*rows), slow)
+    assert (found.answer, found.best_config) == ("the default breaks a limit", FOUR)
+    assert (found.default_breaks, found.candidate_breaks) == (("output_tokens_per_s<120",), ())
+    assert answer_sentence(found).startswith(
+        "The default breaks output_tokens_per_s<120; the configuration below does not (-44."
+    )
+
+
+def test_where_nothing_keeps_the_limits_nothing_is_recommended() -> None:
+    fast = get_objective("throughput", ["output_tokens_per_s>1000"])
+    found = summarise(run(*SEARCH), fast)
+    assert (found.answer, found.gain) == ("nothing keeps the limits", None)
+    assert answer_sentence(found) == "No configuration that was tried keeps output_tokens_per_s>1000."
+
+
+def test_a_winner_that_breaks_a_limit_in_the_final_comparison_is_not_better() -> None:
+    slow = get_objective("throughput", ["output_tokens_per_s<120"])
+    rows: list[Row] = [("search", 0, DEFAULT, 100.0), ("search", 0, FOUR, 119.0), *final([130, 131], [100, 101])]
+    found = summarise(run(*rows), slow)
+    assert (found.answer, found.best_config) == ("no better than the default", DEFAULT)
+    assert answer_sentence(found).endswith("The best candidate breaks output_tokens_per_s<120.")
 
 
 def test_nothing_ran_where_every_trial_failed() -> None:

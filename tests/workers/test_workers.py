@@ -112,11 +112,12 @@ def test_a_killed_driver_leaves_no_engine_and_its_run_goes_on(tmp_path: Path) ->
     assert sum(measured(again).values()) == 8
 
 
-def test_ctrl_c_ends_the_engines_of_all_workers_and_writes_what_there_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_the_engines_of_all_workers_and_write_what_there_is(tmp_path: Path, sent: int) -> None:
     with nodes(0, 1) as cluster:
         driver = Driver(tmp_path, cluster.address, *EIGHT)
         driver.reaches(3)
-        driver.process.send_signal(signal.SIGINT)
+        driver.process.send_signal(sent)
         code, errors = driver.end()
         assert code == 130 and "--resume" in errors and "Traceback" not in errors, errors
         until(lambda: not engines(tmp_path), 60, "the end of the engines")

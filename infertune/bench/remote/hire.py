@@ -60,10 +60,11 @@ def ask_nodes(text: str, question: Callable[[], str]) -> list[Node]:
     """
     _check_installed()
     wanted = Wanted(text, Offer(engine=""), None, simulated=True, gpus=1)
-    with _ray_is_imported(wanted.address):
-        from infertune.bench.remote.cluster import connected, on_every_node
+    with contextlib.ExitStack() as cluster:
+        with _ray_begins(wanted.address):
+            from infertune.bench.remote.cluster import connected, on_every_node
 
-    with connected(wanted.address, None, "auto", 1, simulated=True):
+            cluster.enter_context(connected(wanted.address, None, "auto", 1, simulated=True))
         return on_every_node(question, _ANSWER_S)
 
 
@@ -83,11 +84,12 @@ def hired(wanted: Wanted, on_note: Callable[[str], None]) -> Iterator[RemoteCrew
     _check_installed()
     if wanted.most == 0:
         raise UsageError("--workers 0: there must be one worker at least; leave it out to measure in this process")
-    with _ray_is_imported(wanted.address):
-        from infertune.bench.remote.cluster import connected
+    with contextlib.ExitStack() as cluster:
+        with _ray_begins(wanted.address):
+            from infertune.bench.remote.cluster import connected
 
-    cluster = connected(wanted.address, wanted.most, wanted.offer.device, wanted.gpus, wanted.simulated)
-    with cluster as there:
+            of = connected(wanted.address, wanted.most, wanted.offer.device, wanted.gpus, wanted.simulated)
+            there = cluster.enter_context(of)
         crew = RemoteCrew(
             there,
             wanted.offer,
@@ -109,8 +111,8 @@ def _check_installed() -> None:
 
 
 @contextlib.contextmanager
-def _ray_is_imported(address: str | None) -> Iterator[None]:
-    """What Ray's import needs and does: it reads a variable, and takes over SIGTERM, whose handler is put back."""
+def _ray_begins(address: str | None) -> Iterator[None]:
+    """Import Ray and connect: it reads a variable, and both take over SIGTERM, whose handler is put back."""
     if address is None:
         os.environ.setdefault(_LOOPBACK_VARIABLE, "0")
     if threading.current_thread() is not threading.main_thread():

@@ -28,7 +28,7 @@ from infertune.errors import UsageError
 
 _MOST_TABLE_BYTES = 64 * 1024**2  # about a million rows (judgement)
 _MOST_COLUMNS = 1000
-_LEAST_RATE, _MOST_RATE = 1e-9, 1e12  # beyond them a job's duration is no number of seconds
+_LEAST_RATE, _MOST_RATE = 1e-3, 1e9  # beyond them no duration of a job makes sense
 _MOST_COST = 1e9  # joules or seconds
 _RATE = "output_tokens_per_s"
 RESERVED = (_RATE, "status", "j_per_output_token", "launch_s", "run_s")

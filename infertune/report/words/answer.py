@@ -11,6 +11,7 @@ def answer_sentence(summary: Summary) -> str:
     """The answer of a tune in one sentence."""
     gain = summary.gain
     base = base_text(summary)
+    verb = "breaks" if summary.stock_config is None else "break"  # the default, the current settings
     interval = ""
     if gain is not None and gain.low is not None and gain.high is not None:
         interval = (
@@ -27,8 +28,14 @@ def answer_sentence(summary: Summary) -> str:
             return "Nothing ran: no configuration could be measured."
         case "the default cannot run here" | "current cannot run here":
             return f"{base[0].upper()}{base[1:]} cannot run here; the configuration below can."
+        case "the default breaks a limit" | "current breaks a limit":
+            breaks = ", ".join(summary.default_breaks)
+            return f"{base[0].upper()}{base[1:]} {verb} {breaks}; the configuration below does not{interval}."
+        case "nothing keeps the limits":
+            return f"No configuration that was tried keeps {', '.join(summary.default_breaks)}."
         case _:
-            return f"No better than {base}: keep {base}{interval}."
+            breaks = f" The best candidate breaks {', '.join(summary.candidate_breaks)}."
+            return f"No better than {base}: keep {base}{interval}.{breaks if summary.candidate_breaks else ''}"
 
 
 def base_text(summary: Summary) -> str:
@@ -41,7 +48,7 @@ def use_sentence(found: Findings) -> str:
     to_set = found.to_set(found.advised)
     lines = []
     stays = found.advised == found.summary.default_config
-    if stays and found.summary.answer == "unconfirmed":
+    if stays and found.summary.answer in ("unconfirmed", "nothing keeps the limits"):
         return ""
     if not to_set.root and stays:
         lines.append("Change nothing: the engine's default settings are the ones to use.")
