@@ -28,7 +28,7 @@ def parse_duration_s(text: str) -> float:
         raise ValueError(f"{text!r} has an unknown unit {error.args[0]!r}; use s, m or h") from None
 
 
-_MOST_DURATION_S = 1e6  # 11 days; the system's waits overflow at 24
+MOST_DURATION_S = 1e6  # 11 days; the system's waits overflow at 24
 
 
 def check_duration_s(duration_s: float) -> float:
@@ -37,7 +37,7 @@ def check_duration_s(duration_s: float) -> float:
     Raises:
         ValueError: It is not over 0, or is longer than 277 hours.
     """
-    if not 0 < duration_s <= _MOST_DURATION_S:  # NaN is neither
+    if not 0 < duration_s <= MOST_DURATION_S:  # NaN is neither
         raise ValueError("must be over 0 and at most 277h (1,000,000 seconds)")
     return duration_s
 
@@ -76,7 +76,7 @@ def parse_share(text: str) -> float:
     """A share of one in `5%` or `0.05`.
 
     Raises:
-        ValueError: The text is neither, or the share is not between 0 and 1.
+        ValueError: The text is neither, or the share is not over 0% and under 100%.
     """
     compact = text.strip()
     try:
@@ -84,7 +84,7 @@ def parse_share(text: str) -> float:
     except ValueError:
         raise ValueError(f"{text!r} is no share; write it like 5% or 0.05") from None
     if not 0 < share < 1:
-        raise ValueError(f"{text!r} is not between 0 and 1; write it like 5% or 0.05")
+        raise ValueError(f"{text!r} is not over 0% and under 100%; write it like 5% or 0.05")
     return share
 
 

@@ -111,6 +111,9 @@ def test_a_share_is_read_as_people_write_it(text: str, share: float) -> None:
 def test_what_is_no_share_is_refused_with_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match="write it like 5% or 0.05"):
         parse_share(text)
+    if text in ("5", "0%", "100%"):
+        with pytest.raises(ValueError, match=f"^'{text}' is not over 0% and under 100%;"):
+            parse_share(text)
 
 
 @given(st.text())

@@ -13,8 +13,10 @@ from infertune.domain.knobs import Config
 from infertune.domain.measurement import Crashed, Measurement, TimedOut, Window
 from infertune.domain.promise import Promise
 from infertune.domain.workload import Request
+from infertune.errors import BenchmarkError
+from infertune.units import MOST_DURATION_S
 
-_FEWEST = 50  # requests of a look; judgement
+FEWEST = 50  # requests of a look; judgement
 _BROKEN_EXPECTED = 3  # requests that break the promise where it is just kept: a look has as many as give these
 _MOST = 20_000  # requests of a look; judgement
 _LATENCIES = 8  # a look lasts so many mean latencies, so that its ramp, a fifth, is over one; judgement
@@ -23,6 +25,7 @@ _SHORT = 3  # the part of a look's requests, one in so many, while the rate is n
 _SHORT_UNTIL = 1.3  # that factor
 _AFTER_BURST = Guess(0.6, 0.4)  # of what a burst completed a second: where the rate is expected; judgement
 _WARMUP = 64  # requests of the burst that warms up; judgement
+_LEAST_GAP_S = 1e-9  # in the mean; requests of a trace that are nearer have no rate
 _SLACK_S = 60.0  # of a load's deadline, for connections and for a busy machine; judgement
 
 
@@ -174,7 +177,7 @@ class Looks:
         wanted = max(expected * plan.window_s, broken) / part
         if rate is not None:
             wanted = max(wanted, _LATENCIES * self._latency_s() * rate)
-        return min(_MOST, max(_FEWEST, math.ceil(wanted), 4 * (plan.arrivals.clients or 0)))
+        return min(_MOST, max(FEWEST, math.ceil(wanted), 4 * (plan.arrivals.clients or 0)))
 
     def _latency_s(self) -> float:
         """What a request is expected to take at most, in the mean, where the promise is kept.
@@ -194,7 +197,9 @@ class Looks:
         self._next_request += n
         due_s = plan.arrivals.due_s(n, rate, plan.seed, plan.recorded_s)
         if rate is None and plan.arrivals.open_loop:
-            rate = n / max(due_s[-1], 1e-9)
+            if due_s[-1] > MOST_DURATION_S:
+                raise BenchmarkError(f"{n} requests at this trace's times are due over more than 277h; give --requests")
+            rate = n / due_s[-1] if due_s[-1] > n * _LEAST_GAP_S else None
         reply = self._serve(requests, due_s, rate, plan.arrivals, warmup=False)
         self._windows.append(reply.window)
         self._rows.append(reply.rows)

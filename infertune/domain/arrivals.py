@@ -17,6 +17,7 @@ Kind = Literal["all-at-once", "poisson", "gamma", "constant", "trace", "concurre
 FORMS = "all-at-once, poisson, gamma:CV, constant, trace[:SPEEDUP] or concurrency:N"
 _MOST_CV = 20.0  # a load of a thousand requests then still has fifty bursts in the mean; judgement
 _MOST_AT_ONCE = 100_000
+_LEAST_SPEEDUP, _MOST_SPEEDUP = 0.001, 1000.0  # a trace of an hour then lasts six weeks or four seconds; judgement
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,17 @@ class Arrivals:
         match name:
             case "all-at-once" | "poisson" | "constant" if value is None:
                 return cls(name)
-            case "gamma" if value is not None and 0 < value <= _MOST_CV:
+            case "gamma" if value is not None:
+                if not 0 < value <= _MOST_CV:
+                    raise ValueError(f"the coefficient of variation must be over 0 and at most {_MOST_CV:g}")
                 return cls(name, value)
-            case "trace" if value is None or 0 < value <= 1e6:
+            case "trace":
+                if value is not None and not _LEAST_SPEEDUP <= value <= _MOST_SPEEDUP:
+                    raise ValueError(f"the speed-up must be from {_LEAST_SPEEDUP:g} to {_MOST_SPEEDUP:,g}")
                 return cls(name, value or 1.0)
-            case "concurrency" if value is not None and value == int(value) and 1 <= value <= _MOST_AT_ONCE:
+            case "concurrency" if value is not None:
+                if not (value == int(value) and 1 <= value <= _MOST_AT_ONCE):
+                    raise ValueError(f"the clients must be a whole number from 1 to {_MOST_AT_ONCE:,}")
                 return cls(name, value)
         raise ValueError(f"{text!r} is no arrival; there are {FORMS}")
 
@@ -74,7 +81,7 @@ class Arrivals:
             recorded_s: A trace's own times, ascending; of which a stretch of n without a gap is taken.
 
         Raises:
-            ValueError: An open loop has no rate, or a trace has fewer than two times.
+            ValueError: An open loop has no rate, or a trace has no two times that differ.
         """
         if not self.open_loop:
             return (0.0,) * n
@@ -83,7 +90,7 @@ class Arrivals:
             times = self._stretch(n, recorded_s, rng)
             if rate_per_s is None:
                 return tuple(time / self.value for time in times)
-            length = times[-1] or 1.0
+            length = times[-1] or 1.0  # a single request has no length
             return tuple(time / length * (n - 1) / rate_per_s for time in times)
         if rate_per_s is None:
             raise ValueError(f"arrivals {self} need a rate")
@@ -96,12 +103,29 @@ class Arrivals:
         gaps = list(accumulate(rng.gammavariate(shape, 1.0) for _ in range(n + 1)))
         return tuple(time / gaps[-1] * length for time in gaps[:-1])
 
+    def longest_s(self, n: int, rate_per_s: float | None, recorded_s: Sequence[float] = ()) -> float:
+        """The most seconds after which the last of n requests can be due, whatever is drawn; see `due_s`."""
+        if not self.open_loop:
+            return 0.0
+        if rate_per_s is not None:
+            return n / rate_per_s
+        starts = range(len(recorded_s) - n + 1)
+        if not starts:  # the whole trace is taken, more than once
+            return self.due_s(n, None, "", recorded_s)[-1]
+        return max(recorded_s[at + n - 1] - recorded_s[at] for at in starts) / self.value
+
     @staticmethod
     def _stretch(n: int, recorded_s: Sequence[float], rng: random.Random) -> list[float]:
-        """n successive times of a trace from a drawn place on; after its end it begins again."""
-        if len(recorded_s) < 2:
-            raise ValueError("this workload has no times: --arrivals trace needs a trace with timestamps")
-        at = rng.randrange(max(1, len(recorded_s) - n + 1))
+        """n successive times of a trace from a drawn place on; after its end it begins again.
+
+        Where all n are the same, the next place is taken where they are not: a load without a length has no rate.
+        """
+        if len(recorded_s) < 2 or recorded_s[0] == recorded_s[-1]:
+            raise ValueError("this workload has no times: --arrivals trace needs a trace with timestamps that differ")
+        starts = max(1, len(recorded_s) - n + 1)
+        at = rng.randrange(starts)
+        while 1 < n <= len(recorded_s) and recorded_s[at + n - 1] == recorded_s[at]:
+            at = (at + 1) % starts
         mean_gap = (recorded_s[-1] - recorded_s[0]) / (len(recorded_s) - 1)
         times, last, now = [0.0], recorded_s[at], 0.0
         for number in range(at + 1, at + n):

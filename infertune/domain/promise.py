@@ -140,7 +140,7 @@ def parse_limit(text: str, figures: Sequence[str]) -> ParsedLimit:
         figures: Names of the figures of a launch.
 
     Raises:
-        UsageError: It is malformed, or there is no such figure.
+        UsageError: It is malformed, there is no such figure, or no launch could keep it.
     """
     match = re.fullmatch(r"\s*(\w+)\s*([<>])=?\s*(\S+)\s*", text)
     try:
@@ -157,6 +157,10 @@ def parse_limit(text: str, figures: Sequence[str]) -> ParsedLimit:
     if name not in figures:
         known = ", ".join((*REQUEST_FIGURES, *figures))
         raise UsageError(f"--slo {text!r}: there is no figure {name!r}; there are {known}")
+    if comparison == "<" and value <= 0:
+        raise UsageError(f"--slo {text!r} can be kept by no launch: a limit from above must be over 0")
+    if name == "attainment" and comparison == ">" and value > 1:  # 1 can be kept: a limit is itself allowed
+        raise UsageError(f"--slo {text!r} can be kept by no launch: attainment is a share, 1 at most")
     quantile = re.fullmatch(r"(ttft|tpot|itl|latency)_p(\d+)_s", name)
     limit = None
     if quantile and comparison == "<" and 0 < value <= 1e6:

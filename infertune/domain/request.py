@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -119,10 +120,13 @@ class JobRequest(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _usable(cls, given: Any) -> Any:
-        """Texts that the system takes, wherever in an option they stand."""
+    def _usable(cls, given: Any, info: ValidationInfo) -> Any:
+        """Texts that the system takes, wherever in an option they stand, and no true or false that counts as 1 or 0."""
         if given == "":
             raise ValueError("it is empty; leave it out or give it a value")
+        values = given if isinstance(given, list | tuple) else (given,)
+        if any(isinstance(v, bool) for v in values) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("it cannot be true or false")
         check_texts(given)
         return given
 
@@ -379,4 +383,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= 2**64:
         return ""
     text = str(value) if isinstance(value, str | float | int | Path) else ""
+    text = text.lower() if isinstance(value, bool) else text  # as YAML has it
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from infertune.bench.rates import Aim
-from infertune.bench.serving import ServePlan
+from infertune.bench.serving import FEWEST, ServePlan
 from infertune.domain.arrivals import Arrivals
 from infertune.domain.objective import GOODPUTS, promise_of
 from infertune.domain.promise import Promise
@@ -14,6 +14,7 @@ from infertune.domain.workload import Part, Workload
 from infertune.engines import TARGET_ENGINE
 from infertune.engines.base import Engine
 from infertune.errors import UsageError
+from infertune.units import MOST_DURATION_S
 
 L = TypeVar("L", bound="LoadRequest")
 _DRAWN = 20_480  # requests, more than one load has, of which the loads of a launch take one after the other; judgement
@@ -121,13 +122,25 @@ def serving_of(request: JobRequest, workload: Workload, engine: Engine) -> Servi
     if loads and arrivals.open_loop and arrivals.kind != "trace" and rate is None:
         raise UsageError(f"--arrivals {arrivals} needs --rate, in requests a second")
     duration = request.duration if isinstance(request, LoadOptions) else None
+    if duration is not None and request.requests is not None:
+        raise UsageError("--requests and --duration both say how long a load is: leave out one of them")
     window_s = duration or request.window or _WINDOW_S
+    recorded_s = recorded_of(arrivals, workload)
+    if loads:
+        n = request.requests or (FEWEST if rate is None else max(1, round(rate * window_s)))
+        if arrivals.longest_s(n, rate, recorded_s) > MOST_DURATION_S:
+            cure = (
+                "give fewer --requests or a higher --rate"
+                if rate
+                else "give fewer --requests or a faster trace:SPEEDUP"
+            )
+            raise UsageError(f"a load of {n} requests would last longer than 277h (1,000,000 seconds): {cure}")
     return Serving(
         arrivals=arrivals,
         promise=promise,
         window_s=window_s,
         proof_window_s=_PROOF_WINDOWS * window_s,
-        recorded_s=recorded_of(arrivals, workload),
+        recorded_s=recorded_s,
         rates_per_s=() if rate is None else (rate,),
         searches=goodput,
         n_requests=request.requests,
@@ -139,12 +152,14 @@ def recorded_of(arrivals: Arrivals, workload: Workload) -> tuple[float, ...]:
     """The times of a trace that is replayed; empty for other arrivals.
 
     Raises:
-        UsageError: The workload has none.
+        UsageError: The workload has none, or they are all the same.
     """
     if arrivals.kind != "trace":
         return ()
     if len(workload.recorded_s) < 2:
         raise UsageError("--arrivals trace: this workload has no times; take a trace with timestamps, or poisson")
+    if workload.recorded_s[0] == workload.recorded_s[-1]:
+        raise UsageError("--arrivals trace: all times of this trace are the same; take one that lasts, or poisson")
     return workload.recorded_s
 
 

@@ -17,23 +17,28 @@ _URL = re.compile(
     re.DOTALL,
 )
 _JOURNAL_ENDS = (".log", ".journal")
+_IN_MEMORY = ("", "/", "/:memory:", "/file::memory:")  # paths of SQLite that are no file
 _CONNECT_TIMEOUT_S = 10  # a run waits so long for a server that does not answer; judgement
 _WITH_TIMEOUT = ("postgresql", "postgresql+psycopg2", "postgresql+psycopg", "mysql", "mysql+pymysql", "mysql+mysqldb")
 _EXAMPLES = "it is like sqlite:///runs.db, postgresql://USER@HOST/NAME or runs.log, a journal file"
 
 
 def check_storage(storage: str, flag: str = "--storage") -> None:
-    """Refuse what is no URL of a storage and no journal file. Nothing is opened.
+    """Refuse what is no URL of a storage and no journal file, or is gone with the process. Nothing is opened.
 
     Args:
         storage: As the user gave it.
         flag: For the message.
 
     Raises:
-        UsageError: It is neither; the message does not repeat it, since it may have a password.
+        UsageError: It is neither, or in memory; the message does not repeat it, since it may have a password.
     """
-    if not (_URL.fullmatch(storage) if "://" in storage else storage.endswith(_JOURNAL_ENDS)):
+    url = _URL.fullmatch(storage)
+    if not (url if "://" in storage else storage.endswith(_JOURNAL_ENDS)):
         raise UsageError(f"{flag} takes the URL of a storage: {_EXAMPLES}")
+    sqlite = url if url and url["scheme"].startswith("sqlite") else None
+    if sqlite and ((sqlite["path"] or "") in _IN_MEMORY or "mode=memory" in (sqlite["query"] or "")):
+        raise UsageError(f"{flag}: a study in memory can be seen by nobody; name a file, as in sqlite:///runs.db")
 
 
 def open_storage(storage: str) -> BaseStorage:

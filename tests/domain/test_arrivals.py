@@ -58,14 +58,61 @@ def test_a_closed_loop_has_clients_and_no_rate() -> None:
     assert Arrivals.parse("all-at-once").due_s(3, None, "") == (0.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "poisson:2", "gamma", "gamma:0", "gamma:nan", "trace:x", "concurrency:1.5", "soon"]
-)
+@pytest.mark.parametrize("text", ["", "poisson:2", "gamma", "gamma:nan", "trace:x", "concurrency", "soon"])
 def test_what_is_no_arrival_is_refused_with_those_that_there_are(text: str) -> None:
     with pytest.raises(
         ValueError, match="is no number" if text in ("gamma:nan", "trace:x") else "there are all-at-once"
     ):
         Arrivals.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("gamma:0", "over 0 and at most 20"),
+        ("gamma:21", "over 0 and at most 20"),
+        ("trace:1e-6", "the speed-up must be from 0.001 to 1,000"),
+        ("trace:1001", "the speed-up must be from 0.001 to 1,000"),
+        ("trace:0", "the speed-up must be from 0.001 to 1,000"),
+        ("concurrency:1.5", "a whole number from 1 to 100,000"),
+        ("concurrency:0", "a whole number from 1 to 100,000"),
+    ],
+)
+def test_a_number_that_is_out_of_range_is_refused_with_the_range(text: str, limits: str) -> None:
+    with pytest.raises(ValueError, match=limits):
+        Arrivals.parse(text)
+
+
+@pytest.mark.parametrize("text", ["gamma:20", "trace:0.001", "trace:1000", "concurrency:100000"])
+def test_the_ends_of_a_range_are_in_it(text: str) -> None:
+    assert str(Arrivals.parse(text)) == text
+
+
+@pytest.mark.parametrize("n", [2, 3, 60, 61])
+def test_a_stretch_without_a_length_is_not_taken_where_the_trace_has_another(n: int) -> None:
+    recorded = (0.0,) * 59 + (4.0,)
+    for seed in "abcdefgh":
+        assert Arrivals("trace").due_s(n, None, seed, recorded)[-1] >= 4.0
+        assert Arrivals("trace").due_s(n, 5.0, seed, recorded)[-1] == pytest.approx((n - 1) / 5)
+
+
+def test_a_trace_whose_times_are_all_the_same_has_none_and_a_single_request_has_no_length() -> None:
+    with pytest.raises(ValueError, match="no times"):
+        Arrivals("trace").due_s(2, 5.0, "", (3.0,) * 60)
+    assert Arrivals("trace").due_s(1, 5.0, "", (0.0, 4.0)) == (0.0,)
+
+
+@given(n=st.integers(1, 200), seed=st.text(max_size=5), kind=st.sampled_from(["trace", "trace:2", "constant"]))
+def test_no_draw_is_longer_than_the_longest(n: int, seed: str, kind: str) -> None:
+    arrivals, rate = Arrivals.parse(kind), 4.0 if kind == "constant" else None
+    assert arrivals.due_s(n, rate, seed, RECORDED)[-1] <= arrivals.longest_s(n, rate, RECORDED) + 1e-9
+
+
+def test_the_longest_is_that_of_a_stretch_of_the_whole_trace_or_of_the_rate() -> None:
+    assert Arrivals("trace").longest_s(2, None, RECORDED) == pytest.approx(5.5)
+    assert Arrivals("trace", 2.0).longest_s(80, None, RECORDED) == pytest.approx(RECORDED[-1] / 2)
+    assert Arrivals("poisson").longest_s(10, 0.5) == 20
+    assert Arrivals("concurrency", 3.0).longest_s(10, None) == 0
 
 
 def test_a_rate_or_times_that_are_missing_are_named() -> None:

@@ -144,6 +144,17 @@ def test_limits_are_read_of_requests_of_percentiles_and_of_launches() -> None:
             parse_limit(wrong, figures)
 
 
+def test_limits_that_no_launch_can_keep_are_refused_and_those_that_the_best_one_can_are_not() -> None:
+    figures = ("ttft_p99_s", "j_per_output_token", "attainment")
+    for wrong in ("ttft_p99_s<-1", "j_per_output_token<0", "j_per_output_token<=-3", "attainment<0"):
+        with pytest.raises(UsageError, match="can be kept by no launch: a limit from above must be over 0"):
+            parse_limit(wrong, figures)
+    with pytest.raises(UsageError, match="can be kept by no launch: attainment is a share, 1 at most"):
+        parse_limit("attainment>1.5", figures)
+    assert parse_limit("attainment>=1", figures).value == 1, "every request may keep the promise"
+    assert parse_limit("j_per_output_token>-1", figures).value == -1, "senseless, but kept"
+
+
 def test_a_request_that_cannot_be_judged_has_broken_the_promise() -> None:
     tpot = Promise(limits=(RequestLimit(figure="tpot_s", most_s=0.1),))
     assert tpot.strain(Sent(0, 0, 1.0, 0.5, 1)) == 0.0  # a single token has no time between tokens

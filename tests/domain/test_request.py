@@ -98,6 +98,12 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ({"profiles": Path("x/" * 3000)}, "it has more than 4,095 bytes"),
         ({"model": ""}, "it is empty; leave it out or give it a value"),
         ({"country": ""}, "it is empty"),
+        ({"budget": True}, "--budget true: it cannot be true or false"),
+        ({"trials": True}, "--trials true: it cannot be true or false"),
+        ({"seed": False}, "--seed false: it cannot be true or false"),
+        ({"window": True}, "--window true: it cannot be true or false"),
+        ({"price_per_hour": True}, "--price-per-hour true: it cannot be true or false"),
+        ({"final_launches": [True, 5]}, "--final-launches: it cannot be true or false"),
     ],
 )
 def test_an_impossible_value_is_refused_by_its_flag(flags: dict[str, Any], cure: str) -> None:
@@ -128,6 +134,8 @@ def test_no_path_of_a_file_can_be_one_that_the_system_refuses(tmp_path: Path, fi
         ("seed: 0x" + "f" * 3500, "--seed"),
         ("requests: 2000000000", "--requests 2000000000: input should be less than or equal to 1000000"),
         ("trials: many", "--trials many"),
+        ("trials: true", "--trials true: it cannot be true or false"),
+        ("budget: yes", "--budget true: it cannot be true or false"),
         ("set: [1, 2]", "is not like NAME=VALUE"),
         ("set: &a [x=1]\nknob: *a\n", "line 2: aliases are not allowed"),
         ("- " * 20_000, "is not YAML"),
@@ -142,6 +150,11 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, fault: s
         make_request(TuneRequest, {}, file_of(tmp_path, text))
     assert fault in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_true_and_false_are_taken_where_they_mean_something(tmp_path: Path) -> None:
+    request = make_request(TuneRequest, {}, file_of(tmp_path, "wait: true\nset: {c: true}\nknob: {d: [true, false]}\n"))
+    assert (request.wait, request.set, request.knob) == (True, {"c": True}, {"d": (True, False)})
 
 
 def test_an_unknown_option_from_python_is_named_without_a_file() -> None:

@@ -89,7 +89,7 @@ def test_python_tags_in_a_profile_are_not_run(shell: Shell) -> None:
 BAD_FLAGS = {
     "missing profile": (["no.yaml"], "cannot read profile no.yaml"),
     "margin": (["p.yaml", "--margin", "5"], "write it like 5% or 0.05"),
-    "margin of nothing": (["p.yaml", "--margin", "0%"], "not between 0 and 1"),
+    "margin of nothing": (["p.yaml", "--margin", "0%"], "not over 0% and under 100%"),
     "mode": (["p.yaml", "--mode", "fast"], "--mode fast"),
     "metric": (["p.yaml", "--metric", "speed"], "--metric speed: there is no such figure"),
     "metric of a server": (

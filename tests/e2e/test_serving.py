@@ -62,6 +62,40 @@ def test_a_trace_is_replayed_at_its_own_times(tmp_path: Path) -> None:
     assert service and service.rate_per_s == pytest.approx(20, rel=0.05)
 
 
+def trace_of(folder: Path, days: list[int]) -> str:
+    """A workload of one request on each day of May."""
+    rows = [f"2024-05-{day:02d} 00:00:00,64,8" for day in days]
+    (folder / "days.csv").write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]) + "\n")
+    return f"trace:{folder / 'days.csv'}"
+
+
+@pytest.mark.parametrize("options", [{}, {"rate": 5}])
+def test_a_trace_of_a_single_moment_is_refused_before_anything_is_sent(
+    tmp_path: Path, options: dict[str, object]
+) -> None:
+    with pytest.raises(UsageError, match="^--arrivals trace: all times of this trace are the same"):
+        bench_request(bench(tmp_path, workload=trace_of(tmp_path, [1] * 60), arrivals="trace", **options))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("requests", [1, 2, 20])
+def test_a_trace_with_many_requests_of_one_moment_is_replayed(tmp_path: Path, requests: int) -> None:
+    workload = trace_of(tmp_path, [1] * 59 + [2])
+    bench_request(bench(tmp_path, workload=workload, arrivals="trace:1000", requests=requests))
+    service = Ledger.open(tmp_path / "run").trials[0].measurement.windows[0].service  # type: ignore[union-attr]
+    assert service and service.rate_per_s == (None if requests == 1 else pytest.approx(requests / 86.4))
+
+
+def test_a_trace_that_lasts_too_long_is_refused_and_a_faster_one_is_not(tmp_path: Path) -> None:
+    workload = trace_of(tmp_path, [*range(1, 31)] * 2)
+    with pytest.raises(UsageError, match="a load of 60 requests would last longer than 277h .* faster trace:SPEEDUP"):
+        bench_request(bench(tmp_path, workload=workload, arrivals="trace", requests=60))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(BenchmarkError, match="requests at this trace's times are due over more than 277h"):
+        bench_request(bench(tmp_path, workload=workload, arrivals="trace:3"))
+    bench_request(bench(tmp_path, workload=workload, arrivals="trace:1000", requests=60, out=tmp_path / "faster"))
+
+
 def test_a_tune_for_goodput_proves_its_winner_and_its_profile_holds_the_load(study: Study) -> None:
     summary = study.summary
     assert summary.answer == "better" and summary.unit == "req/s" and summary.gain and summary.gain.mean > 1.1
@@ -105,7 +139,7 @@ def test_a_tune_for_goodput_that_was_cut_goes_on_where_it_was(study: Study, tmp_
         ({"arrivals": "soon", "rate": 5}, "is no arrival"),
         ({"arrivals": "trace"}, "this workload has no times"),
         ({"rate": 5, "target": "http://127.0.0.1:1"}, "leave out --engine"),
-        ({"rate": 5, "attain": "150%"}, "not between 0 and 1"),
+        ({"rate": 5, "attain": "150%"}, "--attain 150%: '150%' is not over 0% and under 100%"),
         (
             {"rate": 5, "attain": "95%"},
             "--attain is of limits on the requests of a server's load, and there",
@@ -116,6 +150,10 @@ def test_a_tune_for_goodput_that_was_cut_goes_on_where_it_was(study: Study, tmp_
         ),
         ({"rate": 5, "slo": ("ttft<1",)}, "there is no figure 'ttft'"),
         ({"slo": LIMITS}, "is of a server's load: give --rate"),
+        ({"rate": 5, "duration": "10s", "requests": 3}, "--requests and --duration both say how long a load is"),
+        ({"rate": 0.0001, "requests": 1000}, "a load of 1000 requests would last longer than 277h .* --rate"),
+        ({"rate": 1e-9}, "a load of 1 requests would last longer than 277h"),
+        ({"rate": 5, "arrivals": "trace:1e-6"}, "--arrivals trace:1e-6: .*the speed-up must be from 0.001 to 1,000"),
     ],
 )
 def test_a_load_that_cannot_be_is_refused_in_one_line(tmp_path: Path, options: dict[str, object], message: str) -> None:

@@ -33,6 +33,22 @@ def test_what_is_none_is_refused_without_repeating_it(storage: str) -> None:
     assert "pass@" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite+pysqlite:///:memory:",
+        "sqlite:///?timeout=3",
+        "sqlite:///file:x?mode=memory&uri=true",
+    ],
+)
+def test_a_study_in_memory_is_refused_since_nobody_could_see_it(storage: str) -> None:
+    with pytest.raises(UsageError, match=r"^--storage: a study in memory can be seen by nobody; name a file"):
+        check_storage(storage)
+
+
 def test_what_a_driver_says_is_printed_without_the_password() -> None:
     url = "postgresql://me:pa%40ss@host/x?token=abc"
     said = reason_of(RuntimeError(f"cannot connect to {url} as me with pa@ss (token=abc)\nmore"), url)

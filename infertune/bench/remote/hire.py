@@ -14,6 +14,7 @@ from infertune.errors import UsageError
 
 _ADDRESS_VARIABLE = "RAY_ADDRESS"  # Ray's own; set for what `ray job submit` starts
 _LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: a cluster of this machine alone listens on 127.0.0.1
+_MOST_WORKERS = 1024
 _ANSWER_S = 120.0  # for a node to say what it has: imports, nvidia-smi, engines' interpreters (judgement)
 
 
@@ -27,6 +28,9 @@ class Wanted:
         engine_version: The driver's.
         simulated: Whether the engine has a simulated clock.
         gpus: GPUs that one trial needs.
+
+    Raises:
+        UsageError: It is a number, but none of workers.
     """
 
     text: str
@@ -34,6 +38,15 @@ class Wanted:
     engine_version: str | None
     simulated: bool
     gpus: int
+
+    def __post_init__(self) -> None:
+        try:
+            number = float(self.text)
+        except ValueError:
+            return
+        if not (self.text.isdecimal() and 1 <= number <= _MOST_WORKERS):
+            takes = f"auto, a whole number from 1 to {_MOST_WORKERS}, or the address of a cluster"
+            raise UsageError(f"--workers {self.text}: it takes {takes}")
 
     @property
     def most(self) -> int | None:
@@ -56,7 +69,7 @@ def ask_nodes(text: str, question: Callable[[], str]) -> list[Node]:
         question: A function of a module that every node has.
 
     Raises:
-        UsageError: Ray is not installed, or nobody answers at the address.
+        UsageError: Ray is not installed, the text is a number of no workers, or nobody answers at the address.
     """
     _check_installed()
     wanted = Wanted(text, Offer(engine=""), None, simulated=True, gpus=1)
@@ -82,8 +95,6 @@ def hired(wanted: Wanted, on_note: Callable[[str], None]) -> Iterator[RemoteCrew
         BenchmarkError: No worker can measure.
     """
     _check_installed()
-    if wanted.most == 0:
-        raise UsageError("--workers 0: there must be one worker at least; leave it out to measure in this process")
     with contextlib.ExitStack() as cluster:
         with _ray_begins(wanted.address):
             from infertune.bench.remote.cluster import connected

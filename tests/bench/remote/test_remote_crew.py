@@ -1,3 +1,5 @@
+import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,7 +8,9 @@ import pytest
 from infertune.bench.crew import Order
 from infertune.bench.remote.acceptance import check_one_model, read_hello
 from infertune.bench.remote.crew import RemoteCrew
+from infertune.bench.remote.hire import Wanted
 from infertune.bench.remote.terms import Hello, Offer
+from infertune.cli.doctor import diagnose_nodes
 from infertune.domain.knobs import Config
 from infertune.domain.request import TuneRequest
 from infertune.domain.trial import Trial
@@ -15,6 +19,7 @@ from infertune.errors import MismatchError, UsageError
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.tuning import tune as tuning
+from infertune.tuning.sweep import LandscapeRequest, landscapes
 from infertune.version import __version__
 from tests.bench.remote.inline import Answer, InlineCluster
 from tests.builders import CPU
@@ -211,6 +216,28 @@ def test_workers_without_ray_are_refused_with_what_to_install(tmp_path: Path, mo
     with pytest.raises(UsageError, match=r"^--workers needs Ray: pip install infertune\[ray\]$"):
         tuning.tune_request(request)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "1e3", "1025", "99999999999", "9" * 5000, "nan"])
+def test_a_number_that_is_none_of_workers_is_refused_with_the_range(tmp_path: Path, text: str) -> None:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed, which is told first")
+    message = (
+        f"^--workers {re.escape(text)}: it takes auto, a whole number from 1 to 1024, or the address of a cluster$"
+    )
+    options = {"engine": "fake", "workers": text, "out": tmp_path / "run"}
+    with pytest.raises(UsageError, match=message):
+        tuning.tune_request(TuneRequest.model_validate(options))
+    with pytest.raises(UsageError, match=message):
+        landscapes(LandscapeRequest.model_validate(options))
+    with pytest.raises(UsageError, match=message):
+        diagnose_nodes(text)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("text", "most"), [("1", 1), ("1024", 1024), ("auto", None), ("10.0.0.5:6379", None)])
+def test_a_number_of_workers_auto_and_an_address_are_taken(text: str, most: int | None) -> None:
+    assert Wanted(text, Offer(engine="fake"), None, simulated=True, gpus=1).most == most
 
 
 def test_a_ledger_names_no_cluster_and_a_strangers_is_not_believed(tmp_path: Path) -> None:
