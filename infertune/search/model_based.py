@@ -92,7 +92,7 @@ class ModelSearcher:
         failed = any(result.score is None for result in self._results.values())
         walls = self._walls if failed else None  # before anything failed there is no wall to be seen
         feasible = self._feasible(walls or self._feasibility, rows, pending)
-        improvement = self._improvement(candidates, rows, best, list(pending), feasible)
+        improvement = self._improvement(candidates, rows, best, list(pending)[-MAX_MODELLED:], feasible)
         cost = self._seconds(candidates, best, launched) ** self._parts.costs
         value = improvement * feasible**_FEASIBILITY_POWER / cost
         if failed and not walls:  # a mere suspicion puts nothing off; along a wall, the best may lie right beside it

@@ -9,6 +9,7 @@ import math
 import random
 import warnings
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import optuna
@@ -19,7 +20,7 @@ from optuna.trial import TrialState
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.errors import BenchmarkError
 from infertune.search.base import Result
-from infertune.search.third_party import reason_of
+from infertune.search.third_party import foreign_code
 
 _ATTEMPTS = 20  # proposals, before one without a result is drawn at random; judgement
 _MOST_TOLD = 2000  # results handed over at once, the last of them: more would take seconds; judgement
@@ -61,11 +62,12 @@ class OptunaSearcher:
         """The default and the seeds first, then what the sampler proposes; never the same configuration again."""
         taken = self._told | set(pending)
         for config in [config for config in self._open if config not in taken]:  # lost, or asked for in vain
-            self._study.tell(self._open.pop(config), state=TrialState.FAIL)
+            self._end_in_vain(self._open.pop(config))
         for config in pending:
             if config not in self._open:
                 self._study.enqueue_trial(self._parameters(config))
-                self._open[config] = self._study.ask(self._distributions)
+                with self._sampler_at_work():
+                    self._open[config] = self._study.ask(self._distributions)
         first = next((config for config in self._first if config not in taken), None)
         return first or self._propose(taken) or self._any_left(taken)
 
@@ -82,7 +84,8 @@ class OptunaSearcher:
             self._told.add(result.config)
             if trial := self._open.pop(result.config, None):
                 trial.set_constraint(_FEASIBILITY, self._violation(result))
-                self._study.tell(trial, self._value(result))
+                with self._sampler_at_work():
+                    self._study.tell(trial, self._value(result))
             else:
                 told.append(self._frozen(result))
         self._study.add_trials(told[-_MOST_TOLD:])
@@ -110,35 +113,41 @@ class OptunaSearcher:
     def _propose(self, taken: Collection[Config]) -> Config | None:
         """A configuration without a result from the sampler; None if all its proposals have one."""
         for _ in range(_ATTEMPTS):
-            trial = self._proposed()
-            chosen = {
-                knob.name: knob.values[trial.params[knob.name]] if knob.name in trial.params else knob.values[0]
-                for knob in self._space.knobs
-            }
-            proposed = Config(chosen)
+            with self._sampler_at_work():
+                trial = self._study.ask(self._distributions)
+                proposed = self._config(trial)
             config = self._space.repair(proposed)
             if config not in taken and config == proposed:
                 self._open[config] = trial
                 return config
             # The proposal ends as failed, which samplers ignore; `recall` adds the repaired configuration's result.
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._end_in_vain(trial)
             if config not in taken:
                 return config
         return None
 
-    def _proposed(self) -> optuna.Trial:
-        """The sampler's next proposal.
+    def _config(self, trial: optuna.Trial) -> Config:
+        """What a trial proposes; a knob with one value has that."""
+        chosen = {
+            knob.name: knob.values[trial.params[knob.name]] if knob.name in trial.params else knob.values[0]
+            for knob in self._space.knobs
+        }
+        return Config(chosen)
+
+    def _end_in_vain(self, trial: optuna.Trial) -> None:
+        """End a trial without a result."""
+        with self._sampler_at_work():
+            self._study.tell(trial, state=TrialState.FAIL)
+
+    def _sampler_at_work(self) -> AbstractContextManager[None]:
+        """Around every ask and tell of the study: the sampler, which may be anybody's code, is called by both.
 
         Raises:
-            BenchmarkError: The sampler, which may be anybody's code, has failed.
+            BenchmarkError: The sampler has failed.
         """
-        try:
-            return self._study.ask(self._distributions)
-        except Exception as error:
-            name = type(self._study.sampler).__name__
-            raise BenchmarkError(
-                f"the sampler {name} failed: {reason_of(error)}; the trials so far are in the run's ledger"
-            ) from None
+        name = type(self._study.sampler).__name__
+        advice = "; the trials so far are in the run's ledger"
+        return foreign_code(BenchmarkError, f"the sampler {name} failed", advice)
 
     def _any_left(self, taken: Collection[Config]) -> Config | None:
         """Any configuration without a result: a sampler may repeat itself, near the space's corners above all."""

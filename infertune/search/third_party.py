@@ -4,13 +4,15 @@ import importlib
 import inspect
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from types import ModuleType
 
 from optuna.samplers import BaseSampler
 
 from infertune.domain.assigning import split_values
 from infertune.domain.knobs import Scalar, parse_scalar
-from infertune.errors import UsageError
+from infertune.errors import InfertuneError, UsageError
 
 _HUB = "optunahub"
 
@@ -34,20 +36,31 @@ def load_sampler(spec: str, seed: int) -> BaseSampler:
         if not equals or not name:
             raise UsageError(f"--sampler {spec}: {text!r} is not like NAME=VALUE")
         arguments[name] = parse_scalar(value)
-    try:  # the code behind this is anybody's, with errors of its own
+    with foreign_code(UsageError, f"--sampler {spec}"):
         found = getattr(_module(module_name), class_name)
         if not (inspect.isclass(found) and issubclass(found, BaseSampler)):
             raise TypeError(f"{class_name} is no Optuna sampler")
         if "seed" in inspect.signature(found).parameters:
             arguments.setdefault("seed", seed)
-        return found(**arguments)
-    except Exception as error:
-        raise UsageError(f"--sampler {spec}: {reason_of(error)}") from None
+        made: BaseSampler = found(**arguments)
+    return made
 
 
-def reason_of(error: Exception) -> str:
-    """What a third party's code raised, in one line."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'it says nothing').splitlines()[0]}"
+@contextmanager
+def foreign_code(error_class: type[InfertuneError], failed: str, advice: str = "") -> Iterator[None]:
+    """Run a third party's code: what it prints goes to standard error, and what it raises becomes an expected error.
+
+    Args:
+        error_class: What is raised where the code raises anything, `SystemExit` included.
+        failed: What has failed, before the reason in its message.
+        advice: What comes behind the reason.
+    """
+    try:
+        with redirect_stdout(sys.stderr):  # standard output may be a program's input, as with --json
+            yield
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {(str(error).strip() or 'it says nothing').splitlines()[0]}"
+        raise error_class(f"{failed}: {reason}{advice}") from None
 
 
 def _module(name: str) -> ModuleType:

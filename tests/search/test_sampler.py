@@ -163,7 +163,113 @@ def test_pruned_trials_count_with_what_they_reported_last() -> None:
     assert study.ask({"a": SPACE["a"]}).params["a"] not in before
 
 
-def test_it_can_be_pickled_with_what_it_knows_and_goes_on() -> None:
+X = {"x": IntDistribution(0, 20)}
+
+
+@pytest.mark.parametrize("reported", [[], [math.nan]])
+def test_trials_that_were_pruned_without_a_figure_are_not_asked_for_again(reported: list[float]) -> None:
+    study, asked = study_of(), []
+    study.enqueue_trial({"x": 5})
+    for _ in range(21):
+        trial = study.ask(X)
+        asked.append(trial.params["x"])
+        for step, value in enumerate(reported):
+            trial.report(value, step)
+        if asked[-1] % 2 == 0:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, asked[-1] + 1.0)
+    assert sorted(asked) == list(range(21))
+
+
+def results_of(study: optuna.Study) -> list[Result]:
+    """What the strategy has been told when the next trial is asked for."""
+    study.ask(X)
+    assert isinstance(study.sampler, InfertuneSampler) and study.sampler._search is not None
+    return [*study.sampler._search._searcher._results.values()]
+
+
+def test_a_pruned_trial_counts_with_the_last_finite_value_that_it_reported() -> None:
+    study = study_of()
+    done(study, X, 1.0)
+    trial = study.ask(X)
+    for step, value in enumerate([2.0, 7.0, math.nan]):
+        trial.report(value, step)
+    study.tell(trial, state=TrialState.PRUNED)
+    assert [result.score for result in results_of(study)] == [0.0, math.log(7.0)]
+
+
+@pytest.mark.parametrize("same", ["name and number", "storage too"])
+def test_a_sampler_on_a_second_study_carries_nothing_over(tmp_path: Any, same: str) -> None:
+    chosen, url = InfertuneSampler(seed=1), f"sqlite:///{tmp_path}/s.db"
+    storage = optuna.storages.RDBStorage(url) if same == "storage too" else None
+    for level, direction in ((1.0, "maximize"), (50.0, "maximize"), (90.0, "minimize")):
+        if same == "storage too" and level > 1:
+            optuna.delete_study(study_name="s", storage=storage)
+        study = optuna.create_study(study_name="s", storage=storage, direction=direction, sampler=chosen)
+        assert study._study_id == (1 if storage else 0)
+        for n in range(3):
+            study.enqueue_trial({"x": int(level) % 8 + n})
+            done(study, X, level + n)
+        sign = -1 if direction == "minimize" else 1
+        assert [r.score for r in results_of(study)] == [sign * math.log(level + n) for n in range(3)]
+
+
+def test_trials_on_one_rung_of_a_ladder_are_one_with_the_mean_of_those_that_ran() -> None:
+    study, long = study_of(), {"x": IntDistribution(0, 1000)}
+    for x, value, launch_s, run_s in ((500, 100.0, 40.0, 10.0), (510, 1.0, 0.0, 20.0), (505, None, 60.0, 30.0)):
+        study.enqueue_trial({"x": x})
+        done(study, long, value, launch_s=launch_s, run_s=run_s)
+    study.enqueue_trial({"x": 0})
+    done(study, long, None)
+    study.ask(long)
+    assert study.sampler._search is not None  # type: ignore[attr-defined]
+    merged, failed = study.sampler._search._told.values()  # type: ignore[attr-defined]
+    assert merged.score == pytest.approx(math.log(10.0)) and failed.score is None
+    assert (merged.launch_s, merged.run_s) == (50.0, 20.0)
+
+
+@pytest.mark.parametrize("cost", [math.nan, math.inf, -5.0, None, "abc", [], 10**400])
+def test_a_cost_that_is_none_counts_as_0(cost: object) -> None:
+    study = study_of()
+    done(study, X, 1.0, launch_s=cost, run_s=cost)
+    done(study, X, 2.0, launch_s=3.0, run_s=4)
+    assert [(result.launch_s, result.run_s) for result in results_of(study)] == [(0.0, 0.0), (3.0, 4.0)]
+
+
+@pytest.mark.parametrize("launched", ["abc", 3, {"c": "z"}, {"c": []}, {"c": "a", "x": 99}, {"c": "a", "x": math.nan}])
+def test_a_launch_that_cannot_be_understood_counts_as_none(launched: object) -> None:
+    study, space = study_of(launch=["c"]), {"c": CategoricalDistribution(["a", "b"]), **X}
+    done(study, space, 1.0)
+    trial = study.ask()
+    trial.set_user_attr("infertune:launched", launched)
+    assert trial.suggest_categorical("c", ["a", "b"]) in "ab" and 0 <= trial.suggest_int("x", 0, 20) <= 20
+    study.ask(space)
+    frozen = study.get_trials()[trial.number]
+    assert study.sampler._search._launched(frozen, []) is None  # type: ignore[attr-defined]
+
+
+def test_a_text_is_no_list_of_names() -> None:
+    with pytest.raises(ValueError, match="launch is a list of names, such as \\['dtype'\\], not the text 'dtype'"):
+        InfertuneSampler(launch="dtype")
+
+
+@pytest.mark.parametrize("first", ["asked", "enqueued"])
+def test_more_choices_than_can_be_modelled_are_refused(first: str) -> None:
+    def space(n: int) -> dict[str, Any]:
+        return {"c": CategoricalDistribution(range(n))}
+
+    study = study_of()
+    assert len({done(study, space(200), 1.0).params["c"] for _ in range(3)}) == 3
+    study = study_of()
+    if first == "enqueued":
+        study.enqueue_trial({"c": 7})
+        done(study, space(20_000), 1.0)
+    with pytest.raises(ValueError, match="the parameter 'c' has 20000 choices, and InfertuneSampler takes at most 200"):
+        study.ask(space(20_000))
+
+
+def test_it_can_be_pickled_and_goes_on() -> None:
     study = study_of()
     for n in range(4):
         done(study, SPACE, 1.0 + n)
@@ -171,7 +277,7 @@ def test_it_can_be_pickled_with_what_it_knows_and_goes_on() -> None:
     first = study.ask(SPACE)
     study.tell(first, state=TrialState.FAIL)
     study.sampler = again
-    assert study.ask(SPACE).params is not None
+    assert study.ask(SPACE).params not in [trial.params for trial in study.trials[:-1]]
 
 
 def test_it_goes_on_with_a_study_of_another_process(tmp_path: Any) -> None:

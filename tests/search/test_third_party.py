@@ -1,5 +1,6 @@
 """Samplers of third parties: what is loaded, with which arguments, and what is refused."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,37 @@ from tests.search.trajectories import run_search
 _OWN = """
 import optuna
 
+print("the module speaks")
+
 class Mine(optuna.samplers.RandomSampler):
     pass
 
 class Broken(Mine):
     def sample_independent(self, *_):
         raise RuntimeError("no idea")
+
+class Leaving(Mine):
+    def sample_independent(self, *_):
+        raise SystemExit(3)
+
+class BrokenAfter(Mine):
+    def after_trial(self, *_):
+        raise RuntimeError("no idea")
+
+class OutOfRange(Mine):
+    def sample_independent(self, study, trial, name, distribution):
+        return getattr(distribution, "choices", [10**6])[0]
+
+class Interrupted(Mine):
+    def sample_independent(self, *_):
+        raise KeyboardInterrupt
+
+class Talking(Mine):
+    def before_trial(self, *_):
+        print("before")
+
+    def after_trial(self, *_):
+        print("after")
 
 class Thing:
     pass
@@ -92,13 +118,53 @@ def test_what_is_no_sampler_is_refused_in_one_line(spec: str, says: str) -> None
     assert "\n" not in str(refused.value) and f"--sampler {spec}" in str(refused.value)
 
 
-def test_a_sampler_that_fails_in_mid_run_ends_it_with_its_reason(own: str) -> None:
-    searcher = make_searcher(space(), sampler=f"{own}:Broken", trials=5)
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("Broken", "RuntimeError: no idea"), ("Leaving", "SystemExit: 3"), ("OutOfRange", "IndexError: ")],
+)
+def test_a_sampler_that_fails_in_mid_run_ends_it_with_its_reason(own: str, name: str, reason: str) -> None:
+    searcher = make_searcher(space(), sampler=f"{own}:{name}", trials=5)
     first = searcher.ask(None)
     assert first is not None
     searcher.tell(Result(first, 1.0))
-    with pytest.raises(BenchmarkError, match="the sampler Broken failed: RuntimeError: no idea"):
+    with pytest.raises(BenchmarkError, match=f"the sampler {name} failed: {reason}.*; the trials so far are in"):
         searcher.ask(first)
+
+
+@pytest.mark.parametrize("how", ["told", "lost"])
+def test_a_sampler_that_fails_after_a_trial_ends_the_run_with_its_reason(own: str, how: str) -> None:
+    searcher = make_searcher(space(), sampler=f"{own}:BrokenAfter", trials=5)
+    first = searcher.ask(None)
+    assert first is not None
+    searcher.ask(first, [first])
+    with pytest.raises(BenchmarkError, match="the sampler BrokenAfter failed: RuntimeError: no idea"):
+        searcher.tell(Result(first, 1.0)) if how == "told" else searcher.ask(first)
+
+
+def test_an_interrupt_in_a_sampler_stays_one(own: str) -> None:
+    searcher = make_searcher(space(), sampler=f"{own}:Interrupted", trials=5)
+    first = searcher.ask(None)
+    assert first is not None
+    searcher.tell(Result(first, 1.0))
+    with pytest.raises(KeyboardInterrupt):
+        searcher.ask(first)
+
+
+def test_a_module_that_leaves_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaving_module_of_a_test.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="--sampler leaving_module_of_a_test:A: SystemExit: it says nothing"):
+        load_sampler("leaving_module_of_a_test:A", 0)
+
+
+def test_what_a_sampler_prints_goes_to_standard_error(
+    own: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output may have to be one JSON document."""
+    monkeypatch.delitem(sys.modules, own, raising=False)
+    run_search(make_searcher(space(), sampler=f"{own}:Talking", trials=4), 4)
+    said = capsys.readouterr()
+    assert said.out == "" and all(word in said.err for word in ("the module speaks", "before", "after"))
 
 
 def test_only_the_user_names_code(tmp_path: Path) -> None:
