@@ -20,6 +20,7 @@ _WIDER = 1.6  # each further step outwards, over the one before; judgement
 _FAR_BELOW = -0.3  # ln of the strain; in a narrow bracket, it rises by less than that to the limit; judgement
 _NEAR = -0.5  # ln of the strain above which it is extrapolated; judgement
 _FLATTEST, _BEYOND = 0.5, 0.04  # slope at least, and how much further than the crossing; judgement
+_BESIDE = 0.1  # as a natural logarithm: how far above a rate that was kept once and broken once; judgement
 _LEAST_PER_S = 1e-3  # a request every quarter of an hour
 
 
@@ -101,6 +102,8 @@ def _higher(usable: Sequence[Service], guess: Guess, found: Sustained) -> float:
     slope = 1.0  # of ln(strain) over ln(rate): strain rises about as fast as the rate, and faster near the limit
     if len(rising) > 1 and (apart := math.log((top.rate_per_s or 1.0) / (rising[-2].rate_per_s or 1.0))) > 0:
         slope = max(_FLATTEST, (top.excess - rising[-2].excess) / apart)
+    if not all(look.kept for look in usable if look.rate_per_s == top.rate_per_s):
+        step = min(step, _BESIDE)
     if top.excess > _NEAR:
         step = min(step, _BEYOND - top.excess / slope)
     return found.low_per_s * math.exp(step)

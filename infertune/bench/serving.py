@@ -12,6 +12,7 @@ from infertune.domain.judging import RequestRows
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Crashed, Measurement, TimedOut, Window
 from infertune.domain.promise import Promise
+from infertune.domain.service import Service
 from infertune.domain.workload import Request
 from infertune.errors import BenchmarkError
 from infertune.units import MOST_DURATION_S
@@ -204,8 +205,8 @@ class Looks:
         self._windows.append(reply.window)
         self._rows.append(reply.rows)
         self._last = reply
-        if (service := reply.window.service) and service.latency_s and service.kept:
-            self._kept_latency_s = max(self._kept_latency_s, service.latency_s.mean)
+        if service := reply.window.service:
+            self._kept_latency_s = max(self._kept_latency_s, _latency_s(service))
         return reply.window
 
     def _serve(
@@ -249,3 +250,11 @@ class Looks:
     def _patience_s(self, requests: Sequence[Request]) -> float:
         """Seconds after which the longest of some requests has surely broken the promise."""
         return self._plan.promise.patience_s(max(request.output_tokens for request in requests))
+
+
+def _latency_s(load: Service) -> float:
+    """What a request of a load took in the mean while the promise was kept, without the queue if it grew; else 0."""
+    if load.latency_s is None or not (load.kept or load.only_queue_grows):
+        return 0.0
+    queue_s = load.ttft_s.mean if load.growing and load.ttft_s else 0.0
+    return max(0.0, load.latency_s.mean - queue_s)

@@ -288,6 +288,7 @@ def bench(
         print_json({"schema_version": 1, **result.model_dump(mode="json")})
     else:
         from infertune.cli.terminal_serving import figure_lines
+        from infertune.report.serving import load_sentences
         from infertune.report.words import interval_text
         from infertune.units import format_rate
 
@@ -302,5 +303,7 @@ def bench(
                 console(),
                 f"{result.n_failed} of {result.n_sent} requests failed or were cut, such as: {result.failures[0]}",
             )
+        for line in load_sentences(result.loads) if result.loads else ():
+            say(console(), line)
         for line in figure_lines(result.figures):
             say(console(), line)

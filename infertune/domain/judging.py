@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from scipy.special import betaincinv, stdtrit
@@ -67,11 +67,10 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
         rate_per_s: Requests a second that were due; None in a closed loop.
     """
     counted = _counted(load.sent) if rate_per_s is not None else load.sent
-    strains = promise.with_share_strains(counted)
     late_s = _quantile([one.late_s for one in load.sent], 0.99)
     growth, growing = _growth(load.sent, counted, rate_per_s)
     bound_s = max(_LATE_S, _LATE_SHARE * (promise.tightest_s or 0.0))
-    share, low, high = attained([strain <= 1 for strain in strains[promise.attain]])
+    share, low, high = attained([promise.strain(one) <= 1 for one in counted])
     failed = Counter(one.error for one in load.sent if one.error)
     whole = [one for one in counted if not one.error]
     begin, end = counted[0].due_s, max(counted[-1].due_s, counted[0].due_s + 1e-9)
@@ -97,7 +96,8 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
         attainment=share if promise.limits else None,
         attainment_low=low if promise.limits else None,
         attainment_high=high if promise.limits else None,
-        strain=_typical(strains, promise.of_waiting.with_share_strains(counted)) if promise.limits else None,
+        strain=_strain(promise, counted) if promise.limits else None,
+        broken=tuple(str(limit) for limit in promise.limits if _strain(promise.alone(limit), counted) > 1),
         growth=growth,
         growing=growing,
         completed_per_s=completed,
@@ -138,7 +138,7 @@ def _design_effect(values: Sequence[float]) -> float:
     return max(1.0, between / (variance / (n / _BLOCKS)))
 
 
-def _typical(strains: Mapping[float, Sequence[float]], of_waiting: Mapping[float, Sequence[float]]) -> float:
+def _strain(promise: Promise, counted: Sequence[Sent]) -> float:
     """The strain at a share of the requests, the largest of several, right on average although a load is short.
 
     The k-th smallest of m independent values is exceeded by a share 1 - k / (m + 1) of all values on average, so shares
@@ -146,13 +146,9 @@ def _typical(strains: Mapping[float, Sequence[float]], of_waiting: Mapping[float
     moments: for limits that a queue breaks, m is as many requests as the load is worth (their number over the design
     effect). Time per token goes with the requests in the batch, whose number varies around its mean; there it would
     only find too much.
-
-    Args:
-        strains: Share → strains of all requests.
-        of_waiting: The same under the limits that a queue breaks.
     """
-    found = [_at(values, share, len(values)) for share, values in strains.items()]
-    for share, values in of_waiting.items():
+    found = [_at(values, share, len(values)) for share, values in promise.with_share_strains(counted).items()]
+    for share, values in promise.of_waiting.with_share_strains(counted).items():
         effect = _design_effect([min(strain, _FAR) for strain in values])
         found.append(_at(values, share, len(values) / effect))
     return max(found)

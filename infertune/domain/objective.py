@@ -195,6 +195,15 @@ def promise_of(request: JobRequest) -> Promise:
     return Promise(limits=tuple(one.of_requests for one in limits if one.of_requests), attain=request.attain)
 
 
+def limits_a_launch(text: str) -> bool:
+    """Whether a limit of `--slo` is on a figure of a launch that no load is held against, such as `power_w<200`.
+
+    Raises:
+        UsageError: It is malformed.
+    """
+    return parse_limit(text, tuple(FIGURES)).of_requests is None
+
+
 def _launch_limits(texts: Sequence[str], name: str) -> Iterator[Limit]:
     """The limits on figures of a launch; those on requests are a server's promise.
 

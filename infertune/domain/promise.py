@@ -73,6 +73,10 @@ class Promise(Frozen):
         """The same with the limits alone that a queue breaks: on figures that hold the time in it."""
         return Promise(limits=tuple(limit for limit in self.limits if limit.figure in _WITH_QUEUE), attain=self.attain)
 
+    def alone(self, limit: RequestLimit) -> "Promise":
+        """The same with one of its limits."""
+        return Promise(limits=(limit,), attain=self.attain)
+
     @property
     def tightest_s(self) -> float | None:
         """The smallest limit in seconds, None without any."""

@@ -59,6 +59,7 @@ class Service(Frozen):
         attainment_low: Lower end of its 95% interval, which allows for successive requests being alike.
         attainment_high: Upper end.
         strain: How much of the tightest limit is used at the promised share: over 1, it is broken; None without limits.
+        broken: The limits that are broken, each looked at alone; all may be kept alone, and the promise be broken.
         growth: Share of the arrivals by which the requests in the server grew; None in a closed loop.
         growing: Whether they surely grew: then the rate cannot be kept up.
         completed_per_s: Requests that ended well, a second, while counted ones were due.
@@ -87,6 +88,7 @@ class Service(Frozen):
     attainment_low: Share | None = None
     attainment_high: Share | None = None
     strain: Amount | None = None
+    broken: tuple[str, ...] = ()
     growth: Annotated[float, Field(ge=-1e9, le=1e9)] | None = None
     growing: bool = False
     completed_per_s: Annotated[float, Field(ge=0, le=1e9)] = 0.0
@@ -108,11 +110,52 @@ class Service(Frozen):
         return self.strain is not None and self.strain <= 1 and not self.growing
 
     @property
+    def only_queue_grows(self) -> bool:
+        """Whether nothing but the growing queue breaks the promise, so far."""
+        return self.growing and self.strain is not None and self.strain <= 1
+
+    @property
+    def answered(self) -> float:
+        """Share of the arrivals by which the requests in the server did not grow, between a half and 1."""
+        return min(1.0, max(0.5, 1 - (self.growth or 0.0)))
+
+    @property
     def excess(self) -> float:
         """ln of the strain, between far below and far above the limit; above 0 where the queue grows."""
         assert self.strain is not None
-        strain = max(self.strain, 1 + (self.growth or 0.0)) if self.growing else self.strain
+        strain = max(self.strain, 1 / self.answered) if self.growing else self.strain
         return max(-_CLIP, min(_CLIP, math.log(max(strain, 1e-9))))
+
+
+class LoadCounts(Frozen):
+    """How many loads kept what was promised.
+
+    Attributes:
+        n_loads: That are evidence.
+        n_late: Others, that were sent late.
+        n_kept: Of `n_loads`, those that kept the promise.
+        n_growing: Of `n_loads`, those in which the queue grew.
+        broken: Limit → of `n_loads`, those that broke it, each looked at alone.
+    """
+
+    n_loads: Count
+    n_late: Count
+    n_kept: Count
+    n_growing: Count
+    broken: dict[str, Count]
+
+    @classmethod
+    def of(cls, looks: Sequence[Service]) -> "LoadCounts":
+        """Counted over some loads."""
+        usable = [look for look in looks if not look.late]
+        limits = [str(limit) for limit in looks[0].promise.limits] if looks else []
+        return cls(
+            n_loads=len(usable),
+            n_late=len(looks) - len(usable),
+            n_kept=sum(look.kept for look in usable),
+            n_growing=sum(look.growing for look in usable),
+            broken={limit: sum(limit in look.broken for look in usable) for limit in limits},
+        )
 
 
 class Sustained(Frozen):
@@ -159,6 +202,9 @@ def sustained(looks: Sequence[Service]) -> Sustained | None:
         return Sustained(rate_per_s=low, goodput_per_s=low * (share or 1.0), low_per_s=low, high_per_s=None)
     gap = excess[last + 1] - excess[last]
     at = rates[last] + (rates[last + 1] - rates[last]) * -excess[last] / gap
+    if usable[last + 1].only_queue_grows:  # then it answered as many as it can, and the strain says nothing of that
+        at = min(at, rates[last + 1] + math.log(usable[last + 1].answered))
+        at = max(at, rates[last] + math.log(usable[last].answered))
     rate = math.exp(at)
     return Sustained(
         rate_per_s=rate,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from infertune.domain.knobs import Config
-from infertune.domain.service import Service, Sustained
+from infertune.domain.service import LoadCounts, Service, Sustained
 from infertune.domain.trial import Trial
 from infertune.report.answer import best_name
 from infertune.report.findings import Findings
@@ -47,12 +47,11 @@ def serving_sentences(found: Findings) -> list[str]:
                 f"{name}: kept up to {format_rate(geometric_mean(rates))} requests/s "
                 f"({format_rate(min(rates))} to {format_rate(max(rates))} over {len(rates)} launches)."
             )
+    if found.ledger.header.command == "bench":
+        return lines + _of_fixed_rate(looks)
     late = sum(look.late for look in looks)
     if late:
         lines.append(f"{late} of {len(looks)} loads were sent late and are no evidence.")
-    if found.ledger.header.command == "bench":
-        lines += _of_fixed_rate(looks)
-        return lines
     failed = sum(look.n_failed for look in looks if look.kept)
     if failed:
         lines.append(f"{failed} requests failed at rates at which the promise was kept; they count as broken.")
@@ -61,13 +60,28 @@ def serving_sentences(found: Findings) -> list[str]:
 
 def _of_fixed_rate(looks: Sequence[Service]) -> list[str]:
     """Whether the promise was kept at the rate that was asked for, and what failed."""
-    lines = []
+    lines = load_sentences(LoadCounts.of(looks))
     shares = [look.attainment for look in looks if look.attainment is not None]
     if shares:
-        lines.append(f"{100 * mean_with_zeros(shares):.4g}% of the requests kept it.")
+        lines.insert(0, f"{100 * mean_with_zeros(shares):.4g}% of the requests kept it.")
     failed, first = sum(look.n_failed for look in looks), next((look.failures for look in looks if look.failures), ())
     if failed:
         lines.append(f"{failed} requests failed or were cut, such as: {', '.join(first[:1])}.")
+    return lines
+
+
+def load_sentences(loads: LoadCounts) -> list[str]:
+    """In how many loads at one rate the limits were kept, which were broken, and whether the queue grew."""
+    lines = []
+    if loads.n_late:
+        lines.append(f"{loads.n_late} of {loads.n_late + loads.n_loads} loads were sent late and are no evidence.")
+    if loads.broken and loads.n_loads:
+        broken = [f"{limit} was broken in {n}" for limit, n in loads.broken.items() if n]
+        because = f": {', '.join(broken)}" if broken else ""
+        lines.append(f"The limits were kept in {loads.n_kept} of {loads.n_loads} loads{because}.")
+    if loads.n_growing:
+        grew = f"The queue grew in {loads.n_growing} of {loads.n_loads} loads"
+        lines.append(f"{grew}: requests come faster than they are answered.")
     return lines
 
 

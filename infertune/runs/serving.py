@@ -6,7 +6,7 @@ from typing import TypeVar
 from infertune.bench.rates import Aim
 from infertune.bench.serving import FEWEST, ServePlan
 from infertune.domain.arrivals import Arrivals
-from infertune.domain.objective import GOODPUTS, promise_of
+from infertune.domain.objective import GOODPUTS, limits_a_launch, promise_of
 from infertune.domain.promise import Promise
 from infertune.domain.request import JobRequest, TuneRequest
 from infertune.domain.serving_options import LoadOptions
@@ -101,6 +101,11 @@ def serving_of(request: JobRequest, workload: Workload, engine: Engine) -> Servi
     if isinstance(request, TuneRequest) and request.arrivals is not None and not goodput:
         raise UsageError(f"--arrivals is for --objective {GOODPUTS[0]}; an offline job has all requests at once")
     promise = promise_of(request)
+    if isinstance(request, LoadOptions) and (of_launch := [text for text in request.slo if limits_a_launch(text)]):
+        raise UsageError(
+            f"--slo {of_launch[0]} is on a figure of a launch, and a load is held against limits on requests: such "
+            "as ttft_s<0.5 or ttft_p99_s<2"
+        )
     if "attain" in request.model_fields_set and not (promise.limits and (goodput or loads)):
         cure = "--slo 'ttft_s<0.5'" + (" and --rate" if isinstance(request, LoadOptions) else "")
         raise UsageError(f"--attain is of limits on the requests of a server's load, and there is none: give {cure}")

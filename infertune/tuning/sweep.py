@@ -15,6 +15,7 @@ from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, describe
 from infertune.domain.objective import get_objective, objective_of
 from infertune.domain.request import Launches, StaffedRequest
+from infertune.domain.service import LoadCounts
 from infertune.domain.trial import Phase, Trial
 from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
 from infertune.report import Findings, check_place, find, write_found
@@ -74,6 +75,7 @@ class BenchResult(Frozen):
         output_tokens_per_s: Over launches.
         samples: One rate a launch, in tokens per second.
         figures: Of a server's loads: every figure that is known, over launches.
+        loads: Of a server's loads: how many kept the limits; None of offline jobs.
         n_sent: Of a server's loads: requests that were sent.
         n_failed: Of them, those that failed, were cut or came back short.
         failures: What went wrong in the first load with failures, a line each with how often.
@@ -84,6 +86,7 @@ class BenchResult(Frozen):
     output_tokens_per_s: Estimate
     samples: tuple[float, ...]
     figures: dict[str, Estimate] = {}
+    loads: LoadCounts | None = None
     n_sent: int = 0
     n_failed: int = 0
     failures: tuple[str, ...] = ()
@@ -140,6 +143,7 @@ def _bench(job: Job, request: BenchRequest, config: Config, observer: Observer, 
         output_tokens_per_s=narrow_mean([math.log(sample) for sample in samples], _TRUST),
         samples=tuple(samples),
         figures=_figures(ledger, config) if job.serving else {},
+        loads=LoadCounts.of(loads) if job.serving else None,
         n_sent=sum(window.n_requests for window in windows if window.service),
         n_failed=sum(load.n_failed for load in loads),
         failures=next((load.failures for load in loads if load.failures), ()),

@@ -8,7 +8,7 @@ import pytest
 from infertune.domain.judging import RequestRows, attained, service_of
 from infertune.domain.load import Gauges, Load, Sent
 from infertune.domain.promise import Promise, RequestLimit, parse_limit
-from infertune.domain.service import Service, Sketch, isotonic, sustained
+from infertune.domain.service import LoadCounts, Service, Sketch, isotonic, sustained
 from infertune.errors import UsageError
 
 PROMISE = Promise(limits=(RequestLimit(figure="ttft_s", most_s=0.5),), attain=0.9)
@@ -78,6 +78,20 @@ def test_a_queue_that_grows_breaks_the_promise_whatever_the_requests_took() -> N
     assert growing.growth == pytest.approx(0.5, abs=0.05)  # of ten that come in a second, five end
 
 
+def test_each_limit_that_is_broken_is_named() -> None:
+    tpot = RequestLimit(figure="tpot_s", most_s=0.05)  # the requests take 0.1 s a token
+    p99 = RequestLimit(figure="ttft_s", most_s=0.9, share=0.99)
+    three = Promise(limits=(*PROMISE.limits, tpot, p99), attain=0.9)
+    found = service_of(load(*([0.1] * 19 + [0.8]) * 5), three, "constant", 10.0)
+    assert found.broken == ("tpot_s<0.05",) and not found.kept
+    failed = service_of(load(*[0.1] * 100, errors=30), three, "constant", 10.0)
+    assert failed.broken == ("ttft_s<0.5", "tpot_s<0.05", "ttft_p99_s<0.9")
+    late = found.model_copy(update={"late": True})
+    counts = LoadCounts.of([found, found.model_copy(update={"growing": True}), late, failed])
+    assert (counts.n_loads, counts.n_late, counts.n_kept, counts.n_growing) == (3, 1, 0, 1)
+    assert counts.broken == {"ttft_s<0.5": 1, "tpot_s<0.05": 3, "ttft_p99_s<0.9": 1}
+
+
 def test_time_in_the_queue_comes_from_the_servers_own_count() -> None:
     gauges = tuple(Gauges(at_s=float(n), running=4, waiting=5, preemptions=n) for n in range(10))
     found = service_of(Load(sent=load(*[0.1] * 100).sent, gauges=gauges), PROMISE, "constant", 10.0)
@@ -124,6 +138,16 @@ def test_late_looks_are_no_evidence_and_growing_ones_break() -> None:
     assert late and late.high_per_s is None
     found = sustained([look(5.0, 0.5), look(6.0, 0.5, growing=True)])
     assert found and found.high_per_s == pytest.approx(6.0)
+
+
+def test_where_the_queue_alone_breaks_the_promise_its_growth_says_what_the_server_can_do() -> None:
+    """Interpolating between far below a limit and a little above it would find 9.8 of 10."""
+    found = sustained([look(4.0, 0.01), look(10.0, 0.02, growing=True)])
+    assert found and found.rate_per_s == pytest.approx(8.0)  # a fifth of those that came stayed
+    near = sustained([look(9.0, 0.01), look(10.0, 0.02, growing=True)])
+    assert near and near.rate_per_s == pytest.approx(9.0)  # what was kept is believed
+    steep = sustained([look(4.0, 0.5), look(10.0, 2.0, growing=True)])
+    assert steep and steep.rate_per_s == pytest.approx(40**0.5)
 
 
 def test_looks_that_say_that_more_load_is_easier_are_averaged() -> None:

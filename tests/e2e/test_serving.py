@@ -9,8 +9,10 @@ import pytest
 import infertune
 from infertune.domain.promise import Promise
 from infertune.domain.request import make_request
+from infertune.domain.service import LoadCounts
 from infertune.errors import BenchmarkError, UsageError
 from infertune.profiles.profile import load_profile
+from infertune.report.serving import load_sentences
 from infertune.runs.ledger import Ledger
 from infertune.runs.samples import SAMPLES_NAME
 from infertune.tuning.sweep import BenchRequest, bench_request
@@ -41,6 +43,18 @@ def test_a_load_at_a_rate_gives_the_figures_of_its_requests(tmp_path: Path) -> N
     assert figures["ttft_p50_s"].mean < figures["ttft_p99_s"].mean < 0.5
     ledger = Ledger.open(tmp_path / "run")
     assert [window.n_requests for window in ledger.trials[0].measurement.windows] == [200]  # type: ignore[union-attr]
+    assert result.loads == LoadCounts(n_loads=2, n_late=0, n_kept=2, n_growing=0, broken=dict.fromkeys(LIMITS, 0))
+    assert load_sentences(result.loads) == ["The limits were kept in 2 of 2 loads."]
+
+
+def test_limits_that_are_broken_and_a_queue_that_grows_are_named(tmp_path: Path) -> None:
+    result = bench_request(bench(tmp_path, rate=2000, duration="5s", slo=("ttft_s<900", "tpot_s<0.001")))
+    assert result.loads
+    assert load_sentences(result.loads) == [
+        "The limits were kept in 0 of 2 loads: tpot_s<0.001 was broken in 2.",
+        "The queue grew in 2 of 2 loads: requests come faster than they are answered.",
+    ]
+    assert "The queue grew in 2 of 2 loads" in (tmp_path / "run" / "report.md").read_text()
 
 
 @pytest.mark.parametrize("arrivals", ["constant", "gamma:2", "concurrency:4", "all-at-once"])
@@ -150,6 +164,7 @@ def test_a_tune_for_goodput_that_was_cut_goes_on_where_it_was(study: Study, tmp_
         ),
         ({"rate": 5, "slo": ("ttft<1",)}, "there is no figure 'ttft'"),
         ({"slo": LIMITS}, "is of a server's load: give --rate"),
+        ({"rate": 5, "slo": (*LIMITS, "power_w<200")}, "--slo power_w<200 is on a figure of a launch"),
         ({"rate": 5, "duration": "10s", "requests": 3}, "--requests and --duration both say how long a load is"),
         ({"rate": 0.0001, "requests": 1000}, "a load of 1000 requests would last longer than 277h .* --rate"),
         ({"rate": 1e-9}, "a load of 1 requests would last longer than 277h"),

@@ -18,6 +18,7 @@ from infertune.domain.load import Load
 from infertune.domain.measurement import EngineFacts, Infeasible
 from infertune.domain.models import Model
 from infertune.domain.promise import Promise
+from infertune.domain.service import Service, sustained
 from infertune.domain.workload import Workload
 from infertune.energy import EnergyMeter
 from infertune.engines.base import (
@@ -143,23 +144,21 @@ class FakeServeEngine:
         """
         prompts, speed = draw(n_requests), speed_of(config)
 
-        def excess(rate: float, n: int = n_requests) -> float:
+        def look(rate: float, n: int = n_requests) -> Service:
             load = served(speed, prompts[:n], arrivals.due_s(n, rate, "truth"), _TRUE_CUT_S)
-            return service_of(load, promise, str(arrivals), rate).excess
+            return service_of(load, promise, str(arrivals), rate)
 
         low, high = 0.1, 1.0
-        if excess(low, _ROUGH_REQUESTS) > 0:
+        if look(low, _ROUGH_REQUESTS).excess > 0:
             return 0.0
-        while excess(high, _ROUGH_REQUESTS) <= 0:
+        while look(high, _ROUGH_REQUESTS).excess <= 0:
             low, high = high, 1.4 * high
         low = 0.8 * low
         while high / low > 1.01:
             middle = math.sqrt(low * high)
-            low, high = (low, middle) if excess(middle) > 0 else (middle, high)
-        at_low, at_high = excess(low), excess(high)
-        share = -at_low / (at_high - at_low) if at_high > at_low else 0.5
-        rate: float = low * (high / low) ** min(1.0, max(0.0, share))
-        return rate * promise.attain
+            low, high = (low, middle) if look(middle).excess > 0 else (middle, high)
+        found = sustained([look(low), look(high)])
+        return found.goodput_per_s if found else low * promise.attain
 
 
 class LoadedFakeServe(LoadedEngine):
