@@ -106,6 +106,7 @@ class Bench:
         self._launched: Config | None = None
         self._launch_number = first_launch
         self._faithful = False
+        self._ahead_s = 0.0  # of a launch of which no measurement has told
 
     def measure(self, config: Config, plan: Plan | ServePlan, *, fresh: bool = False) -> Attempt:
         """Measure a configuration.
@@ -129,6 +130,18 @@ class Bench:
                 again.rows,
             )
         return attempt
+
+    def launch_ahead(self, config: Config) -> None:
+        """Launch an engine for a configuration that will soon be measured; the seconds are told with that measurement.
+
+        A failure is forgotten: measuring launches again, and finds it.
+
+        Args:
+            config: All knobs.
+        """
+        if not self.takes(config):
+            failed, seconds = self._launch(config, fresh=False)
+            self._ahead_s = 0.0 if failed else seconds
 
     def answer(self, config: Config, requests: Sequence[Request]) -> Asked:
         """Greedy answers of a configuration, with their prompts, to be scored.
@@ -223,10 +236,12 @@ class Bench:
         return config.subset(frozenset(self._space.names) - self._space.launch_names)
 
     def _measure_once(self, config: Config, plan: Plan | ServePlan, fresh: bool) -> Attempt:
-        launch_s = 0.0
-        launched_here = fresh or not self.takes(config)
-        if launched_here:
-            failed, launch_s = self._launch(config, fresh)
+        launch_s, self._ahead_s = self._ahead_s, 0.0
+        launched_here = launch_s > 0
+        if fresh or not self.takes(config):
+            launched_here = True
+            failed, seconds = self._launch(config, fresh)
+            launch_s += seconds
             if failed is not None:
                 return Attempt(failed, launch_s, 0.0, self._launch_number, live=False)
         assert self._handle and self._launched
@@ -243,7 +258,7 @@ class Bench:
         looked = Looks(plan, self._live(config), handle.serve, self.deadlines, lambda: handle.elapsed_s).run()
         found = looked.found
         outcome = found if isinstance(found, Measurement) else self._outcome(found)
-        return Attempt(outcome, launch_s, looked.run_s, self.next_launch - 1, live, looked.rows)
+        return Attempt(outcome, launch_s, looked.run_s, self._launch_number, live, looked.rows)
 
     def _wait_for_memory(self) -> None:
         """Wait until the driver has freed the ended engine's memory: a launch before that may run out of it."""

@@ -123,6 +123,9 @@ class Crew(Protocol):
     def submit(self, worker: Worker, order: Order) -> None:
         """Give a free worker an order."""
 
+    def launch_ahead(self, config: Config) -> None:
+        """Let all free workers launch what they will be told to measure when more is known."""
+
     @property
     def busy(self) -> bool:
         """Whether an order is not done yet."""
@@ -178,6 +181,9 @@ class OneBench:
     def submit(self, worker: Worker, order: Order) -> None:
         """Keep an order until it is waited for."""
         self._order = order
+
+    def launch_ahead(self, config: Config) -> None:
+        """Nothing: it is never free while there is something to wait for."""
 
     @property
     def busy(self) -> bool:

@@ -21,7 +21,6 @@ _DRAWN = 20_480  # requests, more than one load has, of which the loads of a lau
 _WARMUP_REQUESTS = 64
 _WINDOW_S, _PROOF_WINDOWS = 10.0, 4  # of a load, and how much longer one of a proof is (MEASURING.md, window length)
 _SEARCH_AIM, _PROOF_AIM = Aim(6, 1.10), Aim(5, 1.08)
-_PROOF_LOOKS = 3  # loads of most launches of a proof
 
 
 class LoadRequest(LoadOptions, JobRequest):
@@ -75,12 +74,12 @@ class Serving:
 
 
 def loads_of_proof_s(window_s: float | None) -> float:
-    """Seconds that the loads of a launch of a proof are expected to last.
+    """Seconds that the loads of a launch of a proof last at most, or little more: a budget should hold.
 
     Args:
         window_s: Of a load of the search, as `--window` has it; None as it is unless given.
     """
-    return _PROOF_LOOKS * _PROOF_WINDOWS * (window_s or _WINDOW_S)
+    return _PROOF_AIM.most_looks * _PROOF_WINDOWS * (window_s or _WINDOW_S)
 
 
 def serving_of(request: JobRequest, workload: Workload, engine: Engine) -> Serving | None:

@@ -1,12 +1,15 @@
-"""Which workers a run takes: of the driver's versions, with an engine that can be used, on devices of one model."""
+"""Which workers a run takes (of the driver's versions, with devices of one model), and how long it waits for one."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 from pydantic import ValidationError
 
 from infertune.bench.remote.terms import Hello
-from infertune.errors import MismatchError
+from infertune.errors import BenchmarkError, MismatchError
 from infertune.version import __version__
+
+_NOBODY_FOR_S = 600.0  # without any worker, before a run ends (judgement: a cluster needs minutes for a new node)
 
 
 def read_hello(version: str, text: str, engine: str, engine_version: str | None) -> Hello:
@@ -66,3 +69,36 @@ def counted(hellos: Sequence[Hello]) -> str:
     hosts = [hello.host for hello in hellos]
     where = ", ".join(f"{hosts.count(host)} on {host}" for host in dict.fromkeys(hosts))
     return f"{len(hosts)} worker{'s' if len(hosts) != 1 else ''}: {where}"
+
+
+class Patience:
+    """For how long a crew goes on without anybody."""
+
+    def __init__(self, on_note: Callable[[str], None]) -> None:
+        """Nobody has been waited for yet.
+
+        Args:
+            on_note: Is told when the waiting begins.
+        """
+        self._on_note = on_note
+        self._since: float | None = None
+
+    def check(self, somebody: bool) -> None:
+        """Give up where nobody has been there for long.
+
+        Args:
+            somebody: Whether a worker is there now.
+
+        Raises:
+            BenchmarkError: None has been.
+        """
+        if somebody:
+            self._since = None
+        elif self._since is None:
+            self._since = time.perf_counter()
+            self._on_note("no worker is left; waiting for one")
+        elif time.perf_counter() - self._since > _NOBODY_FOR_S:
+            raise BenchmarkError(
+                f"no worker has been there for {_NOBODY_FOR_S / 60:.0f} minutes; the trials are safe: "
+                "continue with --resume"
+            )

@@ -33,4 +33,5 @@ class SimulatedClock:
 def _ends_s(seat: Seat) -> float:
     """When a task ends."""
     assert seat.report and isinstance(seat.report.found, Attempt)
-    return seat.starts_s + seat.report.found.launch_s + seat.report.found.run_s
+    launched_s = seat.launches_s + seat.report.found.launch_s
+    return max(seat.starts_s, launched_s) + seat.report.found.run_s

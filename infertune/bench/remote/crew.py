@@ -11,19 +11,18 @@ from collections.abc import Callable, Sequence
 
 from infertune.bench.crew import Answering, Done, Order, Worker
 from infertune.bench.isolation import Deadlines
-from infertune.bench.remote.acceptance import check_one_model, counted, models_of, read_hello
+from infertune.bench.remote.acceptance import Patience, check_one_model, counted, models_of, read_hello
 from infertune.bench.remote.clock import SimulatedClock
 from infertune.bench.remote.lead import Lead
 from infertune.bench.remote.seats import Cluster, Seat, Task
 from infertune.bench.remote.terms import Blueprint, Hello, LostError, Offer, Report
 from infertune.domain.device import Device
-from infertune.domain.knobs import SearchSpace
+from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.measurement import Crashed
 from infertune.domain.trial import Attempt
 from infertune.errors import BenchmarkError, InfertuneError, MismatchError, UsageError
 
 _LOOK_EVERY_S = 1.0  # at the head and for new nodes, while nothing comes (judgement)
-_NOBODY_FOR_S = 600.0  # without any worker, before a run ends (judgement: a cluster needs minutes for a new node)
 _ALL_JOIN_S = 180.0  # for the workers that have room at the start (judgement: the first import takes up to a minute)
 _CLOSE_S = 30.0  # for workers to close their engines (judgement: twice what an engine gets)
 _MOST_LAUNCHES_OF_AN_ORDER = 4  # roomy and exact, and the same once more after a transient failure
@@ -73,7 +72,7 @@ class RemoteCrew:
         self._has_news = False
         self._next_launch = 0
         self._clock = SimulatedClock() if simulated else None
-        self._nobody_since: float | None = None
+        self._patience = Patience(on_note)
 
     # Coming together
 
@@ -201,6 +200,14 @@ class RemoteCrew:
         assert isinstance(worker, Seat)
         self._give(worker, Task(order))
 
+    def launch_ahead(self, config: Config) -> None:
+        """Let all free workers launch; what they are told next waits until they have."""
+        for seat in self._seats:
+            if seat.stage == "free":
+                first = self._reserved(_MOST_LAUNCHES_OF_AN_ORDER)
+                self._cluster.call(seat.worker, "launch_ahead", config, self.deadlines, first)
+                seat.launches_ahead, seat.launches_s = True, self._now_s()
+
     @property
     def busy(self) -> bool:
         """Whether an order is not done yet."""
@@ -218,7 +225,7 @@ class RemoteCrew:
             if self._has_news:
                 self._has_news = False
                 return None
-            self._check_somebody()
+            self._patience.check(any(seat.is_there for seat in self._seats))
             self._pump()
 
     def widen(self, space: SearchSpace) -> None:
@@ -269,7 +276,7 @@ class RemoteCrew:
             self._greet(seat)
 
     def _greet(self, seat: Seat) -> None:
-        seat.stage, seat.launched, seat.task = "joining", None, None
+        seat.stage, seat.launched, seat.task, seat.launches_ahead = "joining", None, None, False
         offer = self._offer.model_copy(update={"rank": seat.rank})
         seat.answer = self._cluster.call(seat.worker, "hello", offer.model_dump_json())
 
@@ -360,9 +367,14 @@ class RemoteCrew:
 
     def _give(self, seat: Seat, task: Task) -> None:
         seat.stage, seat.task, seat.report = "busy", task, None
-        seat.starts_s = self._clock.now_s if self._clock else 0.0
+        seat.starts_s = self._now_s()
+        seat.launches_s = seat.launches_s if seat.launches_ahead else seat.starts_s
+        seat.launches_ahead = False
         first = self._reserved(_MOST_LAUNCHES_OF_AN_ORDER)
         seat.answer = self._cluster.call(seat.worker, "measure", task.order, self.deadlines, first)
+
+    def _now_s(self) -> float:
+        return self._clock.now_s if self._clock else 0.0
 
     def _reserved(self, launches: int) -> int:
         """Numbers of launches that no other order uses: the first of them."""
@@ -381,20 +393,3 @@ class RemoteCrew:
         assert seat.task and seat.report and isinstance(seat.report.found, Attempt)
         self._done.append(Done(seat.task.order, seat.device_id, seat.report.found))
         seat.stage, seat.task, seat.report = "free", None, None
-
-    def _check_somebody(self) -> None:
-        """Give up where nobody has been there for long.
-
-        Raises:
-            BenchmarkError: Nobody has.
-        """
-        if any(seat.is_there for seat in self._seats):
-            self._nobody_since = None
-        elif self._nobody_since is None:
-            self._nobody_since = time.perf_counter()
-            self._on_note("no worker is left; waiting for one")
-        elif time.perf_counter() - self._nobody_since > _NOBODY_FOR_S:
-            raise BenchmarkError(
-                f"no worker has been there for {_NOBODY_FOR_S / 60:.0f} minutes; the trials are safe: "
-                "continue with --resume"
-            )

@@ -14,7 +14,7 @@ from infertune.errors import UsageError
 
 _ADDRESS_VARIABLE = "RAY_ADDRESS"  # Ray's own; set for what `ray job submit` starts
 _LOOPBACK_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: a cluster of this machine alone listens on 127.0.0.1
-_MOST_WORKERS = 1024
+_MOST_WORKERS = 1024  # judgement: one driver takes in the results of all
 _ANSWER_S = 120.0  # for a node to say what it has: imports, nvidia-smi, engines' interpreters (judgement)
 
 

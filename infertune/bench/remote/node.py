@@ -140,6 +140,10 @@ class NodeWorker:
         bench = self._ready(deadlines, next_launch)
         return self._report(bench.measure(order.config, order.plan, fresh=order.fresh))
 
+    def launch_ahead(self, config: Config, deadlines: Deadlines, next_launch: int) -> None:
+        """Launch what will be measured next."""
+        self._ready(deadlines, next_launch).launch_ahead(config)
+
     def answer(self, config: Config, requests: Sequence[Request], deadlines: Deadlines, next_launch: int) -> Report:
         """Let a configuration answer."""
         return self._report(self._ready(deadlines, next_launch).answer(config, requests))

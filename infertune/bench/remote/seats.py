@@ -74,6 +74,8 @@ class Seat:
         launched: What its loaded engine was launched with, as far as the driver knows.
         faithful: Whether that engine takes no other configuration.
         starts_s: When its task began on a simulated clock.
+        launches_s: When the launch for it began there: earlier, if it was launched ahead.
+        launches_ahead: Whether it launches, or has launched, for a task that is still to come.
     """
 
     def __init__(self, rank: int, worker: Any) -> None:
@@ -87,7 +89,8 @@ class Seat:
         self.launched: Config | None = None
         self.faithful = False
         self.knobs: tuple[Knob, ...] = ()
-        self.starts_s = 0.0
+        self.starts_s = self.launches_s = 0.0
+        self.launches_ahead = False
 
     @property
     def device_id(self) -> str:

@@ -11,7 +11,6 @@ def answer_sentence(summary: Summary) -> str:
     """The answer of a tune in one sentence."""
     gain = summary.gain
     base = base_text(summary)
-    verb = "breaks" if summary.stock_config is None else "break"  # the default, the current settings
     interval = ""
     if gain is not None and gain.low is not None and gain.high is not None:
         interval = (
@@ -29,8 +28,9 @@ def answer_sentence(summary: Summary) -> str:
         case "the default cannot run here" | "current cannot run here":
             return f"{base[0].upper()}{base[1:]} cannot run here; the configuration below can."
         case "the default breaks a limit" | "current breaks a limit":
-            breaks = ", ".join(summary.default_breaks)
-            return f"{base[0].upper()}{base[1:]} {verb} {breaks}; the configuration below does not{interval}."
+            verb = "breaks" if summary.stock_config is None else "break"  # the default, the current settings
+            limits = ", ".join(summary.default_breaks)
+            return f"{base[0].upper()}{base[1:]} {verb} {limits}; the configuration below does not{interval}."
         case "nothing keeps the limits":
             return f"No configuration that was tried keeps {', '.join(summary.default_breaks)}."
         case _:

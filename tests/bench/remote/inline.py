@@ -14,6 +14,7 @@ class Place:
 
     node: NodeWorker = field(default_factory=NodeWorker)
     lost: bool = False
+    asked: list["Answer"] = field(default_factory=list)  # and not done yet: a worker does one after the other
 
 
 @dataclass(eq=False)
@@ -21,6 +22,9 @@ class Answer:
     place: Place
     method: str
     given: tuple[Any, ...]
+
+    def run(self) -> object:
+        return getattr(self.place.node, self.method)(*self.given)
 
 
 class InlineCluster:
@@ -45,7 +49,8 @@ class InlineCluster:
     def call(self, worker: Place, method: str, *given: object) -> Answer:
         answer = Answer(worker, method, given)
         if method == "hello" and worker.lost:  # restarted: a fresh process
-            worker.node, worker.lost = NodeWorker(), False
+            worker.node, worker.lost, worker.asked = NodeWorker(), False, []
+        worker.asked.append(answer)
         self._calls += 1
         self._on_call(self._calls, answer)
         return answer
@@ -56,7 +61,9 @@ class InlineCluster:
     def result(self, answer: Answer) -> object:
         if answer.place.lost:
             raise LostError("its process is gone")
-        return getattr(answer.place.node, answer.method)(*answer.given)
+        while (next_one := answer.place.asked.pop(0)) is not answer:
+            next_one.run()
+        return answer.run()
 
     def dismiss(self, worker: Place) -> None:
         self.dismissed += 1

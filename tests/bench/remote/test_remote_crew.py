@@ -7,13 +7,16 @@ import pytest
 
 from infertune.bench.crew import Order
 from infertune.bench.remote.acceptance import check_one_model, read_hello
+from infertune.bench.remote.clock import SimulatedClock
 from infertune.bench.remote.crew import RemoteCrew
 from infertune.bench.remote.hire import Wanted
-from infertune.bench.remote.terms import Hello, Offer
+from infertune.bench.remote.seats import Seat
+from infertune.bench.remote.terms import Hello, Offer, Report
 from infertune.cli.doctor import diagnose_nodes
 from infertune.domain.knobs import Config
+from infertune.domain.measurement import Infeasible
 from infertune.domain.request import TuneRequest
-from infertune.domain.trial import Trial
+from infertune.domain.trial import Attempt, Trial
 from infertune.engines.base import EngineOptions
 from infertune.errors import MismatchError, UsageError
 from infertune.runs.ledger import Ledger
@@ -99,10 +102,64 @@ def test_the_worker_whose_order_ends_first_on_the_clock_is_told_first(tmp_path: 
     ends: dict[str | None, float] = {}
     told = []
     for trial in (t for t in ledger.trials if t.phase in ("search", "device")):
-        start = max(ends.get(trial.device_id, 0.0), told[0] if told and trial.device_id not in ends else 0.0)
-        ends[trial.device_id] = start + trial.cost_s
+        if trial.phase == "device":  # launched from the start, and told to measure when the base was known
+            ends[trial.device_id] = max(told[0], trial.launch_s) + trial.run_s
+        else:
+            ends[trial.device_id] = ends.get(trial.device_id, 0.0) + trial.cost_s
         told.append(ends[trial.device_id])
     assert told == pytest.approx(sorted(told))
+
+
+def test_the_others_launch_the_base_while_the_first_measures_it(tmp_path: Path) -> None:
+    ahead: list[Config] = []
+
+    def note(number: int, answer: Answer) -> None:
+        if answer.method == "launch_ahead":
+            ahead.append(answer.given[0])
+
+    ledger = tuned(tmp_path / "run", crew(InlineCluster(4, note)), trials=12)
+    base, *devices = [trial for trial in ledger.trials if trial.phase == "device" or trial.number == 0]
+    assert ahead == [base.config] * 3
+    assert [trial.launch_s for trial in devices] == [base.launch_s] * 3 and not any(trial.live for trial in devices)
+    numbers = {trial.launch_number for trial in (base, *devices)}
+    assert len(numbers) == 4  # and no device launched twice for it
+    again = tuned(tmp_path / "again", crew(InlineCluster(4)), trials=12, requests=base.measurement.n_requests)  # type: ignore[union-attr]
+    assert [trial.config for trial in again.trials][:8] == [trial.config for trial in ledger.trials][:8]
+
+
+def test_a_worker_that_is_lost_while_it_launches_ahead_measures_after_its_restart(tmp_path: Path) -> None:
+    cluster = InlineCluster(3, losing({2}, "launch_ahead"))
+    ledger = tuned(tmp_path / "run", crew(cluster), trials=8)
+    bases = [trial for trial in ledger.trials if trial.phase == "device"]
+    assert len(bases) == 2 and all(trial.measurement for trial in ledger.trials if trial.phase in ("search", "device"))
+
+
+def test_a_task_ends_on_the_clock_when_its_launch_was_ready_and_it_had_been_told() -> None:
+    def ends(starts_s: float, launches_s: float) -> float:
+        seat, clock = Seat(0, None), SimulatedClock()
+        attempt = Attempt(
+            Infeasible(reason="oom", stage="run", detail=""), launch_s=40.0, run_s=10.0, launch_number=0, live=False
+        )
+        seat.stage, seat.report = "busy", Report(attempt, None, faithful=False)
+        seat.starts_s, seat.launches_s = starts_s, launches_s
+        assert clock.next_done([seat]) is seat
+        return clock.now_s
+
+    assert ends(0.0, 0.0) == 50.0
+    assert ends(52.0, 0.0) == 62.0  # launched long ago
+    assert ends(30.0, 0.0) == 50.0  # is still launching
+
+
+def test_a_change_on_a_running_server_is_of_the_launch_that_it_was_made_on(tmp_path: Path) -> None:
+    options = {"slo": ("ttft_s<0.5",), "objective": "goodput", "attain": "90%", "window": "5s", "trust": "quick"}
+    ledger = tuned(
+        tmp_path / "run", crew(InlineCluster(2), engine="fake-serve"), engine="fake-serve", trials=10, **options
+    )
+    launched: dict[str | None, int] = {}
+    for trial in ledger.trials:
+        assert not trial.live or trial.launch_number == launched[trial.device_id]
+        launched[trial.device_id] = trial.launch_number
+    assert any(trial.live for trial in ledger.trials)
 
 
 def test_a_lost_workers_trial_is_asked_again_and_nothing_is_lost(tmp_path: Path) -> None:
