@@ -22,6 +22,7 @@ from infertune.domain.device import DeviceChoice
 from infertune.errors import BenchmarkError, UsageError
 
 CPU_RESOURCE = "infertune"  # what a node without GPUs declares: how many workers it takes
+_AUTH_VARIABLE = "RAY_AUTH_MODE"  # Ray's own
 _OBJECT_STORE_BYTES = 80 * 1024**2  # of a cluster of our own: Ray's least is 75 MiB, and reports are small
 _REACH_S = 3.0  # for the head to take a connection; judgement
 _COUNT_EVERY_S = 2.0  # between two counts of the nodes; judgement
@@ -195,7 +196,7 @@ def connected(
         try:
             ray.init(address=address, **quiet)
         except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-            raise UsageError(f"--workers {address}: {_last_line(error)}") from None
+            raise UsageError(f"--workers {address}: {_last_line(error)}{_token_cure()}") from None
     try:
         with contextlib.redirect_stdout(cast("TextIO", _WithoutRay(sys.stdout))):
             yield RayCluster(address, device, gpus, simulated)
@@ -225,6 +226,13 @@ def _reachable(address: str) -> bool:
     except (OSError, ValueError, OverflowError):
         return False
     return True
+
+
+def _token_cure() -> str:
+    """What helps if the cluster wants a token: Ray sends none to an address unless told so, and does not say so."""
+    if os.environ.get(_AUTH_VARIABLE, "").lower() == "token":
+        return ""
+    return f"; if it asks for a token, set {_AUTH_VARIABLE}=token here and on every node (docs/workers.md)"
 
 
 def _last_line(error: Exception) -> str:
