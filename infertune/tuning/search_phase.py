@@ -33,6 +33,8 @@ class SearchPhase:
     def run(self, searcher_of: Callable[[SearchSpace], Searcher]) -> str:
         """Ask, measure and tell until the search ends; why it ended, in words.
 
+        A search whose proof has begun stays ended: another leader would make that proof one of two configurations.
+
         Args:
             searcher_of: Makes a strategy for a space; called again where a ladder is lengthened.
 
@@ -43,6 +45,8 @@ class SearchPhase:
         for trial in trials.of("search")[:1]:  # a run that was refused is refused again when it is resumed
             self._check_first(trial)
         trials.widen()
+        if trials.of("confirm", "final"):
+            return self._over() or "it had ended before the run was resumed"
         searcher = self._recalling(searcher_of)
         trials.observer.phase("search", most, self._budget.search_s())
         while True:

@@ -40,6 +40,7 @@ from infertune.tuning.trials import Trials
 from infertune.writing import check_inside
 
 _PROFILE = "profile.yaml"
+_OF_SEARCH = {"trials", "patience"}
 _LIMITS = {"trials", "budget", "patience", "wait", "load_timeout", "run_timeout"}
 _MAY_CHANGE = _LIMITS | {"profiles", "storage", "workers"}
 
@@ -194,15 +195,16 @@ def _predictor(job: Job, origins: Sequence[Origin]) -> Predictor | None:
 
 
 def _idle(ledger: Ledger, header: Header) -> tuple[str, ...]:
-    """A note on limits that are given anew to a run that has ended: nothing is measured for them."""
+    """A note on limits that are given anew to a run or a search that has ended: nothing is measured for them."""
     then, today = ledger.header.request, header.request
-    changed = [
-        f"--{name.replace('_', '-')}" for name in sorted(_LIMITS - {"wait"}) if then.get(name) != today.get(name)
-    ]
-    if ledger.ending is None or not changed:
+    proving = any(trial.phase in ("confirm", "final") for trial in ledger.trials)
+    idle = _LIMITS - {"wait"} if ledger.ending is not None else _OF_SEARCH if proving else set()
+    changed = [f"--{name.replace('_', '-')}" for name in sorted(idle) if then.get(name) != today.get(name)]
+    if not changed:
         return ()
+    what = "this run has ended" if ledger.ending is not None else "the proof of this run has begun"
     names = " and ".join(changed)
-    return (f"this run has ended: {names} changes nothing; to search on, start a new run --from {ledger.folder}",)
+    return (f"{what}: {names} changes nothing; to search on, start a new run --from {ledger.folder}",)
 
 
 def _check_can_save(profiles: Path, file: Path) -> None:

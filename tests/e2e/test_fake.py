@@ -126,6 +126,28 @@ def test_a_run_cut_anywhere_keeps_its_trials_and_comes_to_a_complete_end(tmp_pat
         assert (folder / "report.md").is_file() and study.profile_file.is_file()
 
 
+def test_a_run_that_is_resumed_in_its_proof_searches_no_more_and_says_so(tmp_path: Path) -> None:
+    whole = tuned(tmp_path, "fake-whole", trials=4, final_launches=(3, 3))
+    phases = [trial.phase for trial in whole.ledger.trials]
+    folder = cut(tmp_path / "fake-whole" / "trials.jsonl", phases.index("final") + 2, tmp_path / "cut")
+    watch = _Stopwatch()
+    again = tune_request(resumed_request(folder, {"trials": 40, "profiles": tmp_path / "profiles"}), watch, folder)
+    assert [trial.config for trial in again.ledger.trials] == [trial.config for trial in whole.ledger.trials]
+    assert (again.summary.answer, again.summary.gain) == (whole.summary.answer, whole.summary.gain)
+    assert any(note.startswith("the proof of this run has begun: --trials changes nothing") for note in watch.notes)
+
+
+def test_a_run_that_is_resumed_keeps_the_winner_that_its_confirmation_found(tmp_path: Path) -> None:
+    """The budget has no room for that confirmation any more: it was made before."""
+    places = {"out": tmp_path / "whole", "profiles": tmp_path / "profiles"}
+    whole = infertune.tune(engine="fake:ragged,noise=8%,launch=30s", budget="10m", seed=7, **places)
+    phases = [trial.phase for trial in whole.ledger.trials]
+    assert "confirm" in phases
+    folder = cut(tmp_path / "whole" / "trials.jsonl", phases.index("final") + 1, tmp_path / "cut")
+    again = tune_request(resumed_request(folder, {"profiles": tmp_path / "profiles"}), resume=folder)
+    assert again.summary.candidate_config == whole.summary.candidate_config
+
+
 def test_a_finished_run_that_is_resumed_measures_nothing_more(tmp_path: Path) -> None:
     study = tuned(tmp_path, "fake-run", trials=4, finalists=1, final_launches=(2, 2))
     before = (tmp_path / "fake-run" / "trials.jsonl").read_bytes()
@@ -149,10 +171,14 @@ def test_the_package_docstring_tells_the_truth(tmp_path: Path) -> None:
 
 
 class _Stopwatch(Observer):
-    """Notes when every trial ends."""
+    """Notes when every trial ends, and what the user is told."""
 
     def __init__(self) -> None:
         self.ends: list[tuple[float, Trial]] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def trial_ends(self, trial: Trial, **_: object) -> None:
         self.ends.append((time.perf_counter(), trial))
