@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -93,8 +93,11 @@ class InfertuneSampler(BaseSampler):
         self._random.reseed_rng()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that every completed trial had."""
-        known = intersection_search_space(study.get_trials(deepcopy=False))
+        """The parameters that every completed trial had; before there is one, that every failed or pruned one had."""
+        trials = study.get_trials(deepcopy=False)
+        known = intersection_search_space(trials)
+        if not any(one.state == TrialState.COMPLETE for one in trials):
+            known = _in_all([one.distributions for one in trials if one.state.is_finished()])
         return {name: distribution for name, distribution in known.items() if not distribution.single()}
 
     def sample_relative(
@@ -288,6 +291,12 @@ def _value(trial: FrozenTrial) -> float | None:
         reported = [value for _, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)]
         value = reported[-1] if reported else None
     return value if value is not None and math.isfinite(value) else None
+
+
+def _in_all(each: Sequence[Mapping[str, BaseDistribution]]) -> dict[str, BaseDistribution]:
+    """The parameters that are in all of some trials, with the same distribution."""
+    first, *others = each or [{}]
+    return {name: one for name, one in sorted(first.items()) if all(other.get(name) == one for other in others)}
 
 
 def _broken(trial: FrozenTrial) -> bool:
