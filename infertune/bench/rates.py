@@ -16,6 +16,7 @@ from infertune.domain.service import Service, Sustained, sustained
 
 _EDGE = 0.25  # of the bracket: the next look stays so far away from both ends, so that the bracket shrinks; judgement
 _HOPELESS = 0.85  # of the best rate so far: one that is surely below it is not located any closer; judgement
+_ASTRAY = 0.2  # a guess that three looks showed to be too high is off by so much or more, as ln; judgement
 _WIDER = 1.6  # each further step outwards, over the one before; judgement
 _FAR_BELOW = -0.3  # ln of the strain; in a narrow bracket, it rises by less than that to the limit; judgement
 _NEAR = -0.5  # ln of the strain above which it is extrapolated; judgement
@@ -110,10 +111,15 @@ def _higher(usable: Sequence[Service], guess: Guess, found: Sustained) -> float:
 
 
 def _lower(usable: Sequence[Service], guess: Guess) -> float | None:
-    """None kept it: further down, below what a growing queue completed."""
+    """None kept it: further down, below what a growing queue completed.
+
+    Each step is wider. After a third look that broke the promise, a narrow guess counts as a wrong one: a server that
+    has become several times slower is found too.
+    """
     bottom = min(usable, key=lambda look: look.rate_per_s or 0.0)
     lowest = bottom.rate_per_s or 1.0
-    step = min(math.log(3), guess.spread * _WIDER ** (len(usable) - 1))
+    spread = guess.spread if len(usable) < 3 else max(guess.spread, _ASTRAY)
+    step = min(math.log(3), spread * _WIDER ** (len(usable) - 1))
     rate = lowest * math.exp(-step)
     if bottom.growing and bottom.completed_per_s > 0:
         rate = min(rate, 0.95 * bottom.completed_per_s)

@@ -42,6 +42,7 @@ class Figure:
         of: The figure, None where it is not known.
         higher_is_better: Latencies, energy, power and memory should be low.
         of_loads: Only a load of a server has it, no offline job.
+        level: Of a quantile over the requests that came back: the share of them that it is not exceeded by.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Figure:
     of: Callable[[Measurement], float | None]
     higher_is_better: bool = False
     of_loads: bool = False
+    level: float | None = None
 
 
 def window_j(window: Window) -> float | None:
@@ -201,7 +203,8 @@ def _time(name: RequestFigure, level: float) -> Callable[[Measurement], float | 
 def _times() -> Iterator[Figure]:
     for name in REQUEST_FIGURES:
         for level in (0.5, 0.9, 0.99):
-            yield Figure(f"{name[:-2]}_p{100 * level:g}_s", "s", _time(name, level), of_loads=name not in _OFFLINE)
+            title, of_loads = f"{name[:-2]}_p{100 * level:g}_s", name not in _OFFLINE
+            yield Figure(title, "s", _time(name, level), of_loads=of_loads, level=level)
 
 
 def _of_loads(value: Callable[[Service], float | None]) -> Callable[[Measurement], float | None]:

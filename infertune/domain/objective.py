@@ -17,9 +17,9 @@ from infertune.domain.figures import (
 from infertune.domain.measurement import Measurement
 from infertune.domain.promise import Promise, parse_limit
 from infertune.domain.request import JobRequest, TuneRequest
+from infertune.domain.service import why_none_sustained
 from infertune.domain.serving_options import ServingOptions
 from infertune.errors import UsageError
-from infertune.units import format_rate
 
 _LEAST_PRICE = 1e-12  # an hour or a kWh: a double loses the costs of less; judgement
 _COMPARISONS = {"<": operator.le, ">": operator.ge}
@@ -100,13 +100,10 @@ class Objective:
         missing = [name for name, value in asked.items() if value is None]
         if not missing:
             return ""
-        loads = [window.service for window in measurement.windows if window.service and window.service.strain]
-        if self.name in GOODPUTS and loads and measurement.sustained is None:
-            least = min(loads, key=lambda load: load.rate_per_s or 0.0)
-            return (
-                f"the promise is kept at no rate that was looked at: at {least.rate_per_s:.3g} requests/s "
-                f"{format_rate(least.strain or 0.0)} times the limit is used; loosen --slo or --attain"
-            )
+        loads = [window.service for window in measurement.windows if window.service]
+        no_rate = self.name in GOODPUTS and measurement.sustained is None
+        if no_rate and (why := why_none_sustained(loads, "loosen --slo or --attain")):
+            return why
         known = ", ".join(name for name, figure in FIGURES.items() if figure.of(measurement) is not None)
         return f"{', '.join(missing)} cannot be measured here ({energy_basis(measurement)}); available are {known}"
 

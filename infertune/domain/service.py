@@ -8,6 +8,7 @@ from pydantic import Field
 
 from infertune.domain.frozen import Amount, Frozen, Rate, Seconds, Share
 from infertune.domain.promise import Promise
+from infertune.units import format_rate
 
 LEVELS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 _CLIP = math.log(2)  # strains beyond half or twice a limit say that it is far, not how far; judgement
@@ -212,6 +213,29 @@ def sustained(looks: Sequence[Service]) -> Sustained | None:
         low_per_s=low,
         high_per_s=usable[last + 1].rate_per_s,
     )
+
+
+def why_none_sustained(looks: Sequence[Service], cure: str) -> str:
+    """Why `sustained` finds no rate, in one sentence; empty where no look was at a rate and under limits.
+
+    Args:
+        looks: Those in which no rate was found.
+        cure: What to do where limits are broken.
+    """
+    held = [look for look in looks if look.rate_per_s and look.strain is not None]
+    usable = [look for look in held if not look.late]
+    if not held:
+        return ""
+    if not usable:
+        return (
+            f"every load was sent late, requests up to {max(look.late_p99_s for look in held):.3g} s after they were "
+            "due: this machine is too busy to judge a server at such a rate"
+        )
+    least = min(usable, key=lambda look: (look.rate_per_s or 0.0, -look.excess))
+    none = f"the promise is kept at no rate that was looked at: at {least.rate_per_s:.3g} requests/s"
+    if least.only_queue_grows:
+        return f"{none} the limits were kept so far, but the queue grew, and no lower rate was looked at"
+    return f"{none} {format_rate(least.strain or 0.0)} times the limit is used; {cure}"
 
 
 def _one_a_rate(looks: Sequence[Service]) -> tuple[list[Service], list[float], list[float]]:

@@ -349,12 +349,17 @@ def _metrics(request: GateRequest, profile: Profile, against_default: bool) -> t
     if request.metric:
         return tuple(name for name in request.metric if name != QUALITY), []
     if profile.objective in GOODPUTS:
-        return (GOODPUT,), []
+        told = against_default and profile.objective != "goodput"
+        return (GOODPUT,), [_other_metric(GOODPUT, profile)] if told else []
     if not against_default or profile.objective == "throughput":
         return (RATE,), []
     if profile.objective in ENERGY_OBJECTIVES:
         return (ENERGY,), [f"gated on {ENERGY}: the profile was tuned for {profile.objective}; --metric chooses"]
-    return (RATE,), [f"gated on {RATE}, but the profile was tuned for {profile.objective}; --metric chooses"]
+    return (RATE,), [_other_metric(RATE, profile)]
+
+
+def _other_metric(metric: str, profile: Profile) -> str:
+    return f"gated on {metric}, but the profile was tuned for {profile.objective}; --metric chooses"
 
 
 def _question(request: GateRequest, base: Arm) -> str:

@@ -17,7 +17,16 @@ from infertune.gating.answers import answers_alone, check_flags, with_answers
 from infertune.gating.check import check_can_judge, run_check
 from infertune.gating.comparison import QUALITY, RATE, Arm, Comparison, compared
 from infertune.gating.history import History
-from infertune.gating.loads import GOODPUT, check_on_time, guessed
+from infertune.gating.loads import (
+    GOODPUT,
+    check_answered,
+    check_kept,
+    check_on_time,
+    guessed,
+    length_of,
+    lost,
+    newly_lost,
+)
 from infertune.gating.result import (
     ArmRecord,
     GateResult,
@@ -172,7 +181,8 @@ class _Run:
         self._observer.phase("stored", request.launches)
         for number in range(request.launches):
             self._measure("new", self._job.plan("final", n_requests, number), number)
-        candidate = self._figures("new")
+        unknown = lost(self._measurements("new"), "")
+        candidate = {name: samples for name, samples in self._figures("new").items() if name not in unknown}
         self._check_known(candidate)
         today = {name: mean_with_zeros(samples) for name, samples in candidate.items()}
         energy = self._one_energy()
@@ -197,8 +207,9 @@ class _Run:
             StoredRun(
                 fingerprint=result.fingerprint,
                 config=self._comparison.candidate.config,
-                n_requests=n_requests,
+                n_requests=result.n_requests,
                 window_s=None if request.requests else request.window,
+                load=length_of(self._job.serving) if self._job.serving else "",
                 launches=request.launches,
                 samples=today,
                 energy=energy,
@@ -221,9 +232,11 @@ class _Run:
                 self._check_known(self._figures(phase))
             if judge and number + 1 in LOOKS:
                 gains = self._gains(self._figures("base"), self._figures("new"))
-                withheld = [name for name in self._comparison.metrics if name in self._withheld()]
+                reasons = self._withheld()
+                withheld = [name for name in self._comparison.metrics if name in reasons]
                 judged = {name: gains[name] for name in self._comparison.metrics if name not in withheld}
-                judgement = with_withheld(judge_pairs(judged, self._request.margin), withheld)
+                failing = newly_lost(self._measurements("base"), self._measurements("new"))
+                judgement = with_withheld(judge_pairs(judged, self._request.margin), withheld, failing)
                 if judgement.answer != "inconclusive" or not judged:
                     break
         return judgement
@@ -236,8 +249,7 @@ class _Run:
     def _job_size(self, of_history: int | None) -> int:
         """Requests in every job: as asked for, else as many as fill one window of the base, found by a launch."""
         if serving := self._job.serving:
-            rate = "rates around the highest" if serving.searches else f"{serving.rates_per_s[0]:.4g} requests/s"
-            self._size = f", loads at {rate} for {serving.window_s:g} s or more"
+            self._size = f", {length_of(serving)}"
             return 1
         sources = (
             (self._request.requests, "--requests asks"),
@@ -281,6 +293,10 @@ class _Run:
                 f"its log is in {self._ledger.folder / 'logs'}"
             )
         check_on_time(trial.measurement, arm.label)
+        if GOODPUT in self._comparison.metrics:
+            check_kept(trial.measurement, arm.label)
+        if self._request.mode == "stored" or self._request.calibrate:
+            check_answered(trial.measurement, arm.label, self._comparison.metrics)
         return trial
 
     def _bench(self, arm: Arm) -> Bench:
@@ -301,11 +317,16 @@ class _Run:
         return {name: values for name, values in found.items() if len(values) == len(measurements)}
 
     def _withheld(self) -> dict[str, str]:
-        """Metric → why base and candidate are not compared in it: joules of a GPU and of a processor do not compare."""
-        found = energy_origins([*self._measurements("base"), *self._measurements("new")])
-        if len(found) < 2:
-            return {}
-        return dict.fromkeys(ENERGY_FIGURES, f"energy is of {' here, of '.join(found)} there")
+        """Metric → why base and candidate are not compared in it.
+
+        Joules of a GPU and of a processor do not compare, nor do quantiles of requests of which too many failed.
+        """
+        base, new = self._measurements("base"), self._measurements("new")
+        withheld = {**lost(base, self._comparison.base.label), **lost(new, self._comparison.candidate.label)}
+        found = energy_origins([*base, *new])
+        if len(found) > 1:
+            withheld |= dict.fromkeys(ENERGY_FIGURES, f"energy is of {' here, of '.join(found)} there")
+        return withheld
 
     def _one_energy(self) -> str:
         """The source of the energy of today's launches; empty if the launches differ."""
@@ -338,8 +359,11 @@ class _Run:
             *notes,
             f"{n_requests} requests in a {'load' if self._job.serving else 'job'}{self._size}",
         ]
-        if (withheld := {metric.withheld for metric in metrics} - {""}) and request.mode != "stored":
-            notes.append(f"{_ENERGY_NAMES} have no verdict: {withheld.pop()}")
+        if request.mode != "stored":
+            reasons = {metric.withheld: metric.name in ENERGY_FIGURES for metric in metrics if metric.withheld}
+            for reason, of_energy in reasons.items():
+                what = f"{_ENERGY_NAMES} have no verdict" if of_energy else "quantiles of times are not compared"
+                notes.append(f"{what}: {reason}")
         return GateResult(
             infertune_version=__version__,
             answer=answer,

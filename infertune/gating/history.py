@@ -10,6 +10,7 @@ from infertune.domain.request import GateRequest
 from infertune.engines.base import first_line
 from infertune.errors import UsageError
 from infertune.gating.comparison import Comparison
+from infertune.gating.loads import length_of
 from infertune.gating.result import StoredRun, comparable, save_json
 from infertune.gating.verdict import FEWEST_RUNS
 from infertune.profiles.fingerprint import fingerprint_of
@@ -33,8 +34,16 @@ class History:
             every = read_history(self.folder)
             self.n_runs = len(every)
             today = fingerprint_of(candidate.job)
+            load = length_of(candidate.job.serving) if candidate.job.serving else ""
             self.runs, self.notes = comparable(
-                every, today, candidate.config, request.launches, comparison.metrics, request.requests, request.window
+                every,
+                today,
+                candidate.config,
+                request.launches,
+                comparison.metrics,
+                request.requests,
+                request.window,
+                load,
             )
             if len({run.created_at[:10] for run in self.runs}) == 1 and len(self.runs) >= FEWEST_RUNS:
                 self.notes.append("all earlier runs are of one day: how much days differ is not in them")

@@ -10,6 +10,7 @@ from infertune.domain.figures import FIGURES
 from infertune.domain.measurement import Measurement
 from infertune.domain.promise import Promise, parse_limit
 from infertune.domain.request import GateRequest
+from infertune.domain.service import Service, why_none_sustained
 from infertune.errors import BenchmarkError, UsageError
 from infertune.profiles.profile import Profile
 from infertune.runs.job import Job
@@ -18,6 +19,7 @@ from infertune.stats import geometric_mean
 
 GOODPUT = "goodput_per_s"
 _WINDOW_S = 30.0  # of a load (MEASURING.md, window length)
+_ROUNDING = 1e-9  # of a share
 _OWN, _OTHER = 0.05, 0.2  # how far off a guess may be, as a natural logarithm; judgement
 
 
@@ -79,3 +81,66 @@ def check_on_time(measurement: Measurement, label: str) -> None:
             f"{label} was loaded late: requests were sent up to {late[0].late_p99_s:.3g} s after they were due; this "
             "machine is too busy to judge a server at that rate"
         )
+
+
+def check_kept(measurement: Measurement, label: str) -> None:
+    """Refuse a launch that has no goodput, with the reason.
+
+    Raises:
+        BenchmarkError: The promise is kept at no rate that was looked at.
+    """
+    loads = [window.service for window in measurement.windows if window.service]
+    if loads and measurement.sustained is None:
+        why = why_none_sustained(loads, "--metric attainment compares at the profile's rate")
+        raise BenchmarkError(f"{label} has no goodput: {why}")
+
+
+def check_answered(measurement: Measurement, label: str, metrics: Sequence[str]) -> None:
+    """Refuse a launch of which a gated quantile is lost, where it has no base that says whether failing is new.
+
+    Raises:
+        BenchmarkError: Too many of its requests failed.
+    """
+    found = lost([measurement], label)
+    if name := next((name for name in metrics if name in found), ""):
+        raise BenchmarkError(f"{found[name]}: {name} is of the others; --metric attainment counts them all")
+
+
+def lost(launches: Sequence[Measurement], label: str) -> dict[str, str]:
+    """Quantile → how many requests failed, where on some launch more did than its level leaves room for.
+
+    A quantile is of the requests that came back: with so many missing it is none of all requests.
+    """
+    names = {name for launch in launches for name in _lost(launch)}
+    services = [service for launch in launches for service in _services(launch)]
+    n_requests = sum(window.n_requests for launch in launches for window in launch.judged)
+    n_failed = sum(service.n_failed for service in services)
+    example = next((text for service in services for text in service.failures), "")
+    why = f"{n_failed} of {n_requests} requests of {label} failed, such as {example}"
+    return {name: why for name in FIGURES if name in names}
+
+
+def newly_lost(base: Sequence[Measurement], new: Sequence[Measurement]) -> set[str]:
+    """Quantiles that every launch of the new side has lost, and none of the base: failing is what has changed."""
+    of_base = {name for launch in base for name in _lost(launch)}
+    return set.intersection(*map(_lost, new)) - of_base
+
+
+def _lost(launch: Measurement) -> set[str]:
+    """Quantiles of whose requests too many failed in the loads that figures are of."""
+    n_requests = sum(window.n_requests for window in launch.judged)
+    share = sum(service.n_failed for service in _services(launch)) / n_requests
+    levels = {name: figure.level for name, figure in FIGURES.items() if figure.level is not None}
+    return {name for name, level in levels.items() if share > 1 - level + _ROUNDING}
+
+
+def _services(launch: Measurement) -> list[Service]:
+    return [window.service for window in launch.judged if window.service]
+
+
+def length_of(serving: Serving) -> str:
+    """How a gate's loads are sized and at which rates they come: what runs must have in common to be compared."""
+    rate = "rates around the highest" if serving.searches else f"{serving.rates_per_s[0]:.4g} requests/s"
+    if serving.n_requests:
+        return f"loads of {serving.n_requests} requests at {rate}"
+    return f"loads at {rate} for {serving.window_s:g} s or more"

@@ -150,8 +150,10 @@ class StoredRun(Frozen):
         schema_version: Of this file.
         fingerprint: What it holds for.
         config: What was launched.
-        n_requests: Requests in every job.
+        n_requests: Requests in every job, or in a launch's first load.
         window_s: The `--window` that the job's size comes from, in seconds; None where none was given.
+        load: How long a server's loads are and at which rates they come; empty for jobs, and for runs of servers before
+            it was kept, which are not compared.
         launches: Launches that its samples are means of.
         samples: Metric → mean over its launches, of every figure that is known; geometric where none is 0.
         energy: Where its energy figures come from; empty if unknown or if its launches differ.
@@ -165,6 +167,7 @@ class StoredRun(Frozen):
     config: Config
     n_requests: int = Field(ge=1, le=MOST_REQUESTS)
     window_s: float | None = Field(default=None, gt=0, le=1e9)
+    load: Annotated[str, Field(max_length=200)] = ""
     launches: int = Field(ge=1, le=10_000)
     samples: dict[str, Annotated[float, Field(ge=0, le=1e12)]]
     energy: str = ""
@@ -322,6 +325,7 @@ def comparable(
     metrics: Sequence[str],
     n_requests: int | None = None,
     window_s: float | None = None,
+    load: str = "",
 ) -> tuple[list[StoredRun], list[str]]:
     """The earlier runs that compare with a run of today, and notes on those that do not.
 
@@ -335,6 +339,7 @@ def comparable(
         metrics: What the verdict needs.
         n_requests: The size of a job that was asked for; None takes that of the newest run that is left.
         window_s: The window that was asked for instead.
+        load: The loads of a server, which have their size in it; empty for jobs.
     """
     kept: list[StoredRun] = []
     reasons: dict[str, int] = {}
@@ -344,6 +349,11 @@ def comparable(
             reasons[reason] = reasons.get(reason, 0) + 1
         else:
             kept.append(run)
+    if load:
+        alike = [run for run in kept if run.load == load]
+        if len(alike) < len(kept):
+            reasons["other loads"] = len(kept) - len(alike)
+        return alike, _left_out(reasons)
     if window_s and not n_requests:
         asked = [run for run in kept if run.window_s == window_s]
         if len(asked) < len(kept):
@@ -352,8 +362,11 @@ def comparable(
     sized = [run for run in kept if run.n_requests == (n_requests or kept[-1].n_requests)]
     if len(sized) < len(kept):
         reasons["another number of requests"] = len(kept) - len(sized)
-    notes = [f"{n} earlier run{'s' if n > 1 else ''} left out: {reason}" for reason, n in reasons.items()]
-    return sized, notes
+    return sized, _left_out(reasons)
+
+
+def _left_out(reasons: Mapping[str, int]) -> list[str]:
+    return [f"{n} earlier run{'s' if n > 1 else ''} left out: {reason}" for reason, n in reasons.items()]
 
 
 def _foreign(run: StoredRun, today: Fingerprint, config: Config, launches: int, metrics: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ whatever the metric. `python -m tests.benchmarks.gate` simulates what these rule
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -147,9 +147,16 @@ def judge_pairs(gains: Mapping[str, Sequence[float]], margin: float) -> Judgemen
     return Judgement(answer=_together(rulings), rulings=rulings)
 
 
-def with_withheld(judgement: Judgement, metrics: Iterable[str]) -> Judgement:
-    """Add metrics that cannot be judged: the verdict cannot be a pass, and a regression of another metric stands."""
-    withheld = {name: Ruling(answer="inconclusive", low=None, high=None) for name in metrics}
+def with_withheld(judgement: Judgement, metrics: Iterable[str], regressed: Container[str] = ()) -> Judgement:
+    """Add metrics that are not compared: the verdict cannot be a pass, and a regression of another metric stands.
+
+    Args:
+        judgement: The rulings on those that are.
+        metrics: Those that are not.
+        regressed: Those of them that are a regression all the same: the candidate alone has no figure to compare.
+    """
+    answers: dict[str, Answer] = {name: "regression" if name in regressed else "inconclusive" for name in metrics}
+    withheld = {name: Ruling(answer=answer, low=None, high=None) for name, answer in answers.items()}
     rulings = {**judgement.rulings, **withheld}
     return Judgement(answer=_together(rulings), rulings=rulings)
 

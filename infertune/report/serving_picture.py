@@ -1,6 +1,6 @@
 """The picture of serving: what requests take against the rate at which they come, with the limits as lines."""
 
-from infertune.domain.promise import RequestFigure, RequestLimit
+from infertune.domain.promise import Promise, RequestFigure, RequestLimit
 from infertune.domain.service import LEVELS, Service, Sketch
 from infertune.report.findings import Findings
 from infertune.report.serving import looks_of, served_configs
@@ -15,15 +15,17 @@ def serving(found: Findings) -> str | None:
     """A panel for each limit: every load of default and candidate, by its rate; None for offline jobs."""
     series = [(name, [look for look in looks_of(found, config) if look.rate_per_s and not look.late])
               for name, config in served_configs(found)]  # fmt: skip
+    series = [(name, some) for name, some in series if some]  # a default that cannot run has no loads
     looks = [look for _, some in series for look in some]
-    limits = looks[0].promise.limits if looks else ()
+    promise = looks[0].promise if looks else Promise()
+    limits = promise.limits
     rates = [look.rate_per_s or 0.0 for look in looks]
     if not limits or len(set(rates)) < 2:
         return None
     left, right = 0.9 * min(rates), 1.04 * max(rates)
     drawing = Drawing(720, 40 + _PANEL * len(limits), "What requests take, by the rate at which they come")
     for number, limit in enumerate(limits):
-        _panel(drawing, 12 + _PANEL * number, limit, series, left, right)
+        _panel(drawing, 12 + _PANEL * number, limit, limit.share or promise.attain, series, left, right)
     bottom = 18 + _PANEL * len(limits)
     x = 70.0
     for name, _ in series:
@@ -40,6 +42,7 @@ def _panel(
     drawing: Drawing,
     top: float,
     limit: RequestLimit,
+    share: float,
     series: list[tuple[str, list[Service]]],
     left: float,
     right: float,
@@ -66,7 +69,6 @@ def _panel(
                 drawing.cross(*place(look.rate_per_s, high), 4)
             else:
                 drawing.dot(*place(look.rate_per_s, value), 3.5, colour, 0.8)
-    share = limit.share or series[0][1][0].promise.attain
     drawing.text(70, top + 6, f"{limit.figure[:-2]} of {100 * _level(share):g}% of the requests, in seconds", "small")
 
 

@@ -49,6 +49,16 @@ def test_from_a_good_guess_four_looks_find_it_closely(off: float) -> None:
     assert found.rate_per_s == pytest.approx(20.0, rel=0.02)
 
 
+@pytest.mark.parametrize("truth", [5.0, 10.0, 16.0])
+def test_a_server_that_became_several_times_slower_is_found_from_its_old_rate(truth: float) -> None:
+    looks: list[Service] = []
+    while (rate := next_rate(looks, Guess(20.0, 0.05), Aim(5, 1.08))) is not None:
+        paced = {"strain": (rate / truth) ** 0.7, "growing": False, "completed_per_s": rate}  # each token is late
+        looks.append(look(rate, 1000.0).model_copy(update=paced))
+    found = sustained(looks)
+    assert found and found.high_per_s and found.rate_per_s == pytest.approx(truth, rel=0.1)
+
+
 def test_a_noisy_strain_costs_little() -> None:
     errors = []
     for seed in range(50):

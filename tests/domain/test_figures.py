@@ -16,6 +16,7 @@ from infertune.domain.figures import (
     power_w,
 )
 from infertune.domain.measurement import Energy, Measurement, Window
+from infertune.domain.service import Service
 from infertune.energy import CarbonOptions
 from infertune.energy.codecarbon import carbon_factor, with_co2
 
@@ -28,6 +29,19 @@ def launch(*energies: Energy, duration_s: float = 10.0) -> Measurement:
         )
         for e in energies
     )
+    return Measurement(load_s=1, warmup_s=1, warmed_up=True, windows=windows)
+
+
+def loads(*looks: dict[str, object]) -> Measurement:
+    """Loads of 100 requests at 1, 2, … requests/s that are what the fields of a `Service` say."""
+    service = {"arrivals": "poisson", "n_counted": 70, "strain": 1.5}
+    windows = tuple(
+        Window(
+            duration_s=100 / rate, n_requests=100, prompt_tokens=9, output_tokens=1000,
+            service=Service.model_validate({**service, "rate_per_s": rate, **fields}),
+        )
+        for rate, fields in enumerate(looks, 1)
+    )  # fmt: skip
     return Measurement(load_s=1, warmup_s=1, warmed_up=True, windows=windows)
 
 

@@ -1,6 +1,7 @@
 """What is tuned for, and limits."""
 
 import math
+import re
 
 import pytest
 
@@ -8,7 +9,7 @@ from infertune.domain.figures import Prices
 from infertune.domain.measurement import Energy
 from infertune.domain.objective import get_objective
 from infertune.errors import UsageError
-from tests.domain.test_figures import GPU, launch
+from tests.domain.test_figures import GPU, launch, loads
 
 
 def test_throughput_is_scored_by_its_logarithm() -> None:
@@ -73,3 +74,22 @@ def test_what_cannot_be_measured_is_named_with_what_can() -> None:
     answer = get_objective("energy", ["ttft_p99_s<1"]).unknown(launch(Energy(reason="no counter")))
     assert "ttft_p99_s" in answer and "--objective energy" in answer
     assert "no counter" in answer and "latency_p99_s" in answer
+
+
+@pytest.mark.parametrize(
+    ("looks", "words"),
+    [
+        ([{"late": True, "late_p99_s": 0.3}] * 2, "every load was sent late, requests up to 0.3 s after they were due"),
+        ([{"late": True, "strain": 0.2, "late_p99_s": 9.0}, {"strain": 3.0}], "at 2 requests/s 3 times the limit is"),
+        (
+            [{"strain": 0.4, "growing": True, "growth": 0.3}, {"strain": 4.0}],
+            "at 1 requests/s the limits were kept .* the queue grew",
+        ),
+        ([{"strain": 2.5, "growing": True}, {"strain": 4.0}], "at 1 requests/s 2.5 times the limit .*; loosen --slo"),
+    ],
+)
+def test_why_no_rate_keeps_the_promise_is_told_from_the_loads_that_are_evidence(
+    looks: list[dict[str, object]], words: str
+) -> None:
+    answer = get_objective("goodput", ["ttft_s<1"]).unknown(loads(*looks))
+    assert re.search(words, answer) and ("loosen" in answer) == ("times the limit" in answer)

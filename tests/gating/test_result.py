@@ -91,6 +91,14 @@ def test_only_earlier_runs_of_the_size_that_is_asked_for_count() -> None:
     assert comparable(runs, FOUND, CONFIG, 3, [RATE], window_s=9.0)[0] == []
 
 
+def test_loads_of_a_server_are_compared_with_loads_of_the_same_size_and_rate() -> None:
+    load = "loads of 80 requests at 12.5 requests/s"
+    same, longer = stored(load=load, n_requests=80), stored(load="loads at 12.5 requests/s for 30 s or more")
+    for requests in (None, 80):
+        kept, notes = comparable([same, longer, stored(), same], FOUND, CONFIG, 3, [RATE], requests, load=load)
+        assert kept == [same, same] and notes == ["2 earlier runs left out: other loads"]
+
+
 def test_a_history_is_read_as_it_was_written_oldest_first(tmp_path: Path) -> None:
     runs = [stored(created_at=f"2026-01-0{day}T00:00:00+00:00", run=str(day)) for day in (2, 1)]
     for number, run in enumerate(runs):

@@ -46,6 +46,19 @@ def test_the_picture_has_a_panel_and_a_line_for_each_limit(found: Findings) -> N
     assert picture.count('class="b-line"') >= 3 and picture.count("<circle") >= 4
 
 
+def test_a_default_that_cannot_run_leaves_its_series_out_of_the_picture(tmp_path: Path) -> None:
+    study = infertune.tune(
+        engine="fake-serve:launch=5s", device="cpu", workload="synthetic:in=256,out=64", objective="goodput",
+        slo=("ttft_s<0.5", "tpot_s<0.03"), attain="90%", knob={"gpu_memory_utilization": (0.8, 0.95)},
+        set={"max_num_batched_tokens": 2048, "max_num_seqs": 256, "compiled": True},
+        trials=2, window="5s", trust="quick", out=tmp_path / "run", profiles=tmp_path / "profiles",
+    )  # fmt: skip
+    run = find(Ledger.open(study.ledger.folder), get_objective("goodput", ("ttft_s<0.5", "tpot_s<0.03")))
+    picture = serving(run)
+    assert picture and "ttft of 90% of the requests" in picture and ">default<" not in picture
+    assert "The default cannot run here" in to_markdown(run) and 'id="serving"' in to_html(run)
+
+
 def test_page_and_text_have_the_section(found: Findings) -> None:
     assert "## Serving" in to_markdown(found) and 'id="serving"' in to_html(found)
     assert "requests a load" in to_markdown(found)
