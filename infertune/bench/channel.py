@@ -98,6 +98,7 @@ class ServeCommand(Frozen):
         due_s: When, in seconds from the start; ascending, one a request.
         cut_after_s: Seconds after the last due time at which what is unfinished is cut.
         arrivals: As `--arrivals` has it; a closed loop sends a request when another ends.
+        n_different: After so many requests, the same ones come again.
         rate_per_s: Requests a second that are due; None in a closed loop.
         promise: What the requests are held against.
         warmup: Whether it only warms the server up.
@@ -109,6 +110,7 @@ class ServeCommand(Frozen):
     due_s: tuple[float, ...]
     cut_after_s: float
     arrivals: str
+    n_different: int = Field(gt=0)
     rate_per_s: float | None = None
     promise: Promise = Promise()
     warmup: bool = False

@@ -3,6 +3,7 @@
 import gc
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from infertune.bench.channel import ServeCommand, ServedReply
 from infertune.bench.others import LoadOfOthers
@@ -27,6 +28,7 @@ def served_reply(
         NotOfferedError: The engine is no server.
     """
     arrivals = Arrivals.parse(command.arrivals)
+    prompts = [replace(prompt, repeat=at // command.n_different) for at, prompt in enumerate(prompts)]
     gc.collect(0)
     others.begin()
     meter.begin()
@@ -40,8 +42,8 @@ def served_reply(
         raise BadAnswerError(f"none of {len(prompts)} requests came back whole: {errors[0][0] or 'no tokens'}")
     window = Window(
         duration_s=max(duration_s, 1e-9),
-        n_requests=len(prompts),
-        prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts),
+        n_requests=len(load.sent),
+        prompt_tokens=sum(len(prompt.token_ids) for prompt in prompts[: len(load.sent)]),
         output_tokens=output_tokens,
         energy=reading.energy,
         boards=reading.boards,

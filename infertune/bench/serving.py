@@ -13,7 +13,7 @@ from infertune.domain.knobs import Config
 from infertune.domain.measurement import Crashed, Measurement, TimedOut, Window
 from infertune.domain.promise import Promise
 from infertune.domain.service import Service
-from infertune.domain.workload import Request
+from infertune.domain.workload import MOST_REQUESTS, Request
 from infertune.errors import BenchmarkError
 from infertune.units import MOST_DURATION_S
 
@@ -26,6 +26,8 @@ _SHORT = 3  # the part of a look's requests, one in so many, while the rate is n
 _SHORT_UNTIL = 1.3  # that factor
 _AFTER_BURST = Guess(0.6, 0.4)  # of what a burst completed a second: where the rate is expected; judgement
 _WARMUP = 64  # requests of the burst that warms up; judgement
+_WARMUP_CLOSED, _WAVES = 8, 2  # fewest requests that warm up a closed loop, and of each client; judgement
+_LONGER = 3.0  # a closed loop may take so many times what its warm-up lets expect; judgement
 _LEAST_GAP_S = 1e-9  # in the mean; requests of a trace that are nearer have no rate
 _SLACK_S = 60.0  # of a load's deadline, for connections and for a busy machine; judgement
 
@@ -47,6 +49,7 @@ class ServePlan:
         aim: When looking for it ends.
         window_s: Length of a load in seconds, at least.
         n_requests: Requests of a load; None takes as many as the window and the promise need.
+        lasts_window: Whether such a load is to last the window and no longer, however few its requests are.
         windows: Loads at each of `rates_per_s`, or of a closed loop.
         deadline_s: Of one load; None allows what it should take and more.
     """
@@ -63,6 +66,7 @@ class ServePlan:
     guess: Guess | None = None
     aim: Aim = Aim()
     n_requests: int | None = None
+    lasts_window: bool = False
     windows: int = 1
     deadline_s: float | None = None
 
@@ -149,9 +153,14 @@ class Looks:
         )
 
     def _warm_up(self) -> ServedReply:
-        """A burst; what it completes a second bounds the rate from above, its latencies how long a ramp is."""
-        requests = self._plan.warmup[:_WARMUP]
-        reply = self._serve(requests, (0.0,) * len(requests), None, Arrivals("all-at-once"), warmup=True)
+        """A burst; what it completes a second bounds the rate from above, its latencies how long a ramp is.
+
+        A closed loop is warmed up by its own clients: they complete another number a second.
+        """
+        arrivals = Arrivals("all-at-once") if self._plan.arrivals.open_loop else self._plan.arrivals
+        most = _WARMUP if arrivals.clients is None else max(_WARMUP_CLOSED, _WAVES * arrivals.clients)
+        requests = self._plan.warmup[: min(most, _WARMUP)]
+        reply = self._serve(requests, (0.0,) * len(requests), None, arrivals, warmup=True)
         self._burst_per_s = len(requests) / reply.window.duration_s
         service = reply.window.service
         self._burst_latency_s = service.latency_s.mean if service and service.latency_s else 0.0
@@ -171,11 +180,14 @@ class Looks:
         plan = self._plan
         if plan.n_requests is not None:
             return plan.n_requests
-        expected = rate if rate is not None else self._burst_per_s
-        if not plan.searches and plan.rates_per_s:
-            return max(1, round(expected * plan.window_s))
+        if rate is None and plan.arrivals.kind == "trace":
+            expected = float(plan.arrivals.n_within(plan.window_s, plan.recorded_s))
+        else:
+            expected = (self._burst_per_s if rate is None else rate) * plan.window_s
+        if not plan.searches and (plan.rates_per_s or plan.lasts_window):
+            return min(MOST_REQUESTS, max(1, round(expected), plan.arrivals.clients or 0))
         broken = math.ceil(_BROKEN_EXPECTED / (1 - plan.promise.attain)) if plan.promise.limits else 0
-        wanted = max(expected * plan.window_s, broken) / part
+        wanted = max(expected, broken) / part
         if rate is not None:
             wanted = max(wanted, _LATENCIES * self._latency_s() * rate)
         return min(_MOST, max(FEWEST, math.ceil(wanted), 4 * (plan.arrivals.clients or 0)))
@@ -187,7 +199,8 @@ class Looks:
         """
         kept_s = self._kept_latency_s
         if not kept_s:
-            return min(self._burst_latency_s, self._patience_s(self._plan.warmup))
+            allowed_s = self._plan.promise.allowed_s(max(request.output_tokens for request in self._plan.warmup))
+            return min(self._burst_latency_s, allowed_s)
         return max(kept_s, min(self._burst_latency_s, _NEARER * kept_s))
 
     def _look(self, rate: float | None, n: int) -> Window:
@@ -226,6 +239,7 @@ class Looks:
             due_s=due_s,
             cut_after_s=cut_after_s,
             arrivals=str(arrivals),
+            n_different=len(plan.warmup if warmup else plan.requests),
             rate_per_s=rate,
             promise=plan.promise,
             warmup=warmup,
@@ -243,13 +257,18 @@ class Looks:
 
     def _cut_after_s(self, requests: Sequence[Request], arrivals: Arrivals, *, warmup: bool) -> float:
         """Open loops are cut when what is left has broken the promise; others are waited for."""
-        if warmup or not arrivals.open_loop:
-            return self._deadlines.warmup_s if warmup else self._deadlines.run_s
-        return self._patience_s(requests)
+        if warmup:
+            return self._deadlines.warmup_s
+        if arrivals.open_loop:
+            return self._patience_s(requests)
+        if self._plan.deadline_s:
+            return self._deadlines.run_s
+        return min(MOST_DURATION_S, max(self._deadlines.run_s, _LONGER * len(requests) / self._burst_per_s))
 
     def _patience_s(self, requests: Sequence[Request]) -> float:
-        """Seconds after which the longest of some requests has surely broken the promise."""
-        return self._plan.promise.patience_s(max(request.output_tokens for request in requests))
+        """Seconds after which the longest of some requests is not waited for any more."""
+        takes_s = max(self._burst_latency_s, self._kept_latency_s)
+        return self._plan.promise.patience_s(max(request.output_tokens for request in requests), takes_s)
 
 
 def _latency_s(load: Service) -> float:

@@ -114,6 +114,11 @@ class Arrivals:
             return self.due_s(n, None, "", recorded_s)[-1]
         return max(recorded_s[at + n - 1] - recorded_s[at] for at in starts) / self.value
 
+    def n_within(self, duration_s: float, recorded_s: Sequence[float]) -> int:
+        """How many times of a trace are due within some seconds in the mean over it: 1 at least, at most all."""
+        share = duration_s * self.value / (recorded_s[-1] - recorded_s[0])
+        return max(1, round(len(recorded_s) * min(1.0, share)))
+
     @staticmethod
     def _stretch(n: int, recorded_s: Sequence[float], rng: random.Random) -> list[float]:
         """n successive times of a trace from a drawn place on; after its end it begins again.

@@ -82,10 +82,10 @@ class Promise(Frozen):
         """The smallest limit in seconds, None without any."""
         return min((limit.most_s for limit in self.limits), default=None)
 
-    def patience_s(self, output_tokens: int) -> float:
-        """Seconds after which a request of so many output tokens has surely broken a limit; with some to spare.
+    def allowed_s(self, output_tokens: int) -> float:
+        """Seconds that the limits let a request of so many output tokens take, and half as long again.
 
-        Without a limit on the whole request, half as long again as all its other limits together allow.
+        It bounds a request only where `bounds_requests` says so; else it is what one is expected to take at most.
         """
         most = {figure: [] for figure in REQUEST_FIGURES}  # type: dict[str, list[float]]
         for limit in self.limits:
@@ -93,9 +93,32 @@ class Promise(Frozen):
         if most["latency_s"]:
             return 1.5 * max(most["latency_s"])
         token_s = min(most["tpot_s"] + most["itl_s"], default=None)
-        if token_s is None or not self.limits:
+        if token_s is None:
             return _PATIENCE_S
         return 1.5 * (max(most["ttft_s"], default=token_s) + token_s * output_tokens)
+
+    @property
+    def bounds_requests(self) -> bool:
+        """Whether a request that takes longer than `allowed_s` has surely broken a limit.
+
+        More requests than `attain` allows may exceed a limit on a lower percentile; with one of those none is sure.
+        """
+        figures = {limit.figure for limit in self.limits}
+        whole = "latency_s" in figures or ("ttft_s" in figures and bool(figures & {"tpot_s", "itl_s"}))
+        return whole and all(limit.share is None or limit.share >= self.attain for limit in self.limits)
+
+    def patience_s(self, output_tokens: int, takes_s: float = 0.0) -> float:
+        """Seconds after which waiting for a request has no more use.
+
+        Args:
+            output_tokens: That it asks for.
+            takes_s: What a request is known to take in the mean; 0 where that is not known.
+        """
+        allowed_s = self.allowed_s(output_tokens)
+        if self.bounds_requests:
+            return allowed_s
+        limits_s = [_LIMITS_WAITED * limit.most_s for limit in self.limits]
+        return max(_PATIENCE_S, allowed_s, _TIMES_WAITED * takes_s, *limits_s)
 
     @staticmethod
     def _used(limit: RequestLimit, sent: Sent) -> float:
@@ -106,6 +129,8 @@ class Promise(Frozen):
 
 
 _PATIENCE_S = 60.0  # for what is unfinished when the last request was sent, where no limit says more; judgement
+_LIMITS_WAITED = 2.0  # times the largest limit, where limits do not bound the whole request; judgement
+_TIMES_WAITED = 5.0  # times what a request takes in the mean, likewise; judgement
 
 
 def limits_requests(text: str) -> bool:

@@ -132,10 +132,17 @@ class Failure(Frozen):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A request as an engine gets it: token ids, and exactly how many tokens to generate."""
+    """A request as an engine gets it: token ids, and exactly how many tokens to generate.
+
+    Attributes:
+        token_ids: Of the prompt.
+        output_tokens: How many to generate.
+        repeat: How often the load had this prompt before, for want of others: nothing of those is to be reused for it.
+    """
 
     token_ids: list[int]
     output_tokens: int
+    repeat: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from infertune.domain.objective import GOODPUTS, limits_a_launch, promise_of
 from infertune.domain.promise import Promise
 from infertune.domain.request import JobRequest, TuneRequest
 from infertune.domain.serving_options import LoadOptions
-from infertune.domain.workload import Part, Workload
+from infertune.domain.workload import MOST_REQUESTS, Part, Workload
 from infertune.engines import TARGET_ENGINE
 from infertune.engines.base import Engine
 from infertune.errors import UsageError
@@ -40,6 +40,7 @@ class Serving:
         rates_per_s: Rates to look at in any case.
         searches: Whether the highest rate that keeps the promise is looked for.
         n_requests: Requests of a load; None takes as many as it needs.
+        lasts_window: Whether such a load is to last the window and no longer, however few its requests are.
         deadline_s: Of one load; None allows what it should take and more.
     """
 
@@ -51,6 +52,7 @@ class Serving:
     rates_per_s: tuple[float, ...] = ()
     searches: bool = True
     n_requests: int | None = None
+    lasts_window: bool = False
     deadline_s: float | None = None
 
     def plan(self, workload: Workload, part: Part, round_number: int, windows: int = 1) -> ServePlan:
@@ -68,6 +70,7 @@ class Serving:
             searches=self.searches,
             aim=_SEARCH_AIM if part == "search" else _PROOF_AIM,
             n_requests=self.n_requests,
+            lasts_window=self.lasts_window,
             windows=windows,
             deadline_s=self.deadline_s,
         )
@@ -128,10 +131,18 @@ def serving_of(request: JobRequest, workload: Workload, engine: Engine) -> Servi
     duration = request.duration if isinstance(request, LoadOptions) else None
     if duration is not None and request.requests is not None:
         raise UsageError("--requests and --duration both say how long a load is: leave out one of them")
+    if arrivals.kind == "trace" and arrivals.value != 1 and (goodput or rate is not None):
+        whose = "--rate sets" if rate is not None else f"--objective {GOODPUTS[0]} finds"
+        raise UsageError(f"--arrivals {arrivals}: {whose} the rate, so a speed-up is of no meaning: give trace")
     window_s = duration or request.window or _WINDOW_S
     recorded_s = recorded_of(arrivals, workload)
     if loads:
-        n = request.requests or (FEWEST if rate is None else max(1, round(rate * window_s)))
+        n = request.requests or _n_requests(arrivals, rate, duration, window_s, recorded_s)
+        if n > MOST_REQUESTS:
+            raise UsageError(
+                f"--rate {rate:g} over {window_s:g} s are {n:,} requests, and a load has {MOST_REQUESTS:,} at most: "
+                "give a lower --rate or a shorter --duration"
+            )
         if arrivals.longest_s(n, rate, recorded_s) > MOST_DURATION_S:
             cure = (
                 "give fewer --requests or a higher --rate"
@@ -148,8 +159,20 @@ def serving_of(request: JobRequest, workload: Workload, engine: Engine) -> Servi
         rates_per_s=() if rate is None else (rate,),
         searches=goodput,
         n_requests=request.requests,
+        lasts_window=duration is not None,
         deadline_s=request.run_timeout,
     )
+
+
+def _n_requests(
+    arrivals: Arrivals, rate: float | None, duration: float | None, window_s: float, recorded_s: tuple[float, ...]
+) -> int:
+    """Requests of a load of which only the time is given; of a closed loop, which the server decides, the fewest."""
+    if rate is not None:
+        return max(1, round(rate * window_s))
+    if duration is None or arrivals.kind != "trace":
+        return FEWEST
+    return arrivals.n_within(duration, recorded_s)
 
 
 def recorded_of(arrivals: Arrivals, workload: Workload) -> tuple[float, ...]:

@@ -52,6 +52,14 @@ def test_a_trace_is_replayed_as_it_was_or_faster_or_at_a_rate() -> None:
     )
 
 
+def test_a_trace_has_as_many_times_within_a_duration_as_its_own_rate_and_the_speed_up_say() -> None:
+    evenly = tuple(0.1 * number for number in range(301))
+    assert Arrivals.parse("trace").n_within(10, evenly) == pytest.approx(100, abs=1)
+    assert Arrivals.parse("trace:2").n_within(10, evenly) == pytest.approx(200, abs=1)
+    assert Arrivals.parse("trace").n_within(0.001, evenly) == 1
+    assert Arrivals.parse("trace:10").n_within(10, evenly) == 301, "no more than there are"
+
+
 def test_a_closed_loop_has_clients_and_no_rate() -> None:
     found = Arrivals.parse("concurrency:8")
     assert (found.clients, found.open_loop, str(found)) == (8, False, "concurrency:8")

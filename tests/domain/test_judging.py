@@ -192,6 +192,17 @@ def test_waiting_for_what_is_left_ends_when_the_promise_is_surely_broken() -> No
     assert Promise(limits=(RequestLimit(figure="latency_s", most_s=4.0),)).patience_s(20) == pytest.approx(6.0)
 
 
+@pytest.mark.parametrize("text", ["ttft_s<1", "tpot_s<0.1", "itl_s<0.1", "latency_p50_s<4", "ttft_p90_s<1"])
+def test_a_request_is_not_cut_by_a_limit_that_it_may_have_kept(text: str) -> None:
+    """A first token within a second says nothing of the last, and half of all may take longer than the median."""
+    limit = parse_limit(text, ("latency_p50_s", "ttft_p90_s")).of_requests
+    assert limit
+    promise = Promise(limits=(limit,))
+    assert not promise.bounds_requests
+    assert promise.patience_s(20) >= 60 and promise.patience_s(20, takes_s=100) > 3 * 100
+    assert Promise(limits=(RequestLimit(figure="ttft_s", most_s=120),)).patience_s(20) > 120
+
+
 def test_rows_and_sketches_keep_what_they_are_of() -> None:
     rows = RequestRows.of(load(0.1, 0.2, errors=1).sent)
     assert rows.ttft_s == (0.1, 0.2) and rows.error == ("", "HTTP 500") and rows.longest_gap_s == (0.1, 0.1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import infertune
+from infertune.domain.measurement import Window
 from infertune.domain.promise import Promise
 from infertune.domain.request import make_request
 from infertune.domain.service import LoadCounts
@@ -76,6 +77,39 @@ def test_a_trace_is_replayed_at_its_own_times(tmp_path: Path) -> None:
     assert service and service.rate_per_s == pytest.approx(20, rel=0.05)
 
 
+def windows(folder: Path) -> list[Window]:
+    return [window for trial in Ledger.open(folder / "run").trials for window in trial.measurement.windows]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("clients", [1, 4, 64])
+def test_a_closed_loop_lasts_about_as_long_as_was_asked_and_nothing_of_it_fails(tmp_path: Path, clients: int) -> None:
+    bench_request(bench(tmp_path, arrivals=f"concurrency:{clients}", duration="60s"))
+    for window in windows(tmp_path):
+        assert 30 < window.duration_s < 120 and window.service and window.service.n_failed == 0
+
+
+def test_a_closed_loop_that_takes_longer_than_usual_is_waited_for(tmp_path: Path) -> None:
+    slow = "synthetic:in=128,out=256"
+    bench_request(bench(tmp_path, workload=slow, arrivals="concurrency:1", requests=400, launches=(1, 1)))
+    assert [window.service.n_failed for window in windows(tmp_path) if window.service] == [0]
+    assert all(window.duration_s > 600 and window.n_requests == 400 for window in windows(tmp_path))
+
+
+def test_a_trace_at_its_own_times_lasts_as_long_as_was_asked(tmp_path: Path) -> None:
+    rows = [f"2024-05-10 00:{n // 60:02d}:{n % 60:02d},64,8" for n in range(600)]
+    (tmp_path / "trace.csv").write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]) + "\n")
+    workload = f"trace:{tmp_path / 'trace.csv'}"
+    bench_request(bench(tmp_path, workload=workload, arrivals="trace:2", duration="30s"))
+    assert {window.n_requests for window in windows(tmp_path)} == {60}
+    assert all(window.duration_s == pytest.approx(30, rel=0.05) for window in windows(tmp_path))
+
+
+def test_requests_that_take_minutes_are_not_cut_where_only_their_first_token_is_limited(tmp_path: Path) -> None:
+    options = {"workload": "synthetic:in=64,out=9000", "rate": 0.15, "duration": "60s", "slo": ("ttft_s<1",)}
+    result = bench_request(bench(tmp_path, launches=(1, 1), **options))
+    assert result.loads and load_sentences(result.loads) == ["The limits were kept in 1 of 1 loads."]
+
+
 def trace_of(folder: Path, days: list[int]) -> str:
     """A workload of one request on each day of May."""
     rows = [f"2024-05-{day:02d} 00:00:00,64,8" for day in days]
@@ -106,7 +140,7 @@ def test_a_trace_that_lasts_too_long_is_refused_and_a_faster_one_is_not(tmp_path
         bench_request(bench(tmp_path, workload=workload, arrivals="trace", requests=60))
     assert not (tmp_path / "run").exists()
     with pytest.raises(BenchmarkError, match="requests at this trace's times are due over more than 277h"):
-        bench_request(bench(tmp_path, workload=workload, arrivals="trace:3"))
+        bench_request(bench(tmp_path, workload=workload, arrivals="trace:3", slo=LIMITS))  # 300 requests at least
     bench_request(bench(tmp_path, workload=workload, arrivals="trace:1000", requests=60, out=tmp_path / "faster"))
 
 
@@ -167,6 +201,8 @@ def test_a_tune_for_goodput_that_was_cut_goes_on_where_it_was(study: Study, tmp_
         ({"rate": 5, "slo": (*LIMITS, "power_w<200")}, "--slo power_w<200 is on a figure of a launch"),
         ({"rate": 5, "duration": "10s", "requests": 3}, "--requests and --duration both say how long a load is"),
         ({"rate": 0.0001, "requests": 1000}, "a load of 1000 requests would last longer than 277h .* --rate"),
+        ({"rate": 1e6, "duration": "1000s"}, "are 1,000,000,000 requests, and a load has 1,000,000 at most: .* --rate"),
+        ({"rate": 5, "arrivals": "trace:10"}, "--rate sets the rate, so a speed-up is of no meaning: give trace"),
         ({"rate": 1e-9}, "a load of 1 requests would last longer than 277h"),
         ({"rate": 5, "arrivals": "trace:1e-6"}, "--arrivals trace:1e-6: .*the speed-up must be from 0.001 to 1,000"),
     ],
@@ -184,6 +220,7 @@ def test_a_load_that_cannot_be_is_refused_in_one_line(tmp_path: Path, options: d
         ({"arrivals": "poisson"}, "--arrivals is for --objective goodput"),
         ({"attain": "95%", "slo": ("ttft_p99_s<2",)}, "--attain is of limits"),
         ({"objective": "goodput", "slo": LIMITS, "arrivals": "concurrency:2"}, "come at a rate"),
+        ({"objective": "goodput", "slo": LIMITS, "arrivals": "trace:2"}, "a speed-up is of no meaning: give trace"),
     ],
 )
 def test_a_tune_for_goodput_that_cannot_be_is_refused_in_one_line(

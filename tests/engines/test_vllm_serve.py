@@ -18,7 +18,7 @@ from infertune.domain.models import resolve_model
 from infertune.domain.workload import parse_workload
 from infertune.engines.asking import Asked
 from infertune.engines.base import EngineOptions, Failure, Setup
-from infertune.engines.serving.process import ServerEndedError
+from infertune.engines.serving.process import ServerEndedError, Start
 from infertune.engines.vllm import environment
 from infertune.engines.vllm import serve as module
 from infertune.engines.vllm.control import Control, Said
@@ -144,6 +144,23 @@ def test_a_cpu_build_gets_the_metadata_that_its_command_looks_for(
     assert environment.metadata_path() is None
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     assert module._with_path("/here") == "/here:/elsewhere"
+
+
+def test_a_key_in_the_shell_does_not_lock_the_server_that_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`vllm serve` takes VLLM_API_KEY from its environment, and then answers 401 to every question."""
+    monkeypatch.setenv("VLLM_API_KEY", "sk-1")
+    monkeypatch.setenv("ELSE", "2")
+    started: list[Start] = []
+
+    def caught(start: Start) -> None:
+        started.append(start)
+        raise ServerEndedError("enough")
+
+    monkeypatch.setattr(module, "ServerProcess", caught)
+    with pytest.raises(ServerEndedError, match="enough"):
+        ENGINE.load(setup(faithful=True))
+    variables = started[0].variables(os.environ)
+    assert "VLLM_API_KEY" not in variables and variables["ELSE"] == "2"
 
 
 def test_limits_pass_between_processes_through_a_page_of_memory() -> None:

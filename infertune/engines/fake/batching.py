@@ -92,7 +92,8 @@ class _Server:
                 self._now = self._due[self._n_sent]  # idle until the next request
                 continue
             self._step()
-        return Load(sent=tuple(map(self._sent, range(len(self._prompts)))), gauges=tuple(self._gauges))
+        n = self._n_sent if self._closed else len(self._prompts)  # of a closed loop, the others were never due
+        return Load(sent=tuple(map(self._sent, range(n))), gauges=tuple(self._gauges))
 
     def _arrive(self) -> None:
         while not self._closed and self._n_sent < len(self._due) and self._due[self._n_sent] <= self._now:

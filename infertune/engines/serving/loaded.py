@@ -98,6 +98,10 @@ class LoadedServer(LoadedEngine):
         """Another salt, where `fields` passes it on: nothing of an earlier job is found in the prefix cache."""
         self._salt = secrets.token_hex(8)
 
+    def salt_of(self, prompt: Prompt) -> str:
+        """What the prefix cache of a prompt is kept apart by: the job, and within it repeats of all prompts."""
+        return f"{self._salt}-{prompt.repeat}" if prompt.repeat else self._salt
+
     def tokenize(self, text: str) -> list[int]:
         """Token ids, by the path that vLLM and its like have.
 
@@ -124,12 +128,19 @@ class LoadedServer(LoadedEngine):
             self.process.end()
 
     def wait_until_idle(self) -> bool:
-        """Wait until the server has nothing to do, so that one load leaves nothing to the next; whether it has."""
+        """Wait until the server has nothing to do, so that one load leaves nothing to the next.
+
+        Returns:
+            Whether it has; False too where it does not say.
+        """
         if not self.gauge_names.running:
             return True
         deadline = self.clock() + _IDLE_WITHIN_S
         while self.clock() < deadline:
-            text = self.ask_text("GET", self.gauge_names.path)
+            try:
+                text = self.ask_text("GET", self.gauge_names.path)
+            except ServerAnswerError:
+                return False
             gauges = read_gauges(0.0, text, self.gauge_names.names)
             if not gauges.running and not gauges.waiting:
                 return True

@@ -49,14 +49,21 @@ class Start:
     Attributes:
         command: The argument list for a port.
         environment: Variables that are set besides the worker's own.
+        without: Variables of the worker that the server must not see.
         health: Path that answers 200 once the server takes requests.
         ready_within_s: Longest time until then; the deadline of the stage may be shorter.
     """
 
     command: Callable[[int], Sequence[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
+    without: Sequence[str] = ()
     health: str = "/health"
     ready_within_s: float = 1200.0
+
+    def variables(self, own: Mapping[str, str]) -> dict[str, str]:
+        """The server's environment, from the worker's own."""
+        kept = {name: value for name, value in own.items() if name not in self.without}
+        return {**kept, **self.environment}
 
 
 class ServerProcess:
@@ -85,7 +92,7 @@ class ServerProcess:
                     self.command,
                     stdin=subprocess.DEVNULL,
                     stdout=sys.stderr.fileno(),
-                    env={**os.environ, **start.environment},
+                    env=start.variables(os.environ),
                 )
             except OSError as error:
                 raise ServerEndedError(f"cannot start {self.command[0]}: {error.strerror}") from None

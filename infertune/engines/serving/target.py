@@ -4,6 +4,7 @@ A key is read from the variable INFERTUNE_API_KEY, sent to that server alone and
 """
 
 import os
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 from urllib.parse import urlsplit
@@ -35,6 +36,8 @@ _VLLM = "vllm"  # who owns the models, as vLLM's list of them says
 _SLOTS = 256  # how many requests a warm-up job has at most: how many run at once is not known (vLLM's own default)
 _VOCABULARY = 1000  # token ids below it exist in every vocabulary in use (judgement)
 _FORM = "http://HOST:PORT"
+# Labels of at most 63 characters with a dot between them, or an IPv6 address: what sockets can look up.
+_HOST = re.compile(r"(?:[^.:]{1,63}\.)*[^.:]{1,63}\.?|[0-9a-f:.]*:[0-9a-f:.]*(?:%\w+)?")
 _REFUSED = (401, 403)
 _OTHER_API = (200, 404, 405)  # 200: an answer of another form
 
@@ -112,7 +115,7 @@ class LoadedTarget(LoadedServer):
 
     def fields(self, prompt: Prompt) -> dict[str, object]:
         """What makes the output as long as asked; what only vLLM takes is sent to vLLM alone."""
-        more = {"return_token_ids": True, "cache_salt": self._salt} if self._is_vllm else {}
+        more = {"return_token_ids": True, "cache_salt": self.salt_of(prompt)} if self._is_vllm else {}
         return {"ignore_eos": True, **more}
 
     def _load(
@@ -180,6 +183,13 @@ def address_of(url: str) -> Address:
         raise UsageError(f"the target {first_line(url, 80)!r} is no URL; write {_FORM}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isprintable() or " " in url:
         raise UsageError(f"the target {first_line(url, 80)!r} is no URL of a server; write {_FORM}")
+    if not url.isascii():
+        raise UsageError(
+            f"the target {first_line(url, 80)!r} has characters that no URL has: write a path in percent-encoding, "
+            "a name in its xn-- form"
+        )
+    if not _HOST.fullmatch(parts.hostname):
+        raise UsageError(f"the target {first_line(url, 80)!r} has no name of a host; write {_FORM}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(f"a target is a URL without user, password and query; a key is read from {KEY_VARIABLE}")
     tls = parts.scheme == "https"

@@ -12,6 +12,7 @@ from infertune.engines.vllm.probe import QUIET
 from infertune.engines.vllm.space import CPU_CACHE
 from infertune.writing import write_inside
 
+KEY = "VLLM_API_KEY"  # a server that finds it answers nobody without it, and one that is measured needs none
 _CPU_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 
 

@@ -22,7 +22,7 @@ from infertune.engines.serving.process import HOST, ServerProcess, Start
 from infertune.engines.vllm import export as vllm_export
 from infertune.engines.vllm.control import VARIABLE, Control
 from infertune.engines.vllm.engine import VllmEngine, engine_arguments
-from infertune.engines.vllm.environment import environment_of, metadata_path
+from infertune.engines.vllm.environment import KEY, environment_of, metadata_path
 from infertune.engines.vllm.live_scheduler import QUALIFIED_NAME
 from infertune.engines.vllm.probe import vllm_version
 from infertune.engines.vllm.rewriting import flag_of
@@ -87,7 +87,7 @@ class VllmServeEngine(VllmEngine):
         flags = server_flags(setup, live=control is not None)
         assert setup.model
         program = [sys.executable, "-P", "-m", "vllm.entrypoints.cli.main", "serve", setup.model.path]
-        start = Start(lambda port: [*program, f"--host={HOST}", f"--port={port}", *flags], variables)
+        start = Start(lambda port: [*program, f"--host={HOST}", f"--port={port}", *flags], variables, without=(KEY,))
         process = ServerProcess(start)
         try:
             versions = {"vllm": vllm_version() or "unknown", **installed_versions(("torch", "transformers"))}

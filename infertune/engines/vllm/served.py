@@ -68,7 +68,7 @@ class LoadedVllmServer(LoadedServer):
 
     def fields(self, prompt: Prompt) -> dict[str, object]:
         """Exactly as many tokens as asked; each event says how many it brings; nothing is reused from other jobs."""
-        return {"ignore_eos": True, "return_token_ids": True, "cache_salt": self._salt}
+        return {"ignore_eos": True, "return_token_ids": True, "cache_salt": self.salt_of(prompt)}
 
     def apply(self, live: Config) -> None:
         """Set the scheduler's limits, at most to those it was launched with.

@@ -33,7 +33,7 @@ class LoadedStub(LoadedServer):
         super().__init__(Address(HOST, process.port), "stub", process)
 
     def fields(self, prompt: Prompt) -> dict[str, object]:
-        return {"return_token_ids": True, "cache_salt": self._salt}
+        return {"return_token_ids": True, "cache_salt": self.salt_of(prompt)}
 
     def apply(self, live: Config) -> None:
         pass

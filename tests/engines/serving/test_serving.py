@@ -18,7 +18,7 @@ from infertune.engines.base import Prompt
 from infertune.engines.serving import process as processes
 from infertune.engines.serving.loaded import RequestFailedError, ServerAnswerError
 from infertune.engines.serving.process import ServerEndedError, ServerNotReadyError, ServerProcess
-from infertune.engines.serving.sender import read_gauges
+from infertune.engines.serving.sender import GaugeNames, read_gauges
 from tests.engines.serving.loaded_stub import NAMES, LoadedStub, start
 
 PROMPTS = [Prompt([number, 1, 2, 3], 4) for number in range(12)]
@@ -97,6 +97,14 @@ def test_a_job_is_everything_at_once_with_exact_counts() -> None:
     assert list(map(len, salts)) == [1, 2], "a job shares its prefixes, two do not"
 
 
+def test_a_prompt_that_comes_again_for_want_of_others_finds_nothing_in_the_prefix_cache() -> None:
+    with stub() as engine:
+        engine.generate([Prompt([1, 2, 3], 4, repeat) for repeat in (0, 0, 1, 1, 2)])
+        seen = engine.ask("GET", "/seen")
+    assert isinstance(seen, dict)
+    assert len({asked["cache_salt"] for asked in seen["asked"]}) == 3
+
+
 def test_connections_are_kept_and_one_that_the_server_closed_meanwhile_is_no_error() -> None:
     with stub() as engine:
         engine.serve(PROMPTS, DUE, cut_after_s=10)
@@ -136,6 +144,18 @@ def test_a_hanging_server_is_cut_and_what_had_come_is_kept() -> None:
     assert len(cut) == 3
     assert {sent.error for sent in cut} == {"cut 0.5 s after the last one was due: 0 of 4 tokens had come"}
     assert all(sent.first_s is None and sent.end_s == pytest.approx(DUE[-1] + 0.5, abs=0.3) for sent in cut)
+
+
+def test_a_failed_request_ends_no_measurement_where_the_server_shows_no_figures() -> None:
+    with stub("--fault=500", "--every=3") as engine:
+        engine.gauge_names = GaugeNames("/no-metrics", "stub:running")
+        assert len([sent for sent in engine.serve(PROMPTS, DUE, cut_after_s=10).sent if sent.error]) == 4
+        assert not engine.wait_until_idle(), "nobody knows"
+
+
+def test_a_server_does_not_see_what_it_must_not() -> None:
+    seen = processes.Start(lambda port: [], {"A": "1"}, without=("KEY",)).variables({"KEY": "x", "A": "0", "B": "2"})
+    assert seen == {"A": "1", "B": "2"}
 
 
 def test_a_server_that_dies_in_mid_load_raises_with_its_last_words() -> None:

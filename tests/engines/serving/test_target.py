@@ -135,12 +135,21 @@ def test_a_key_that_the_server_repeats_is_hidden_in_the_errors_of_a_load(monkeyp
         "http://host?key=1",
         "http://host:x",
         "http://h\n",
+        "http://127.0.0.1:8000/ü",
+        "http://bücher.example",
+        "http://my..host:8000",
+        f"http://{'a' * 64}.example",
     ],
 )
 def test_what_is_no_plain_url_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(UsageError) as caught:
         get_engine(f"target:{url}")
     assert "\n" not in str(caught.value) and "user:word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8000", "http://a_b.example.", "http://xn--bcher-kva.example/a%C3%BC"])
+def test_unusual_addresses_of_servers_are_taken(url: str) -> None:
+    assert address_of(url).host in url
 
 
 def test_without_an_address_or_a_server_one_line_says_so() -> None:
