@@ -106,7 +106,8 @@ class Bench:
         self._launched: Config | None = None
         self._launch_number = first_launch
         self._faithful = False
-        self._ahead_s = 0.0  # of a launch of which no measurement has told
+        self._ahead_s = 0.0  # of a launch ahead of which no measurement has told
+        self._ahead = False  # whether the loaded engine is of such a launch
 
     def measure(self, config: Config, plan: Plan | ServePlan, *, fresh: bool = False) -> Attempt:
         """Measure a configuration.
@@ -141,7 +142,7 @@ class Bench:
         """
         if not self.takes(config):
             failed, seconds = self._launch(config, fresh=False)
-            self._ahead_s = 0.0 if failed else seconds
+            self._ahead_s, self._ahead = (0.0, False) if failed else (seconds, True)
 
     def answer(self, config: Config, requests: Sequence[Request]) -> Asked:
         """Greedy answers of a configuration, with their prompts, to be scored.
@@ -237,7 +238,7 @@ class Bench:
 
     def _measure_once(self, config: Config, plan: Plan | ServePlan, fresh: bool) -> Attempt:
         launch_s, self._ahead_s = self._ahead_s, 0.0
-        launched_here = launch_s > 0
+        launched_here, self._ahead = self._ahead, False
         if fresh or not self.takes(config):
             launched_here = True
             failed, seconds = self._launch(config, fresh)
@@ -283,6 +284,7 @@ class Bench:
 
     def _load(self, config: Config, *, faithful: bool) -> tuple[Outcome | None, float]:
         self.close()
+        self._ahead = False
         self._launch_number = number = self.next_launch
         self.next_launch += 1
         log_path = self._log_folder / f"launch-{number:04d}.log"

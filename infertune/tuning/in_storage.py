@@ -100,6 +100,7 @@ class InStorage(Observer):
     def run_ends(self, summary: Summary) -> None:
         """The answer, as the study's note and attributes."""
         self._inner.run_ends(summary)
+        self._study.interrupted()  # a round whose worker was lost was measured again elsewhere
         sentence = answer_sentence(summary)
         best = settings_text(summary.best_config)
         self._study.answer(

@@ -39,9 +39,11 @@ class Rounds:
             configs: In the order of even rounds; odd ones go backwards, against drift.
             numbers: Which rounds; as many as there are devices are measured at once.
         """
-        trials, waiting = self._trials, list(numbers)
+        trials, waiting = self._trials, [number for number in numbers if not self._is_whole(configs, number)]
         at_work: dict[str | None, int] = {}  # device → round
         while True:
+            for gone in at_work.keys() - set(trials.crew.devices):  # lost between two of its configurations, or in one
+                waiting.append(at_work.pop(gone))
             for worker in trials.crew.free():
                 device = worker.device_id
                 if device not in at_work and (number := self._next(waiting, device)) is not None:
@@ -57,7 +59,8 @@ class Rounds:
             if done is None:
                 continue
             if done.attempt is None:  # the worker is lost
-                waiting.append(at_work.pop(done.device_id))
+                if done.device_id in at_work:
+                    waiting.append(at_work.pop(done.device_id))
                 continue
             self._after(trials.write_down(done).config)
 
@@ -67,6 +70,11 @@ class Rounds:
         mine = [number for number in waiting if begun[number] == device]
         free = [number for number in waiting if begun[number] is None or begun[number] not in self._trials.crew.devices]
         return next(iter([*mine, *free]), None)
+
+    def _is_whole(self, configs: Sequence[Config], number: int) -> bool:
+        """Whether every configuration of a round was measured on one device already, be it of this crew or not."""
+        trials, device, failed = self._trials, self._begun_on(number), self._trials.failed(self._phase)
+        return all(config in failed or trials.done(self._phase, number, config, device) for config in configs)
 
     def _begun_on(self, number: int) -> str | None:
         """The device on which a round was begun."""

@@ -204,7 +204,9 @@ def landscapes(
 def _landscape_of(
     request: LandscapeRequest, observer: Observer, resume: Path | None, workers: RemoteCrew | None, slug: str | None
 ) -> Findings:
-    """One landscape; of the workers' devices of a model, where there are several."""
+    """One landscape; of the workers' devices of a model, where there are several: of a resumed run, its own."""
+    if resume and workers and (own := Ledger.open(resume).header.device.slug) in workers.models:
+        slug = own
     job = prepare(request, device=workers.device(slug) if workers else None)
     check_grid(job, job.space.size)
     with (

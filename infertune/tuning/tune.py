@@ -21,6 +21,7 @@ from infertune.profiles.promised import Promised
 from infertune.profiles.store import Kept, earlier_answer, place_of
 from infertune.report import check_place, find, to_dataframe, write_found
 from infertune.report.words import device_sentences, edge_sentences
+from infertune.runs.asked import Current
 from infertune.runs.continuing import continued
 from infertune.runs.job import Job, prepare
 from infertune.runs.ledger import Ledger
@@ -93,15 +94,22 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
         InterruptedRunError: Ctrl-C. The engine is gone; profile and report of what there is so far are in the folder.
     """
     observer = observer or Observer()
-    with workers_of(request, observer.note) as workers:
-        return _tune(request, observer, resume, workers)
+    current = read_current(request)
+    with workers_of(request, observer.note, current) as workers:
+        return _tune(request, observer, resume, workers, current)
 
 
-def _tune(request: TuneRequest, observer: Observer, resume: Path | None, workers: RemoteCrew | None) -> Study:
-    """See `tune_request`; `workers` measure if there are any."""
+def _tune(
+    request: TuneRequest,
+    observer: Observer,
+    resume: Path | None,
+    workers: RemoteCrew | None,
+    current: Current | None = None,
+) -> Study:
+    """See `tune_request`; `workers` measure if there are any, `current` is what runs today."""
     objective = objective_of(request)
     device = workers.device() if workers else None
-    job = without_unchecked(prepare(request, read_current(request), device=device), allow_lossy=request.allow_lossy)
+    job = without_unchecked(prepare(request, current, device=device), allow_lossy=request.allow_lossy)
     if broken := job.space.violations(job.space.repair(job.space.default)):
         raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")
     origins = [read_origin(path, job, objective) for path in request.from_]

@@ -264,3 +264,20 @@ def test_the_fake_engine_out_of_memory_is_infeasible_at_the_stage_where_it_ran_o
     found = [fake.measure(huge, PLAN).outcome, fake.measure(default, PLAN).outcome]
     assert isinstance(found[0], Infeasible) and (found[0].reason, found[0].stage) == ("oom", "load")
     assert isinstance(found[1], Measurement)
+
+
+def test_a_launch_ahead_is_the_launch_of_the_measurement_that_runs_on_it_though_it_took_no_time(lab: Lab) -> None:
+    lab.on_load = lambda chosen: LoadedReply(elapsed_s=0.0)
+    chosen = config(slots=4, chunk=1, mode="a")
+    lab.bench.launch_ahead(chosen)
+    first, second = lab.bench.measure(chosen, PLAN), lab.bench.measure(chosen, PLAN)
+    assert len(lab.launches) == 1 and (first.launch_s, first.live, second.live) == (0.0, False, True)
+
+
+def test_the_seconds_of_a_launch_ahead_that_is_not_used_are_told_with_the_next_measurement(lab: Lab) -> None:
+    lab.bench.launch_ahead(config(slots=4, chunk=1, mode="a"))
+    fresh = lab.bench.measure(config(slots=4, chunk=1, mode="a"), PLAN, fresh=True)
+    assert len(lab.launches) == 2 and (fresh.launch_s, fresh.live) == (40.0, False)
+    lab.bench.launch_ahead(config(slots=4, chunk=1, mode="a"))
+    other = lab.bench.measure(config(slots=4, chunk=1, mode="b"), PLAN)
+    assert (other.launch_s, other.live) == (40.0, False)

@@ -22,7 +22,7 @@ from infertune.domain.device import DeviceChoice
 from infertune.errors import BenchmarkError, UsageError
 
 CPU_RESOURCE = "infertune"  # what a node without GPUs declares: how many workers it takes
-_AUTH_VARIABLE = "RAY_AUTH_MODE"  # Ray's own
+_AUTH_VARIABLE, _ADDRESS_VARIABLE = "RAY_AUTH_MODE", "RAY_ADDRESS"  # Ray's own
 _OBJECT_STORE_BYTES = 80 * 1024**2  # of a cluster of our own: Ray's least is 75 MiB, and reports are small
 _REACH_S = 3.0  # for the head to take a connection; judgement
 _COUNT_EVERY_S = 2.0  # between two counts of the nodes; judgement
@@ -103,6 +103,8 @@ class RayCluster:
                 raise BenchmarkError(f"a worker cannot start: {_last_line(error)}") from None
             raise LostError(_last_line(error)) from None
         except RayError as error:
+            if isinstance(cause := getattr(error, "cause", None), LostError):  # the worker itself says so
+                raise LostError(str(cause)) from None
             raise BenchmarkError(f"a worker failed: {_last_line(error)}") from None
 
     def dismiss(self, worker: Any) -> None:
@@ -174,7 +176,7 @@ def connected(
         simulated: Whether the engine needs no device.
 
     Raises:
-        UsageError: Nobody answers at the address.
+        UsageError: Nobody answers at the address, or it is a dashboard's.
     """
     ours = not ray.is_initialized()
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
@@ -190,13 +192,18 @@ def connected(
             **quiet,
         )
     elif ours and address is not None:
-        where = address.removeprefix("ray://")
-        if not _reachable(where):
-            raise UsageError(f"--workers {address}: no Ray cluster answers there; start one with `ray start --head`")
+        by_variable = os.environ.get(_ADDRESS_VARIABLE) == address
+        said = f"{_ADDRESS_VARIABLE}={address}" if by_variable else f"--workers {address}"
+        if address.startswith(("http://", "https://")):
+            raise UsageError(f"{said}: this is the address of a dashboard; give the head's instead, as in HOST:6379")
+        if address != "auto" and not _reachable(address.removeprefix("ray://")):
+            raise UsageError(f"{said}: no Ray cluster answers there; start one with `ray start --head`")
         try:
             ray.init(address=address, **quiet)
         except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-            raise UsageError(f"--workers {address}: {_last_line(error)}{_token_cure()}") from None
+            if address == "auto" and isinstance(error, ConnectionError):
+                raise UsageError(f"{said}: no Ray cluster runs here; start one with `ray start --head`") from None
+            raise UsageError(f"{said}: {_last_line(error)}{_token_cure()}") from None
     try:
         with contextlib.redirect_stdout(cast("TextIO", _WithoutRay(sys.stdout))):
             yield RayCluster(address, device, gpus, simulated)

@@ -18,7 +18,6 @@ from infertune.bench.remote.seats import Cluster, Seat, Task
 from infertune.bench.remote.terms import Blueprint, Hello, LostError, Offer, Report
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SearchSpace
-from infertune.domain.measurement import Crashed
 from infertune.domain.trial import Attempt
 from infertune.errors import BenchmarkError, InfertuneError, MismatchError, UsageError
 
@@ -26,7 +25,6 @@ _LOOK_EVERY_S = 1.0  # at the head and for new nodes, while nothing comes (judge
 _ALL_JOIN_S = 180.0  # for the workers that have room at the start (judgement: the first import takes up to a minute)
 _CLOSE_S = 30.0  # for workers to close their engines (judgement: twice what an engine gets)
 _MOST_LAUNCHES_OF_AN_ORDER = 4  # roomy and exact, and the same once more after a transient failure
-_MOST_LOSSES = 2  # of workers by one order, before it counts as the configuration's fault (judgement)
 
 
 class RemoteCrew:
@@ -163,10 +161,11 @@ class RemoteCrew:
                 seat.stage, seat.launched = "joined", None
 
     def close(self) -> None:
-        """Let all close their engines, and end their processes."""
+        """Let all close their engines, and end their processes; nobody is waited for who measures or launches."""
         with contextlib.suppress(BenchmarkError):
             self._cluster.check_head()
-            closing = [self._cluster.call(s.worker, "close") for s in self._seats if s.stage in ("joined", "free")]
+            idle = [s for s in self._seats if s.stage in ("joined", "free") and not s.launches_ahead]
+            closing = [self._cluster.call(seat.worker, "close") for seat in idle]
             deadline = time.perf_counter() + _CLOSE_S
             while closing and (left_s := deadline - time.perf_counter()) > 0:
                 come = self._cluster.wait(closing, min(left_s, _LOOK_EVERY_S))
@@ -261,7 +260,11 @@ class RemoteCrew:
         answer = self._cluster.call(seat.worker, method, *given, self.deadlines, self._reserved(1))
         while not self._cluster.wait([answer], _LOOK_EVERY_S):
             self._cluster.check_head()
-        report = self._cluster.result(answer)
+        try:
+            report = self._cluster.result(answer)
+        except LostError as error:
+            self._lose(seat, str(error))
+            raise
         assert isinstance(report, Report)
         self._take(seat, report)
         return report
@@ -292,10 +295,10 @@ class RemoteCrew:
         try:
             found = self._cluster.result(come[0])
         except LostError as error:
-            self._cluster.check_head()
             self._lose(seat, str(error))
             return
         except BenchmarkError as error:
+            self._pass_on(seat, str(error))
             self._refuse(seat, error)
             return
         if seat.stage == "joining":
@@ -329,7 +332,7 @@ class RemoteCrew:
         if any(other is not seat and other.is_there and other.device_id == seat.device_id for other in self._seats):
             self._refuse(seat, BenchmarkError(f"{seat.device_id} has a worker already"))
             return
-        seat.stage, seat.knobs = "opening", self._blueprint.knobs
+        seat.stage, seat.knobs, seat.launches_ahead = "opening", self._blueprint.knobs, False
         seat.answer = self._cluster.call(seat.worker, "open", self._offer.engine, self._blueprint)
 
     def _take_place(self, seat: Seat, refusal: str) -> None:
@@ -350,25 +353,26 @@ class RemoteCrew:
 
     def _lose(self, seat: Seat, why: str) -> None:
         """A worker is gone: its order goes to another one, and Ray restarts it where there is room."""
-        task = seat.task
-        if seat.stage == "busy" and task:
-            task.losses += 1
-            if task.order.only_here:
-                self._done.append(Done(task.order, seat.device_id, None))
-            elif task.losses >= _MOST_LOSSES:
-                crashed = Crashed(stage="run", detail=f"{task.losses} workers were lost over it: {why}")
-                attempt = Attempt(crashed, 0.0, 0.0, self._reserved(1), live=False)
-                self._done.append(Done(task.order, seat.device_id, attempt))
-            else:
-                self._homeless.append(task)
+        self._cluster.check_head()
+        self._pass_on(seat, why)
         if seat.hello:
             self._on_note(f"worker {seat.device_id} on {seat.hello.host} is lost; what it measured is asked again")
         self._greet(seat)
 
+    def _pass_on(self, seat: Seat, why: str) -> None:
+        """End the order of a worker that will not answer it, or keep it for another worker."""
+        task, seat.task = seat.task, None
+        if task is None:
+            return
+        if done := task.lost(seat.device_id, why, self._reserved(1)):
+            self._done.append(done)
+        else:
+            self._homeless.append(task)
+
     def _give(self, seat: Seat, task: Task) -> None:
         seat.stage, seat.task, seat.report = "busy", task, None
         seat.starts_s = self._now_s()
-        seat.launches_s = seat.launches_s if seat.launches_ahead else seat.starts_s
+        seat.launches_s = seat.launches_s if seat.launches_ahead and not task.order.fresh else seat.starts_s
         seat.launches_ahead = False
         first = self._reserved(_MOST_LAUNCHES_OF_AN_ORDER)
         seat.answer = self._cluster.call(seat.worker, "measure", task.order, self.deadlines, first)

@@ -16,7 +16,7 @@ from infertune.bench import locks
 from infertune.bench.bench import Asked, Bench
 from infertune.bench.crew import Order
 from infertune.bench.isolation import Deadlines
-from infertune.bench.remote.terms import Blueprint, Hello, Offer, Report
+from infertune.bench.remote.terms import Blueprint, Hello, LostError, Offer, Report
 from infertune.domain.device import Device, lock_names, partial_cores, survey_to_measure
 from infertune.domain.knobs import Config, Knob, SearchSpace
 from infertune.domain.quality import Answered
@@ -29,6 +29,7 @@ from infertune.version import __version__
 
 _GIVEN_BACK_WITHIN_S = 5.0  # a device, by the worker of a run that has just ended: Ray ends its process without waiting
 _LOOK_EVERY_S = 0.25
+_RESTARTED = "its process was restarted"  # by Ray, which does so while nobody asks anything of it
 _LOG_BYTES = 256 * 1024  # most of a launch's log that is sent to the driver (judgement)
 
 
@@ -96,8 +97,12 @@ class NodeWorker:
         Args:
             engine_spec: As `--engine` takes it.
             blueprint: What the bench is made of.
+
+        Raises:
+            LostError: This process has said no hello.
         """
-        assert self._device
+        if self._device is None:
+            raise LostError(_RESTARTED)
         engine = get_engine(engine_spec, blueprint.options)
         locks.NAMESPACE = blueprint.lock_namespace
         names = () if engine.simulated else lock_names(self._device)
@@ -175,7 +180,9 @@ class NodeWorker:
         self._held.close()
 
     def _ready(self, deadlines: Deadlines, next_launch: int) -> Bench:
-        assert self._bench
+        """The bench; raises LostError if this process has opened none."""
+        if self._bench is None:
+            raise LostError(_RESTARTED)
         self._bench.deadlines = deadlines
         self._bench.next_launch = next_launch
         return self._bench

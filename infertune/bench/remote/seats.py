@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from infertune.bench.crew import Order
+from infertune.bench.crew import Done, Order
 from infertune.bench.remote.terms import Hello, Report
 from infertune.domain.knobs import Config, Knob, SearchSpace
+from infertune.domain.measurement import Crashed
+from infertune.domain.trial import Attempt
+
+_MOST_LOSSES = 2  # of workers by one order, before it counts as the configuration's fault (judgement)
 
 
 class Cluster(Protocol):
@@ -33,7 +37,7 @@ class Cluster(Protocol):
 
         Raises:
             LostError: Its worker is lost.
-            BenchmarkError: The worker cannot be started.
+            BenchmarkError: The worker cannot be started, or failed.
         """
 
     def dismiss(self, worker: Any) -> None:
@@ -58,6 +62,22 @@ class Task:
 
     order: Order
     losses: int = 0
+
+    def lost(self, device_id: str, why: str, launch_number: int) -> Done | None:
+        """What comes of it once its worker is lost; None if another worker is to measure it.
+
+        Args:
+            device_id: The worker's.
+            why: The worker was lost, in words.
+            launch_number: For a crash, which no other order uses.
+        """
+        self.losses += 1
+        if self.order.only_here:
+            return Done(self.order, device_id, None)
+        if self.losses < _MOST_LOSSES:
+            return None
+        crashed = Crashed(stage="run", detail=f"{self.losses} workers were lost over it: {why}")
+        return Done(self.order, device_id, Attempt(crashed, 0.0, 0.0, launch_number, live=False))
 
 
 class Seat:

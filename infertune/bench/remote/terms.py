@@ -14,7 +14,7 @@ from infertune.errors import InfertuneError
 
 
 class LostError(InfertuneError):
-    """A worker did not answer: its process or its node is gone, or Ray is restarting it."""
+    """A worker did not answer: its process or its node is gone, or Ray restarts it or has done so."""
 
 
 class Offer(Frozen):

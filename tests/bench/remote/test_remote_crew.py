@@ -1,14 +1,11 @@
 import importlib.util
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from infertune.bench.crew import Order
 from infertune.bench.remote.acceptance import check_one_model, read_hello
 from infertune.bench.remote.clock import SimulatedClock
-from infertune.bench.remote.crew import RemoteCrew
 from infertune.bench.remote.hire import Wanted
 from infertune.bench.remote.seats import Seat
 from infertune.bench.remote.terms import Hello, Offer, Report
@@ -17,57 +14,19 @@ from infertune.domain.knobs import Config
 from infertune.domain.measurement import Infeasible
 from infertune.domain.request import TuneRequest
 from infertune.domain.trial import Attempt, Trial
-from infertune.engines.base import EngineOptions
 from infertune.errors import MismatchError, UsageError
-from infertune.runs.ledger import Ledger
-from infertune.runs.observer import Observer
 from infertune.tuning import tune as tuning
 from infertune.tuning.sweep import LandscapeRequest, landscapes
 from infertune.version import __version__
 from tests.bench.remote.inline import Answer, InlineCluster
+from tests.bench.remote.staging import crew, tuned
 from tests.builders import CPU
-
-
-def crew(cluster: InlineCluster, notes: list[str] | None = None, engine: str = "fake") -> RemoteCrew:
-    said = notes if notes is not None else []
-    variant = EngineOptions(variant=engine.partition(":")[2])
-    offer = Offer(engine=engine, options=variant)
-    found = RemoteCrew(cluster, offer, "1", simulated=True, most=None, on_note=said.append)
-    found.gather()
-    return found
-
-
-class Notes(Observer):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-
-def tuned(folder: Path, workers: RemoteCrew | None, observer: Observer | None = None, **options: object) -> Ledger:
-    request = TuneRequest.model_validate(
-        {"engine": "fake", "device": "cpu", "out": folder, "profiles": folder / "profiles", **options}
-    )
-    return tuning._tune(request, observer or Observer(), None, workers).ledger
 
 
 def wall_s(trials: list[Trial]) -> float:
     """Simulated seconds of the busiest device: at least what the run took."""
     devices = {trial.device_id for trial in trials}
     return max(sum(t.cost_s for t in trials if t.device_id == device) for device in devices)
-
-
-def losing(calls: set[int], method: str) -> Callable[[int, Answer], None]:
-    seen = 0
-
-    def lose(number: int, answer: Answer) -> None:
-        nonlocal seen
-        if answer.method == method:
-            seen += 1
-            answer.place.lost = seen in calls
-
-    return lose
 
 
 def test_every_worker_measures_the_base_once_and_then_what_the_search_asks_for(tmp_path: Path) -> None:
@@ -127,13 +86,6 @@ def test_the_others_launch_the_base_while_the_first_measures_it(tmp_path: Path) 
     assert [trial.config for trial in again.trials][:8] == [trial.config for trial in ledger.trials][:8]
 
 
-def test_a_worker_that_is_lost_while_it_launches_ahead_measures_after_its_restart(tmp_path: Path) -> None:
-    cluster = InlineCluster(3, losing({2}, "launch_ahead"))
-    ledger = tuned(tmp_path / "run", crew(cluster), trials=8)
-    bases = [trial for trial in ledger.trials if trial.phase == "device"]
-    assert len(bases) == 2 and all(trial.measurement for trial in ledger.trials if trial.phase in ("search", "device"))
-
-
 def test_a_task_ends_on_the_clock_when_its_launch_was_ready_and_it_had_been_told() -> None:
     def ends(starts_s: float, launches_s: float) -> float:
         seat, clock = Seat(0, None), SimulatedClock()
@@ -160,51 +112,6 @@ def test_a_change_on_a_running_server_is_of_the_launch_that_it_was_made_on(tmp_p
         assert not trial.live or trial.launch_number == launched[trial.device_id]
         launched[trial.device_id] = trial.launch_number
     assert any(trial.live for trial in ledger.trials)
-
-
-def test_a_lost_workers_trial_is_asked_again_and_nothing_is_lost(tmp_path: Path) -> None:
-    observer = Notes()
-    cluster = InlineCluster(3, losing({5, 9}, "measure"))
-    ledger = tuned(tmp_path / "run", crew(cluster, notes=observer.said), observer, trials=12, sampler="random")
-    searched = [trial.config for trial in ledger.trials if trial.phase == "search"]
-    assert len(searched) == len(set(searched)) == 12
-    assert all(trial.outcome.kind != "crashed" for trial in ledger.trials)
-    assert sum("is lost" in note for note in observer.said) == 2
-    assert ledger.ending is not None
-
-
-def test_an_order_over_which_two_workers_are_lost_is_a_crash_of_its_configuration(tmp_path: Path) -> None:
-    fatal: list[Config] = []
-
-    def lose(number: int, answer: Answer) -> None:
-        if answer.method == "measure":
-            order: Order = answer.given[0]
-            if order.config["compiled"] is True and not fatal:
-                fatal.append(order.config)
-            answer.place.lost = order.config in fatal
-
-    ledger = tuned(tmp_path / "run", crew(InlineCluster(3, lose)), trials=14, knob={"compiled": (False, True)})
-    crashed = [trial for trial in ledger.trials if trial.outcome.kind == "crashed"]
-    assert [trial.config for trial in crashed] == fatal
-    assert "2 workers were lost over it" in crashed[0].outcome.model_dump()["detail"]
-
-
-def test_a_round_of_the_proof_stays_on_one_device_and_starts_again_elsewhere_if_that_is_lost(tmp_path: Path) -> None:
-    lost: list[str] = []
-
-    def lose(number: int, answer: Answer) -> None:
-        if answer.method == "measure" and answer.given[0].phase == "final" and answer.given[0].round_number == 1:
-            finals = [one for one in lost if one == "final"]
-            lost.append("final")
-            answer.place.lost = len(finals) == 1  # the second launch of the round
-
-    ledger = tuned(tmp_path / "run", crew(InlineCluster(2, lose)), trials=12, trust="quick")
-    finals = [trial for trial in ledger.trials if trial.phase == "final"]
-    for number in {trial.round_number for trial in finals}:
-        of = [trial for trial in finals if trial.round_number == number]
-        whole = [d for d in {t.device_id for t in of} if len({t.config for t in of if t.device_id == d}) == 2]
-        assert whole, f"round {number} is on no device whole"
-    assert len(lost) > 2 and ledger.proof_ending
 
 
 def test_rounds_of_the_proof_are_on_several_devices_at_once(tmp_path: Path) -> None:
