@@ -142,7 +142,8 @@ class Bench:
         """
         if not self.takes(config):
             failed, seconds = self._launch(config, fresh=False)
-            self._ahead_s, self._ahead = (0.0, False) if failed else (seconds, True)
+            self._ahead = failed is None
+            self._ahead_s += seconds if self._ahead else 0.0
 
     def answer(self, config: Config, requests: Sequence[Request]) -> Asked:
         """Greedy answers of a configuration, with their prompts, to be scored.

@@ -159,7 +159,7 @@ class Looks:
         """
         arrivals = Arrivals("all-at-once") if self._plan.arrivals.open_loop else self._plan.arrivals
         most = _WARMUP if arrivals.clients is None else max(_WARMUP_CLOSED, _WAVES * arrivals.clients)
-        requests = self._plan.warmup[: min(most, _WARMUP)]
+        requests = self._plan.warmup[:most]
         reply = self._serve(requests, (0.0,) * len(requests), None, arrivals, warmup=True)
         self._burst_per_s = len(requests) / reply.window.duration_s
         service = reply.window.service
@@ -219,7 +219,7 @@ class Looks:
         self._rows.append(reply.rows)
         self._last = reply
         if service := reply.window.service:
-            self._kept_latency_s = max(self._kept_latency_s, _latency_s(service))
+            self._kept_latency_s = max(self._kept_latency_s, _latency_while_kept_s(service))
         return reply.window
 
     def _serve(
@@ -256,7 +256,7 @@ class Looks:
         return reply
 
     def _cut_after_s(self, requests: Sequence[Request], arrivals: Arrivals, *, warmup: bool) -> float:
-        """Open loops are cut when what is left has broken the promise; others are waited for."""
+        """Open loops are cut when waiting has no more use; others are waited for."""
         if warmup:
             return self._deadlines.warmup_s
         if arrivals.open_loop:
@@ -271,7 +271,7 @@ class Looks:
         return self._plan.promise.patience_s(max(request.output_tokens for request in requests), takes_s)
 
 
-def _latency_s(load: Service) -> float:
+def _latency_while_kept_s(load: Service) -> float:
     """What a request of a load took in the mean while the promise was kept, without the queue if it grew; else 0."""
     if load.latency_s is None or not (load.kept or load.only_queue_grows):
         return 0.0

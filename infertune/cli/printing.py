@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_WIDE_COLUMNS = 240  # judgement: a profile's row with its file fits
+_WIDE_COLUMNS = 1000  # judgement: a profile's row fits, with its file and the longest name of a processor
 
 
 class Heading(NamedTuple):

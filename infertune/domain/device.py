@@ -171,10 +171,13 @@ def cpu() -> Device:
 def engine_environment(device: Device) -> dict[str, str]:
     """Environment variables that keep an engine's process on a device.
 
-    For the processor, CUDA is shown no GPU. Under a CPU quota, libraries start as many threads as the device has cores,
+    For the processor, CUDA is shown no GPU; for GPUs, it counts them as nvidia-smi and this program do, unless the user
+    has set another order. Under a CPU quota, libraries start as many threads as the device has cores,
     unless the user has set OMP_NUM_THREADS.
     """
     environment = {"CUDA_VISIBLE_DEVICES": ""} if device.kind == "cpu" else {}
+    if device.kind == "gpu" and "CUDA_DEVICE_ORDER" not in os.environ:
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if limited(device) and "OMP_NUM_THREADS" not in os.environ:
         environment["OMP_NUM_THREADS"] = str(device.cores)
     return environment

@@ -308,7 +308,7 @@ class SearchSpace:
     @property
     def most_concurrent(self) -> int:
         """The most requests that any configuration runs at once, 1 if no knob says."""
-        return max((int(knob.numbers[-1]) for knob in self.knobs if knob.is_concurrency), default=1)
+        return max((int(knob.numbers[-1]) for knob in self.knobs if knob.is_concurrency and knob.numbers), default=1)
 
     @property
     def size(self) -> int:

@@ -166,6 +166,7 @@ def read_record(folder: Path) -> Record:
                 trial = Trial.model_validate_json(line)
                 checks.check(trial)
                 record.take(trial)
+                record.ending, record.proof_ending = None, ""  # rounds were added to what had ended
         except (ValidationError, SenseError) as error:
             raise UsageError(f"{path}, line {number} is damaged: {_fault(error)}") from None
     return record

@@ -152,6 +152,8 @@ def _arms(request: CheckRequest) -> tuple[Arm, Arm, tuple[str, ...]]:
         UsageError: Nothing is changed, or a setting cannot be.
         MismatchError: The profile does not hold here.
     """
+    if request.knob:
+        raise UsageError("knob is of a search, and a check is of one configuration: leave it out, or use set")
     name = request.model or ""
     if name.endswith(_PROFILE_ENDINGS):
         known = {field: getattr(request, field) for field in request.model_fields_set if field != "model"}

@@ -71,14 +71,14 @@ def _of_fixed_rate(looks: Sequence[Service]) -> list[str]:
 
 
 def load_sentences(loads: LoadCounts) -> list[str]:
-    """In how many loads at one rate the limits were kept, which were broken, and whether the queue grew."""
+    """In how many loads at one rate the promise was kept, which limits were broken, and whether the queue grew."""
     lines = []
     if loads.n_late:
         lines.append(f"{loads.n_late} of {loads.n_late + loads.n_loads} loads were sent late and are no evidence.")
     if loads.broken and loads.n_loads:
         broken = [f"{limit} was broken in {n}" for limit, n in loads.broken.items() if n]
         because = f": {', '.join(broken)}" if broken else ""
-        lines.append(f"The limits were kept in {loads.n_kept} of {loads.n_loads} loads{because}.")
+        lines.append(f"The promise was kept in {loads.n_kept} of {loads.n_loads} loads{because}.")
     if loads.n_growing:
         grew = f"The queue grew in {loads.n_growing} of {loads.n_loads} loads"
         lines.append(f"{grew}: requests come faster than they are answered.")

@@ -59,7 +59,7 @@ class Serving:
         """The loads of one launch: requests of one part of the workload, the same for every configuration."""
         drawn = max(_DRAWN, 2 * (self.n_requests or 0))
         return ServePlan(
-            warmup=workload.draw("warmup", _WARMUP_REQUESTS),
+            warmup=workload.draw("warmup", max(_WARMUP_REQUESTS, 2 * (self.arrivals.clients or 0))),
             requests=workload.draw(part, drawn, round_number),
             arrivals=self.arrivals,
             promise=self.promise,
@@ -77,7 +77,7 @@ class Serving:
 
 
 def loads_of_proof_s(window_s: float | None) -> float:
-    """Seconds that the loads of a launch of a proof last at most, or little more: a budget should hold.
+    """Seconds of the loads of a launch of a proof if all looks are made, and the window says how long each is.
 
     Args:
         window_s: Of a load of the search, as `--window` has it; None as it is unless given.

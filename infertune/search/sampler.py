@@ -97,7 +97,7 @@ class InfertuneSampler(BaseSampler):
         trials = study.get_trials(deepcopy=False)
         known = intersection_search_space(trials)
         if not any(one.state == TrialState.COMPLETE for one in trials):
-            known = _in_all([one.distributions for one in trials if one.state.is_finished()])
+            known = _in_all([one.distributions for one in trials if one.state.is_finished() and one.distributions])
         return {name: distribution for name, distribution in known.items() if not distribution.single()}
 
     def sample_relative(
@@ -124,7 +124,7 @@ class InfertuneSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A random value, for a parameter that some completed trial lacked.
+        """A random value, for a parameter that some trial lacked.
 
         Raises:
             ValueError: The study has several objectives, or the parameter has too many choices.

@@ -65,10 +65,10 @@ class ProofPhase:
             if len(rivals) == 1 or number == most or (asked is None and self._settled(stand)):
                 return stand.leader
             compared = {trials.base, stand.leader, trials.ledger.header.ported} - {None}
-            begun = any(trial.round_number == number for trial in trials.of("confirm"))  # before the run was resumed
-            if not begun and not self._budget.has_room_for(
-                1 + len(rivals) + self._budget.fewest_final_launches(len(compared))
-            ):
+            wanted = 1 + len(rivals) + self._budget.fewest_final_launches(len(compared))
+            # A resumed run takes no other way than before, whatever its budget is now.
+            begun = any(trial.round_number == number for trial in trials.of("confirm"))
+            if not begun and (trials.of("final") or not self._budget.has_room_for(wanted)):
                 return stand.leader
             trials.observer.phase(f"confirm, round {number + 1}: which of {len(rivals)} is the best", 1 + len(rivals))
             self._confirmation.measure([trials.base, *rivals], [number])

@@ -43,7 +43,8 @@ class Rounds:
         at_work: dict[str | None, int] = {}  # device → round
         while True:
             for gone in at_work.keys() - set(trials.crew.devices):  # lost between two of its configurations, or in one
-                waiting.append(at_work.pop(gone))
+                begun = at_work.pop(gone)
+                waiting += [] if self._is_whole(configs, begun) else [begun]
             for worker in trials.crew.free():
                 device = worker.device_id
                 if device not in at_work and (number := self._next(waiting, device)) is not None:

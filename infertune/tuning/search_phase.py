@@ -87,7 +87,7 @@ class SearchPhase:
                 return "the time budget has no room for another trial beside the proof"
             self._asked.append(config)
             trials.start(worker, "search", config, self._next_plan(), fresh=False)
-            if self._job_is_open():  # the others measure it next, as a job of the size that this finds
+            if config == trials.base and self._job_is_open():  # the others measure it next, in a job of the size found
                 trials.crew.launch_ahead(config)
         return ended
 

@@ -104,7 +104,7 @@ def _tune(
     observer: Observer,
     resume: Path | None,
     workers: RemoteCrew | None,
-    current: Current | None = None,
+    current: Current | None,
 ) -> Study:
     """See `tune_request`; `workers` measure if there are any, `current` is what runs today."""
     objective = objective_of(request)

@@ -324,8 +324,8 @@ def test_an_engine_on_the_processor_sees_no_gpu_and_no_more_cores_than_the_quota
     whole = Device(kind="cpu", name="x", memory_bytes=1, cores=8)
     gpu = Device(kind="gpu", name="x", memory_bytes=1, cores=8, uuids=("GPU-1",))
     assert engine_environment(whole) == {"CUDA_VISIBLE_DEVICES": ""}
-    assert engine_environment(gpu) == {}
-    assert engine_environment(gpu.model_copy(update={"cores": 3})) == {"OMP_NUM_THREADS": "3"}
+    assert engine_environment(gpu) == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert engine_environment(gpu.model_copy(update={"cores": 3}))["OMP_NUM_THREADS"] == "3"
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert "OMP_NUM_THREADS" not in engine_environment(whole.model_copy(update={"cores": 3}))
 

@@ -141,8 +141,8 @@ def test_late_looks_are_no_evidence_and_growing_ones_break() -> None:
 
 
 def test_where_the_queue_alone_breaks_the_promise_its_growth_says_what_the_server_can_do() -> None:
-    """Interpolating between far below a limit and a little above it would find 9.8 of 10."""
-    found = sustained([look(4.0, 0.01), look(10.0, 0.02, growing=True)])
+    """Interpolating between far below a limit and a little above it would find 8.8 of 10."""
+    found = sustained([look(6.0, 0.01), look(10.0, 0.02, growing=True)])
     assert found and found.rate_per_s == pytest.approx(8.0)  # a fifth of those that came stayed
     near = sustained([look(9.0, 0.01), look(10.0, 0.02, growing=True)])
     assert near and near.rate_per_s == pytest.approx(9.0)  # what was kept is believed

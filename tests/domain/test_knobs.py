@@ -169,6 +169,8 @@ def test_the_grid_changes_launch_knobs_slowest() -> None:
 
 def test_the_most_concurrent_configuration_is_the_top_of_the_concurrency_knob() -> None:
     assert space().most_concurrent == 256
+    at_rest = Choice("max_running_requests", (None, 8), None, is_concurrency=True).restricted((None,))
+    assert SearchSpace((at_rest,)).most_concurrent == 1  # as many as the engine decides
     assert SearchSpace((Int("n", (1, 2), 1),)).most_concurrent == 1
 
 

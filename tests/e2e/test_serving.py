@@ -45,14 +45,14 @@ def test_a_load_at_a_rate_gives_the_figures_of_its_requests(tmp_path: Path) -> N
     ledger = Ledger.open(tmp_path / "run")
     assert [window.n_requests for window in ledger.trials[0].measurement.windows] == [200]  # type: ignore[union-attr]
     assert result.loads == LoadCounts(n_loads=2, n_late=0, n_kept=2, n_growing=0, broken=dict.fromkeys(LIMITS, 0))
-    assert load_sentences(result.loads) == ["The limits were kept in 2 of 2 loads."]
+    assert load_sentences(result.loads) == ["The promise was kept in 2 of 2 loads."]
 
 
 def test_limits_that_are_broken_and_a_queue_that_grows_are_named(tmp_path: Path) -> None:
     result = bench_request(bench(tmp_path, rate=2000, duration="5s", slo=("ttft_s<900", "tpot_s<0.001")))
     assert result.loads
     assert load_sentences(result.loads) == [
-        "The limits were kept in 0 of 2 loads: tpot_s<0.001 was broken in 2.",
+        "The promise was kept in 0 of 2 loads: tpot_s<0.001 was broken in 2.",
         "The queue grew in 2 of 2 loads: requests come faster than they are answered.",
     ]
     assert "The queue grew in 2 of 2 loads" in (tmp_path / "run" / "report.md").read_text()
@@ -81,7 +81,7 @@ def windows(folder: Path) -> list[Window]:
     return [window for trial in Ledger.open(folder / "run").trials for window in trial.measurement.windows]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("clients", [1, 4, 64])
+@pytest.mark.parametrize("clients", [1, 64, 256])
 def test_a_closed_loop_lasts_about_as_long_as_was_asked_and_nothing_of_it_fails(tmp_path: Path, clients: int) -> None:
     bench_request(bench(tmp_path, arrivals=f"concurrency:{clients}", duration="60s"))
     for window in windows(tmp_path):
@@ -107,7 +107,7 @@ def test_a_trace_at_its_own_times_lasts_as_long_as_was_asked(tmp_path: Path) -> 
 def test_requests_that_take_minutes_are_not_cut_where_only_their_first_token_is_limited(tmp_path: Path) -> None:
     options = {"workload": "synthetic:in=64,out=9000", "rate": 0.15, "duration": "60s", "slo": ("ttft_s<1",)}
     result = bench_request(bench(tmp_path, launches=(1, 1), **options))
-    assert result.loads and load_sentences(result.loads) == ["The limits were kept in 1 of 1 loads."]
+    assert result.loads and load_sentences(result.loads) == ["The promise was kept in 1 of 1 loads."]
 
 
 def trace_of(folder: Path, days: list[int]) -> str:

@@ -217,6 +217,9 @@ def test_a_parallel_size_that_the_weights_need_is_exported_though_it_is_the_defa
     assert service["deploy"]["resources"]["reservations"]["devices"][0]["count"] == 2
     pod = yaml.safe_load(exported("vllm", "kubernetes", what))["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": 2}
+    both = served(changed={}, defaults={**VLLM_DEFAULTS, "tensor_parallel_size": 2, "pipeline_parallel_size": 3})
+    pod = yaml.safe_load(exported("vllm", "kubernetes", both))["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": 6}
 
 
 def test_a_revision_goes_along() -> None:

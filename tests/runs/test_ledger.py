@@ -342,3 +342,13 @@ def test_what_one_run_appended_before_it_ended_is_known_to_the_next(tmp_path: Pa
     with Ledger.open(run, mend=True) as first:
         first.append(trial(1, SOME, 6.0))
     assert len(read.trials) == 1 and len(Ledger.open(run, mend=True).trials) == 2
+
+
+def test_a_run_to_which_trials_are_added_has_not_ended_until_it_ends_again(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path / "run", header(space())) as ledger:
+        ledger.append(trial(0, space().default, 10.0))
+        ledger.finish("every point was measured")
+        ledger.append(trial(1, space().default, 11.0))
+        assert ledger.ending is None and Ledger.open(tmp_path / "run").ending is None
+        ledger.finish("again")
+    assert Ledger.open(tmp_path / "run").ending == "again"

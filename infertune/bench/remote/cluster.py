@@ -22,7 +22,7 @@ from infertune.domain.device import DeviceChoice
 from infertune.errors import BenchmarkError, UsageError
 
 CPU_RESOURCE = "infertune"  # what a node without GPUs declares: how many workers it takes
-_AUTH_VARIABLE, _ADDRESS_VARIABLE = "RAY_AUTH_MODE", "RAY_ADDRESS"  # Ray's own
+_AUTH_VARIABLE = "RAY_AUTH_MODE"  # Ray's own
 _OBJECT_STORE_BYTES = 80 * 1024**2  # of a cluster of our own: Ray's least is 75 MiB, and reports are small
 _REACH_S = 3.0  # for the head to take a connection; judgement
 _COUNT_EVERY_S = 2.0  # between two counts of the nodes; judgement
@@ -164,12 +164,13 @@ def _facts_of(node: Any, answer: Any, within_s: float) -> Node:
 
 @contextlib.contextmanager
 def connected(
-    address: str | None, own_workers: int | None, device: DeviceChoice, gpus: int, simulated: bool
+    address: str | None, said: str, own_workers: int | None, device: DeviceChoice, gpus: int, simulated: bool
 ) -> Iterator[RayCluster]:
     """A cluster: the one at an address, or one of our own on this machine that ends with the context.
 
     Args:
         address: Of the cluster; None starts one.
+        said: Who named it, for messages: `--workers ADDRESS`, or a variable.
         own_workers: Of our own cluster: how many simulated workers it takes; one where None.
         device: As `--device` takes it.
         gpus: GPUs of one worker.
@@ -192,8 +193,6 @@ def connected(
             **quiet,
         )
     elif ours and address is not None:
-        by_variable = os.environ.get(_ADDRESS_VARIABLE) == address
-        said = f"{_ADDRESS_VARIABLE}={address}" if by_variable else f"--workers {address}"
         if address.startswith(("http://", "https://")):
             raise UsageError(f"{said}: this is the address of a dashboard; give the head's instead, as in HOST:6379")
         if address != "auto" and not _reachable(address.removeprefix("ray://")):

@@ -354,9 +354,10 @@ class RemoteCrew:
     def _lose(self, seat: Seat, why: str) -> None:
         """A worker is gone: its order goes to another one, and Ray restarts it where there is room."""
         self._cluster.check_head()
+        again = "; what it measured is asked again" if seat.task else ""
         self._pass_on(seat, why)
         if seat.hello:
-            self._on_note(f"worker {seat.device_id} on {seat.hello.host} is lost; what it measured is asked again")
+            self._on_note(f"worker {seat.device_id} on {seat.hello.host} is lost{again}")
         self._greet(seat)
 
     def _pass_on(self, seat: Seat, why: str) -> None:

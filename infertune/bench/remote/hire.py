@@ -56,9 +56,16 @@ class Wanted:
     @property
     def address(self) -> str | None:
         """Of the cluster; None for one of our own."""
-        if self.text == "auto" or self.most is not None:
-            return os.environ.get(_ADDRESS_VARIABLE) or None
-        return self.text
+        return self.text if self._names_address else os.environ.get(_ADDRESS_VARIABLE) or None
+
+    @property
+    def said(self) -> str:
+        """Who named the address, for messages."""
+        return f"--workers {self.text}" if self._names_address else f"{_ADDRESS_VARIABLE}={self.address}"
+
+    @property
+    def _names_address(self) -> bool:
+        return self.text != "auto" and self.most is None
 
 
 def ask_nodes(text: str, question: Callable[[], str]) -> list[Node]:
@@ -77,7 +84,7 @@ def ask_nodes(text: str, question: Callable[[], str]) -> list[Node]:
         with _ray_begins(wanted.address):
             from infertune.bench.remote.cluster import connected, on_every_node
 
-            cluster.enter_context(connected(wanted.address, None, "auto", 1, simulated=True))
+            cluster.enter_context(connected(wanted.address, wanted.said, None, "auto", 1, simulated=True))
         return on_every_node(question, _ANSWER_S)
 
 
@@ -99,7 +106,8 @@ def hired(wanted: Wanted, on_note: Callable[[str], None]) -> Iterator[RemoteCrew
         with _ray_begins(wanted.address):
             from infertune.bench.remote.cluster import connected
 
-            of = connected(wanted.address, wanted.most, wanted.offer.device, wanted.gpus, wanted.simulated)
+            device = wanted.offer.device
+            of = connected(wanted.address, wanted.said, wanted.most, device, wanted.gpus, wanted.simulated)
             there = cluster.enter_context(of)
         crew = RemoteCrew(
             there,

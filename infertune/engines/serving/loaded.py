@@ -131,7 +131,7 @@ class LoadedServer(LoadedEngine):
         """Wait until the server has nothing to do, so that one load leaves nothing to the next.
 
         Returns:
-            Whether it has; False too where it does not say.
+            Whether it has: True where it has no such figures, False where they cannot be read.
         """
         if not self.gauge_names.running:
             return True

@@ -5,6 +5,7 @@ Only plain data goes into what is written: command lines through `shlex`, YAML t
 """
 
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from infertune.engines.vllm.memory import cpu_cache_gib
 from infertune.engines.vllm.opening import opens
 from infertune.engines.vllm.rewriting import checked, flag_of, rewritten
 from infertune.engines.vllm.space import CPU_CACHE, spelled_out
-from infertune.engines.vllm.table import KNOBS
+from infertune.engines.vllm.table import KNOBS, PARALLEL
 from infertune.errors import UsageError
 from infertune.units import slugify
 
@@ -186,11 +187,11 @@ def _script(served: Served, source: Source) -> str:
 
 
 def _gpus(served: Served) -> int:
-    """How many GPUs one engine takes; 0 on a CPU."""
+    """How many GPUs one engine takes, the product of its parallel sizes; 0 on a CPU."""
     if served.device.kind == "cpu":
         return 0
-    size = served.config.root.get("tensor_parallel_size", 1)
-    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else 1
+    sizes = (served.config.root.get(name, 1) for name in PARALLEL)
+    return math.prod(size for size in sizes if isinstance(size, int) and not isinstance(size, bool) and size > 0)
 
 
 def _image(served: Served) -> str:

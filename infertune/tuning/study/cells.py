@@ -264,5 +264,5 @@ def same_request(cell: LiveCell, recorded: Mapping[str, object]) -> bool:
 
 
 def _figures_depend_on(request: Mapping[str, object]) -> dict[str, object]:
-    free = {"out", "wait", "repeats", "relaunch", "load_timeout", "run_timeout", "profiles", "engine_python"}
+    free = {"out", "wait", "repeats", "relaunch", "load_timeout", "run_timeout", "profiles"}
     return {name: value for name, value in request.items() if name not in free}

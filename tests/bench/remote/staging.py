@@ -35,7 +35,7 @@ def tuned(folder: Path, workers: RemoteCrew | None, observer: Observer | None = 
     request = TuneRequest.model_validate(
         {"engine": "fake", "device": "cpu", "out": folder, "profiles": folder / "profiles", **options}
     )
-    return tuning._tune(request, observer or Observer(), None, workers).ledger
+    return tuning._tune(request, observer or Observer(), None, workers, None).ledger
 
 
 def losing(calls: set[int], method: str) -> Callable[[int, Answer], None]:

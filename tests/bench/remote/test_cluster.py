@@ -2,7 +2,8 @@
 
 import pytest
 
-from infertune.bench.remote.terms import LostError
+from infertune.bench.remote.hire import Wanted
+from infertune.bench.remote.terms import LostError, Offer
 from infertune.errors import BenchmarkError, UsageError
 
 ray = pytest.importorskip("ray")
@@ -10,8 +11,9 @@ ray = pytest.importorskip("ray")
 from infertune.bench.remote import cluster  # noqa: E402
 
 
-def reach(address: str) -> None:
-    with cluster.connected(address, None, "cpu", 1, simulated=True):
+def reach(workers: str) -> None:
+    wanted = Wanted(workers, Offer(engine="fake"), "1", simulated=True, gpus=1)
+    with cluster.connected(wanted.address, wanted.said, None, "cpu", 1, simulated=True):
         pass
 
 
@@ -22,8 +24,10 @@ def test_the_address_of_a_dashboard_is_told_by_where_it_stands(address: str, mon
     with pytest.raises(UsageError, match=f"^--workers {rest}$"):
         reach(address)
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(UsageError, match=f"^RAY_ADDRESS={rest}$"):
+    with pytest.raises(UsageError, match=f"^--workers {rest}$"):
         reach(address)
+    with pytest.raises(UsageError, match=f"^RAY_ADDRESS={rest}$"):
+        reach("2")
 
 
 def test_a_variable_that_says_auto_is_left_to_ray(monkeypatch: pytest.MonkeyPatch) -> None:

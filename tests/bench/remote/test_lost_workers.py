@@ -128,7 +128,7 @@ def test_rounds_that_are_whole_stay_so_when_the_run_goes_on_elsewhere(tmp_path: 
     path.write_text("".join(lines[:cut]))
     given = {"engine": "fake", "device": "cpu", "out": ledger.folder, "profiles": tmp_path / "profiles", **options}
     request = TuneRequest.model_validate(given)
-    resumed = tuning._tune(request, Observer(), ledger.folder, None).ledger
+    resumed = tuning._tune(request, Observer(), ledger.folder, None, None).ledger
     rounds = [trial.round_number for trial in resumed.trials if trial.phase == "final"]
     assert sorted(rounds) == [0, 0, 1, 1, 2, 2, 3, 3]
 
