@@ -289,7 +289,8 @@ class LoadedEngine(ABC):
 class Engine(Protocol):
     """What infertune knows of an engine without loading it.
 
-    It may also have `explain(failure) -> str`: the error behind a failure in one line, empty if that is its own.
+    It may also have `explain(failure) -> str`: the error behind a failure in one line, empty if that is its own; and
+    `unseen(name) -> bool`: whether a setting changes answers only while they are written, so that scores do not see it.
 
     Attributes:
         name: As in `--engine NAME`.

@@ -5,7 +5,7 @@ floor. A candidate scores the same tokens. Where its interval straddles the limi
 that is loaded is used wherever it runs the right configuration; nothing of this counts as measured time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from infertune.bench.bench import Asked
 from infertune.bench.channel import AnsweredReply, ScoredReply
@@ -31,7 +31,14 @@ _EASY_S = 10.0  # while the reference of twice as many prompts takes less, they 
 class Guard:
     """Checks configurations against one reference."""
 
-    def __init__(self, bench: Answering, reference: Config, requests: Sequence[Request], limits: Limits) -> None:
+    def __init__(
+        self,
+        bench: Answering,
+        reference: Config,
+        requests: Sequence[Request],
+        limits: Limits,
+        unseen: Callable[[str], bool] = lambda name: False,
+    ) -> None:
         """A guard whose reference has not answered yet.
 
         Args:
@@ -39,7 +46,9 @@ class Guard:
             reference: Its configuration.
             requests: What it answers; further ones are taken as they are needed.
             limits: What a configuration may do to answers.
+            unseen: Whether a setting changes answers in a way that the engine's scores do not see.
         """
+        self._unseen = unseen
         self._bench = bench
         self._reference_config = reference
         self._requests = list(requests)[: LOOKS[-1]]
@@ -75,6 +84,8 @@ class Guard:
             bench: Where it runs, if not where the reference does.
         """
         bench = bench or self._bench
+        if failure := self._hidden(config):
+            return self._unchecked(config, failure, "not checked", bench, 0.0, 0.0)
         if not self._used:
             self.refer(bench)
         scores: list[Scores] = []
@@ -107,16 +118,7 @@ class Guard:
         if failure is not None:
             wrong = failure is not self._failure and failure.kind in ("not numbers", "other vocabulary")
             verdict = "fail" if wrong else "not checked"
-            return Check(
-                checked=config,
-                verdict=verdict,
-                why=failure.detail,
-                failure=failure,
-                limits=self._limits,
-                launch_number=bench.next_launch - 1,
-                launch_s=launch_s,
-                score_s=score_s,
-            )
+            return self._unchecked(config, failure, verdict, bench, launch_s, score_s)
         n = len(scores)
         return Check(
             checked=config,
@@ -142,6 +144,29 @@ class Guard:
         prompt_s = self._reference_s / max(1, self._used)
         enough = (n for n in self._looks if n >= look and (n - self._used) * prompt_s >= self._slowest_launch_s)
         return next(enough, self._looks[-1])
+
+    def _hidden(self, config: Config) -> NotScored | None:
+        """Why scores would say nothing of how a configuration differs from the reference; None if they do."""
+        of_reference = self._reference_config.root
+        changed = [name for name, value in config.root.items() if value != of_reference.get(name, "unset")]
+        names = [name for name in changed if self._unseen(name)]
+        if not names:
+            return None
+        return NotScored(kind="not offered", detail=f"scores do not see what {', '.join(names)} does to answers")
+
+    def _unchecked(
+        self, config: Config, failure: NotScored, verdict: Verdict, bench: Answering, launch_s: float, score_s: float
+    ) -> Check:
+        return Check(
+            checked=config,
+            verdict=verdict,
+            why=failure.detail,
+            failure=failure,
+            limits=self._limits,
+            launch_number=max(0, bench.next_launch - 1),
+            launch_s=launch_s,
+            score_s=score_s,
+        )
 
     def _extend(self, n: int, other: Answering | None) -> None:
         """Answers and the reference's two scores of further prompts, n in all."""

@@ -146,7 +146,8 @@ class Job:
 
     def guard(self, bench: Answering, reference: Config, limits: Limits) -> Guard:
         """A guard over this job's prompts of the part `quality`."""
-        return Guard(bench, reference, self.workload.draw("quality", LOOKS[-1]), limits)
+        unseen = getattr(self.engine, "unseen", lambda name: False)
+        return Guard(bench, reference, self.workload.draw("quality", LOOKS[-1]), limits, unseen)
 
     def header(self, command: str, ported: Config | None = None) -> Header:
         """The first line of this job's ledger; `ported` is the best configuration of a `--from` run or profile."""

@@ -8,7 +8,7 @@ import pytest
 
 from infertune.domain.request import GateRequest, make_request
 from infertune.engines.serving.process import ServerProcess
-from infertune.errors import UsageError
+from infertune.errors import BenchmarkError, UsageError
 from infertune.gating.gate import gate_request
 from infertune.gating.result import GateResult
 from tests.e2e.gates import goodput_profile
@@ -39,10 +39,23 @@ def gate(profile: Path, folder: Path, **options: object) -> GateResult:
     return gate_request(make_request(GateRequest, given))
 
 
+def judged(profile: Path, folder: Path, **options: object) -> GateResult:
+    """A gate, again where this machine was too busy to send its loads on time; skipped where it stays so."""
+    late = ""
+    for number in range(3):
+        try:
+            return gate(profile, folder / str(number), **options)
+        except BenchmarkError as error:
+            late = str(error)
+            if "was loaded late" not in late:
+                raise
+    pytest.skip(late)
+
+
 @pytest.mark.slow
 def test_a_slower_server_is_a_regression(profile: Path, servers: tuple[str, str], tmp_path: Path) -> None:
     quick, slow = servers
-    result = gate(profile, tmp_path, target=slow, baseline_target=quick, metric=METRIC)
+    result = judged(profile, tmp_path, target=slow, baseline_target=quick, metric=METRIC)
     assert result.answer == "regression" and result.exit_code == 1
     assert result.question == f"is {slow} worse than {quick} by 5% or more?"
     metric = next(found for found in result.metrics if found.name == "tpot_p50_s")
@@ -56,9 +69,9 @@ def test_a_server_is_compared_with_its_own_earlier_runs(
 ) -> None:
     quick, slow = servers
     asked = {"mode": "stored", "launches": 2, "metric": METRIC, "history": tmp_path / "history"}
-    first = gate(profile, tmp_path / "1", target=quick, **asked)
-    again = gate(profile, tmp_path / "2", target=quick, **asked)
-    other = gate(profile, tmp_path / "3", target=slow, **asked)
+    first = judged(profile, tmp_path / "1", target=quick, **asked)
+    again = judged(profile, tmp_path / "2", target=quick, **asked)
+    other = judged(profile, tmp_path / "3", target=slow, **asked)
     assert [found.exit_code for found in (first, again, other)] == [3, 3, 3], "a verdict needs 8 earlier runs"
     assert any("1 of the 8 earlier runs" in note for note in again.notes)
     assert any("0 of the 8 earlier runs" in note for note in other.notes), "those of another server do not count"

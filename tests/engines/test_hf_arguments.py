@@ -113,3 +113,9 @@ class TestInstalled:
     def test_what_another_version_had_is_left_out_of_a_profiles_settings(self, space: SearchSpace) -> None:
         found = understand(Asked(known={"no_longer_there": (2,)}), space, None)
         assert "no_longer_there" not in found.space and "no_longer_there" not in found.known
+
+
+def test_what_acts_only_while_text_is_generated_is_not_seen_by_a_forward_pass() -> None:
+    engine = HfEngine(EngineOptions())
+    assert all(map(engine.unseen, ("repetition_penalty", "do_sample", "num_beams")))
+    assert not any(map(engine.unseen, ("batch_size", "dtype", "use_cache", "trust_remote_code")))

@@ -7,6 +7,7 @@ import pytest
 
 from infertune import tune
 from infertune.domain.knobs import Config
+from infertune.engines.fake.engine import FakeEngine
 from infertune.runs.ledger import Ledger
 from infertune.runs.rejection import rejected_by
 from infertune.tuning.tune import Study
@@ -33,6 +34,16 @@ def test_a_setting_that_answers_as_well_is_recommended(tmp_path: Path) -> None:
     assert not study.summary.unchecked
     passed = [check for check in study.ledger.checks if check.checked == study.summary.best_config]
     assert passed and passed[-1].verdict == "pass"
+
+
+def test_a_lossy_setting_that_scores_do_not_see_is_not_recommended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeEngine, "unseen", lambda self, name: name == "bits", raising=False)
+    study = tuned(tmp_path, "fake:plateau,loss=0.01%", knob={"bits": [16, 8], "block_size": [16, 32]})
+    assert study.summary.best_config["bits"] == 16
+    checks = [check for check in study.ledger.checks if check.checked["bits"] == 8]
+    assert {check.verdict for check in checks} == {"not checked"} and "do not see what bits does" in checks[0].why
 
 
 def test_others_with_the_settings_that_failed_are_out_unlaunched(tmp_path: Path) -> None:

@@ -135,13 +135,14 @@ def _knob(name: str, default: Scalar, given: tuple[Scalar, ...]) -> Knob:
             "kind": "int" if whole else "choice",
             "values": tuple(sorted(values, key=lambda value: float(value or 0))) if whole else values,
             "default": default,
-            "effect": _effect(name),
+            "effect": effect_of(name),
             "why": "an argument of transformers that was asked for",
         }
     )
 
 
-def _effect(name: str) -> Effect:
+def effect_of(name: str) -> Effect:
+    """What an argument of transformers that is no knob of ours does to answers."""
     return "exact" if name in _EXACT else "numeric" if name in _NUMERIC else "lossy"
 
 

@@ -35,7 +35,7 @@ from infertune.engines.base import (
 )
 from infertune.engines.chat_template import chat_token_ids
 from infertune.engines.hf import export as hf_export
-from infertune.engines.hf.arguments import MODEL_ARGUMENTS, understand
+from infertune.engines.hf.arguments import MODEL_ARGUMENTS, effect_of, understand
 from infertune.engines.hf.pipeline import token_pipeline_class
 from infertune.engines.hf.space import CURATED, batches_of, pipeline_space, whole
 from infertune.engines.installed import installed_versions
@@ -110,6 +110,10 @@ class HfEngine:
     def export(self, served: Served, form: str) -> str:
         """A script that builds the pipeline and runs it on prompts."""
         return hf_export.export(served, form)
+
+    def unseen(self, name: str) -> bool:
+        """Whether a setting is one of `generate()` that may spoil answers: a forward pass knows nothing of it."""
+        return name not in CURATED and name not in MODEL_ARGUMENTS and effect_of(name) == "lossy"
 
     def load(self, setup: Setup) -> LoadedEngine:
         """Build the pipeline; called in a worker."""
