@@ -111,8 +111,9 @@ class Record:
             self._widen(trial)
 
     def take(self, trial: Trial) -> None:
-        """Add a trial, whose search may have gone beyond a ladder of the header's space."""
+        """Add a trial, whose search may have gone beyond a ladder of the header's space; what had ended goes on."""
         self.trials.append(trial)
+        self.ending, self.proof_ending = None, ""
         self._widen(trial)
 
     def _widen(self, trial: Trial) -> None:
@@ -166,7 +167,6 @@ def read_record(folder: Path) -> Record:
                 trial = Trial.model_validate_json(line)
                 checks.check(trial)
                 record.take(trial)
-                record.ending, record.proof_ending = None, ""  # rounds were added to what had ended
         except (ValidationError, SenseError) as error:
             raise UsageError(f"{path}, line {number} is damaged: {_fault(error)}") from None
     return record

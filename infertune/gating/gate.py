@@ -209,7 +209,7 @@ class _Run:
                 config=self._comparison.candidate.config,
                 n_requests=result.n_requests,
                 window_s=None if request.requests else request.window,
-                load=length_of(self._job.serving) if self._job.serving else "",
+                load=length_of(self._job.serving),
                 launches=request.launches,
                 samples=today,
                 energy=energy,

@@ -34,7 +34,7 @@ class History:
             every = read_history(self.folder)
             self.n_runs = len(every)
             today = fingerprint_of(candidate.job)
-            load = length_of(candidate.job.serving) if candidate.job.serving else ""
+            load = length_of(candidate.job.serving)
             self.runs, self.notes = comparable(
                 every,
                 today,

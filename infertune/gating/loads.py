@@ -138,8 +138,10 @@ def _services(launch: Measurement) -> list[Service]:
     return [window.service for window in launch.judged if window.service]
 
 
-def length_of(serving: Serving) -> str:
-    """How a gate's loads are sized and at which rates they come: what runs must have in common to be compared."""
+def length_of(serving: Serving | None) -> str:
+    """How loads are sized and at which rates they come, as runs to compare must have in common; empty for jobs."""
+    if serving is None:
+        return ""
     rate = "rates around the highest" if serving.searches else f"{serving.rates_per_s[0]:.4g} requests/s"
     if serving.n_requests:
         return f"loads of {serving.n_requests} requests at {rate}"

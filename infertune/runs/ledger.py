@@ -121,7 +121,6 @@ class Ledger(Record):
         """
         self._write(trial)
         self.take(trial)
-        self.ending, self.proof_ending = None, ""
         append_samples(self.folder, trial.number, rows, self._cure)
 
     def note_check(self, check: Check) -> None:
