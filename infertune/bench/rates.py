@@ -9,15 +9,19 @@ Assumed: at one rate the server is in a steady state after the ramp, and more lo
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from infertune.domain.service import Service, Sustained, sustained
 
 _EDGE = 0.25  # of the bracket: the next look stays so far away from both ends, so that the bracket shrinks; judgement
 _HOPELESS = 0.85  # of the best rate so far: one that is surely below it is not located any closer; judgement
-_ASTRAY = 0.2  # a guess that three looks showed to be too high is off by so much or more, as ln; judgement
+_ASTRAY = 0.2  # a guess that three looks showed to be wrong is off by so much or more, as ln; judgement
 _WIDER = 1.6  # each further step outwards, over the one before; judgement
+_WIDE, _WIDEST = math.log(1.6), math.log(3)  # a step outwards at most, and one after three looks; judgement
+_AFTER_CLIMB = 3  # looks that are left in any case when those from far below come near the limit; judgement
 _FAR_BELOW = -0.3  # ln of the strain; in a narrow bracket, it rises by less than that to the limit; judgement
 _NEAR = -0.5  # ln of the strain above which it is extrapolated; judgement
 _FLATTEST, _BEYOND = 0.5, 0.04  # slope at least, and how much further than the crossing; judgement
@@ -43,7 +47,7 @@ class Aim:
     """When looking ends.
 
     Attributes:
-        most_looks: At most.
+        most_looks: At most; where the first of them are far below the limit, three after those, up to as many again.
         precision: Ratio of the bracket's ends at which it is narrow enough.
         best_per_s: The best rate of other configurations; None before there is one.
     """
@@ -61,16 +65,22 @@ def next_rate(looks: Sequence[Service], guess: Guess, aim: Aim) -> float | None:
         guess: Where the rate was expected before the first.
         aim: When looking ends.
     """
-    if len(looks) >= aim.most_looks:
-        return None
     usable = [look for look in looks if not look.late and look.rate_per_s]
-    if not usable:
-        return guess.rate_per_s * math.exp(-guess.spread / 2)
     found = sustained(usable)
+    climb = sum(1 for _ in takewhile(lambda look: look.excess < _NEAR, usable))
+    if len(looks) >= min(max(aim.most_looks, climb + _AFTER_CLIMB), 2 * aim.most_looks):
+        return None
+    late_per_s = _surely_late(looks)
+    if not usable:
+        return guess.rate_per_s * math.exp(-guess.spread / 2) if late_per_s is None else late_per_s / 2
     if found is None:
         return _lower(usable, guess)
     if found.high_per_s is None:
-        return _higher(usable, guess, found)
+        higher = _higher(usable, guess, found)
+        if late_per_s is None:
+            return higher
+        narrow = late_per_s / found.low_per_s <= aim.precision
+        return None if narrow else min(higher, math.sqrt(found.low_per_s * late_per_s))
     if found.high_per_s / found.low_per_s <= aim.precision:
         return _doubted(usable, found)
     if aim.best_per_s is not None and found.high_per_s < _HOPELESS * aim.best_per_s:
@@ -78,6 +88,12 @@ def next_rate(looks: Sequence[Service], guess: Guess, aim: Aim) -> float | None:
     low, high = math.log(found.low_per_s), math.log(found.high_per_s)
     at = min(max(math.log(found.rate_per_s), low + _EDGE * (high - low)), high - _EDGE * (high - low))
     return math.exp(at)
+
+
+def _surely_late(looks: Sequence[Service]) -> float | None:
+    """The lowest rate at which two looks were sent late: one may have met a busy moment. None where there is none."""
+    late = Counter(look.rate_per_s for look in looks if look.late and look.rate_per_s)
+    return min((rate for rate, n in late.items() if n > 1), default=None)
 
 
 def _doubted(usable: Sequence[Service], found: Sustained) -> float | None:
@@ -99,7 +115,7 @@ def bracketed(looks: Sequence[Service], within: float) -> bool:
 def _higher(usable: Sequence[Service], guess: Guess, found: Sustained) -> float:
     """All kept the promise: further up, each step wider, but little further than where the strain would cross 1."""
     *_, top = rising = sorted(usable, key=lambda look: look.rate_per_s or 0.0)
-    step = min(math.log(1.6), guess.spread * _WIDER ** (len(rising) - 1))
+    step = _step(guess, len(rising), _WIDE)
     slope = 1.0  # of ln(strain) over ln(rate): strain rises about as fast as the rate, and faster near the limit
     if len(rising) > 1 and (apart := math.log((top.rate_per_s or 1.0) / (rising[-2].rate_per_s or 1.0))) > 0:
         slope = max(_FLATTEST, (top.excess - rising[-2].excess) / apart)
@@ -111,16 +127,21 @@ def _higher(usable: Sequence[Service], guess: Guess, found: Sustained) -> float:
 
 
 def _lower(usable: Sequence[Service], guess: Guess) -> float | None:
-    """None kept it: further down, below what a growing queue completed.
-
-    Each step is wider. After a third look that broke the promise, a narrow guess counts as a wrong one: a server that
-    has become several times slower is found too.
-    """
+    """None kept it: further down, each step wider, and below what a growing queue completed."""
     bottom = min(usable, key=lambda look: look.rate_per_s or 0.0)
     lowest = bottom.rate_per_s or 1.0
-    spread = guess.spread if len(usable) < 3 else max(guess.spread, _ASTRAY)
-    step = min(math.log(3), spread * _WIDER ** (len(usable) - 1))
-    rate = lowest * math.exp(-step)
+    rate = lowest * math.exp(-_step(guess, len(usable), _WIDEST))
     if bottom.growing and bottom.completed_per_s > 0:
         rate = min(rate, 0.95 * bottom.completed_per_s)
     return rate if rate >= _LEAST_PER_S else None
+
+
+def _step(guess: Guess, n_looks: int, most: float) -> float:
+    """The next step outwards, as a natural logarithm.
+
+    After three looks that ended alike, a narrow guess counts as a wrong one: a server that has become several times
+    slower is found too, and one that is several times faster than its warm-up let expect.
+    """
+    if n_looks < 3:
+        return min(most, guess.spread * _WIDER ** (n_looks - 1))
+    return min(_WIDEST, max(guess.spread, _ASTRAY) * _WIDER ** (n_looks - 1))

@@ -159,7 +159,8 @@ class Looks:
         """
         arrivals = Arrivals("all-at-once") if self._plan.arrivals.open_loop else self._plan.arrivals
         most = _WARMUP if arrivals.clients is None else max(_WARMUP_CLOSED, _WAVES * arrivals.clients)
-        requests = self._plan.warmup[:most]
+        given = self._plan.warmup  # a short file has few: they come again, so that the burst fills the server
+        requests = tuple(given[number % len(given)] for number in range(most))
         reply = self._serve(requests, (0.0,) * len(requests), None, arrivals, warmup=True)
         self._burst_per_s = len(requests) / reply.window.duration_s
         service = reply.window.service

@@ -182,7 +182,7 @@ def sustained(looks: Sequence[Service]) -> Sustained | None:
     load never strains less, so looks that say otherwise are averaged (Barlow et al., 1972, pool adjacent violators).
 
     Returns:
-        None if no look kept the promise, or none is evidence.
+        None if no look kept the promise, if none is evidence, or if nothing but late ones bounds the rate from above.
     """
     usable = sorted(
         (look for look in looks if look.rate_per_s and look.strain is not None and not look.late),
@@ -199,6 +199,8 @@ def sustained(looks: Sequence[Service]) -> Sustained | None:
     last = below[-1]
     low = usable[last].rate_per_s or 1.0
     if last + 1 == len(excess):
+        if any(look.late and (look.rate_per_s or 0.0) > low for look in looks):
+            return None  # a lower bound, which is as high as the sender got
         share = usable[last].attainment
         return Sustained(rate_per_s=low, goodput_per_s=low * (share or 1.0), low_per_s=low, high_per_s=None)
     gap = excess[last + 1] - excess[last]
@@ -230,6 +232,12 @@ def why_none_sustained(looks: Sequence[Service], cure: str) -> str:
         return (
             f"every load was sent late, requests up to {max(look.late_p99_s for look in held):.3g} s after they were "
             "due: this machine is too busy to judge a server at such a rate"
+        )
+    if all(look.kept for look in usable) and len(usable) < len(held):
+        kept_per_s = max(look.rate_per_s or 0.0 for look in usable)
+        return (
+            f"the promise is kept up to {kept_per_s:.3g} requests/s, and loads above that were sent late: this machine "
+            "is too slow or too busy to find the highest rate"
         )
     least = min(usable, key=lambda look: (look.rate_per_s or 0.0, -look.excess))
     none = f"the promise is kept at no rate that was looked at: at {least.rate_per_s:.3g} requests/s"

@@ -6,7 +6,7 @@ import pytest
 
 from infertune.bench.rates import Aim, Guess, next_rate
 from infertune.domain.promise import Promise
-from infertune.domain.service import Service, sustained
+from infertune.domain.service import Service, sustained, why_none_sustained
 
 
 def look(rate: float, capacity: float, noise: float = 0.0) -> Service:
@@ -86,10 +86,43 @@ def test_a_look_that_broke_the_promise_in_a_bad_moment_is_looked_at_again() -> N
 
 def test_late_looks_are_counted_but_not_believed() -> None:
     late = look(20.0, 30.0).model_copy(update={"late": True})
-    assert next_rate([late], Guess(20.0, 0.05), Aim(2)) == next_rate([], Guess(20.0, 0.05), Aim(2))
-    assert next_rate([late, late], Guess(20.0, 0.05), Aim(2)) is None
+    assert next_rate([late], Guess(20.0, 0.05), Aim(3)) == next_rate([], Guess(20.0, 0.05), Aim(3))
+    assert next_rate([late, late], Guess(20.0, 0.05), Aim(3)) == pytest.approx(10.0)  # two are no busy moment
+    assert next_rate([late, late, late], Guess(20.0, 0.05), Aim(3)) is None
 
 
 def test_where_nothing_is_kept_looking_ends() -> None:
     hopeless = [look(rate, rate / 2) for rate in (1.0, 0.1, 0.0011)]
     assert next_rate(hopeless, Guess(1.0, 3.0), Aim(9)) is None
+
+
+@pytest.mark.parametrize("times", [3, 10, 30])
+@pytest.mark.parametrize("aim", [Aim(6, 1.10), Aim(5, 1.08)])
+def test_a_server_that_is_many_times_faster_than_expected_is_bounded_from_above(times: float, aim: Aim) -> None:
+    """A rate that nothing bounds is a lower bound, and as high as the guess was: two of them cannot be compared."""
+    for spread in (0.05, 0.4):
+        found = sustained(searched(20.0 * times, Guess(20.0, spread), aim))
+        assert found and found.high_per_s and found.rate_per_s == pytest.approx(20.0 * times, rel=0.15)
+
+
+def limited(rate: float, capacity: float, sender: float) -> Service:
+    return look(rate, capacity).model_copy(update={"late": rate > sender, "late_p99_s": 1.0 if rate > sender else 0.0})
+
+
+@pytest.mark.parametrize("guess", [20.0, 40.0, 90.0, 200.0])
+def test_a_sender_that_is_too_slow_for_the_server_gives_no_rate(guess: float) -> None:
+    looks: list[Service] = []
+    while (rate := next_rate(looks, Guess(guess, 0.05), Aim(6, 1.08))) is not None:
+        looks.append(limited(rate, 1000.0, sender=50.0))
+    assert sustained(looks) is None and len(looks) <= 12
+    why = why_none_sustained(looks, "loosen --slo")
+    assert "this machine is too slow or too busy to find the highest rate" in why and "kept up to" in why
+
+
+@pytest.mark.parametrize("guess", [25.0, 60.0, 100.0])
+def test_a_server_that_is_slower_than_its_sender_is_found_from_above_it(guess: float) -> None:
+    looks: list[Service] = []
+    while (rate := next_rate(looks, Guess(guess, 0.05), Aim(6, 1.08))) is not None:
+        looks.append(limited(rate, 30.0 / 0.9, sender=50.0))
+    found = sustained(looks)
+    assert found and found.rate_per_s == pytest.approx(30.0, rel=0.1)

@@ -134,8 +134,9 @@ def test_a_rate_that_no_look_broke_is_a_lower_bound_and_one_that_none_kept_is_no
 
 
 def test_late_looks_are_no_evidence_and_growing_ones_break() -> None:
-    late = sustained([look(5.0, 0.5), look(6.0, 2.0, late=True)])
-    assert late and late.high_per_s is None
+    late = look(6.0, 2.0, late=True)
+    assert sustained([look(5.0, 0.5), late]) is None, "the sender is the limit, not the server"
+    assert sustained([look(5.0, 0.5), late, look(5.5, 2.0)]) == sustained([look(5.0, 0.5), look(5.5, 2.0)])
     found = sustained([look(5.0, 0.5), look(6.0, 0.5, growing=True)])
     assert found and found.high_per_s == pytest.approx(6.0)
 
