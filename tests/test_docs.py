@@ -24,7 +24,8 @@ from infertune.engines import engine_names
 from infertune.engines.exporting import left_out
 from infertune.engines.vllm.command import read_command
 from infertune.engines.vllm.table import CURATED
-from infertune.gating.result import GateResult, StoredRun
+from infertune.gating.history import StoredRun
+from infertune.gating.result import GateResult
 from infertune.profiles.comparing import Check
 from infertune.profiles.profile import Profile
 from infertune.report.table import COLUMNS

@@ -64,6 +64,19 @@ class Asked:
     score_s: float
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """Launches ahead of which no measurement has told.
+
+    Attributes:
+        launch_s: Seconds of all of them.
+        launch_number: Of the last one, which the loaded engine is of while no other is made; None without any.
+    """
+
+    launch_s: float = 0.0
+    launch_number: int | None = None
+
+
 class Bench:
     """Measures configurations, one engine at a time.
 
@@ -106,8 +119,7 @@ class Bench:
         self._launched: Config | None = None
         self._launch_number = first_launch
         self._faithful = False
-        self._ahead_s = 0.0  # of a launch ahead of which no measurement has told
-        self._ahead = False  # whether the loaded engine is of such a launch
+        self._ahead = _Ahead()
 
     def measure(self, config: Config, plan: Plan | ServePlan, *, fresh: bool = False) -> Attempt:
         """Measure a configuration.
@@ -142,8 +154,8 @@ class Bench:
         """
         if not self.takes(config):
             failed, seconds = self._launch(config, fresh=False)
-            self._ahead = failed is None
-            self._ahead_s += seconds if self._ahead else 0.0
+            if failed is None:
+                self._ahead = _Ahead(self._ahead.launch_s + seconds, self._launch_number)
 
     def answer(self, config: Config, requests: Sequence[Request]) -> Asked:
         """Greedy answers of a configuration, with their prompts, to be scored.
@@ -238,8 +250,8 @@ class Bench:
         return config.subset(frozenset(self._space.names) - self._space.launch_names)
 
     def _measure_once(self, config: Config, plan: Plan | ServePlan, fresh: bool) -> Attempt:
-        launch_s, self._ahead_s = self._ahead_s, 0.0
-        launched_here, self._ahead = self._ahead, False
+        ahead, self._ahead = self._ahead, _Ahead()
+        launch_s, launched_here = ahead.launch_s, ahead.launch_number == self._launch_number
         if fresh or not self.takes(config):
             launched_here = True
             failed, seconds = self._launch(config, fresh)
@@ -285,7 +297,6 @@ class Bench:
 
     def _load(self, config: Config, *, faithful: bool) -> tuple[Outcome | None, float]:
         self.close()
-        self._ahead = False
         self._launch_number = number = self.next_launch
         self.next_launch += 1
         log_path = self._log_folder / f"launch-{number:04d}.log"

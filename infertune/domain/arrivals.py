@@ -20,6 +20,15 @@ _MOST_AT_ONCE = 100_000
 _LEAST_SPEEDUP, _MOST_SPEEDUP = 0.001, 1000.0  # a trace of an hour then lasts six weeks or four seconds; judgement
 
 
+def fault_of_times(recorded_s: Sequence[float]) -> str:
+    """Why the times of a trace, ascending, cannot be replayed; empty where they can."""
+    if len(recorded_s) < 2:
+        return "this workload has no times; take a trace with timestamps, or poisson"
+    if recorded_s[0] == recorded_s[-1]:
+        return "all times of this trace are the same; take one that lasts, or poisson"
+    return ""
+
+
 @dataclass(frozen=True)
 class Arrivals:
     """When requests come.
@@ -125,8 +134,8 @@ class Arrivals:
 
         Where all n are the same, the next place is taken where they are not: a load without a length has no rate.
         """
-        if len(recorded_s) < 2 or recorded_s[0] == recorded_s[-1]:
-            raise ValueError("this workload has no times: --arrivals trace needs a trace with timestamps that differ")
+        if fault := fault_of_times(recorded_s):
+            raise ValueError(fault)
         starts = max(1, len(recorded_s) - n + 1)
         at = rng.randrange(starts)
         while 1 < n <= len(recorded_s) and recorded_s[at + n - 1] == recorded_s[at]:

@@ -1,6 +1,7 @@
 """The statements of a shell script, and whether each is sure to run; nothing is ever run."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count, zip_longest
@@ -11,7 +12,9 @@ _OPERATOR = re.compile(r";;&?|;&?|&&|\|\|?|(?<![<>])&(?!>)|\n")
 _KEYWORD = re.compile(r"(?:if|then|elif|else|fi|while|until|do|done|esac|!|\{|\})(?:\s+|$)|[()]$|\)\s*(?=\d?[<>]|&>)")
 _CASE = re.compile(r"case\s.*?\sin(?:\s+|$)", re.DOTALL)
 _EACH = re.compile(r"(?:for|select)\b")
-_FUNCTION = re.compile(r"(?:function\s+[\w:.-]+\s*(?:\(\s*\))?|[\w:.-]+\s*\(\s*\))\s*(?=[{(]|$)")
+_FUNCTION = re.compile(r"(?:function\s+([\w:.-]+)\s*(?:\(\s*\))?|([\w:.-]+)\s*\(\s*\))\s*(?=[{(]|$)")
+_CALL = re.compile(r"(?:\w+=(?:[^\s'\"]|'[^']*'|\"[^\"]*\")*\s+)*([\w:.-]+)(?=\s|$)", re.ASCII)
+_LOCAL = re.compile(r"(?:local|declare|typeset)\s+(?!-\w*g)", re.ASCII)
 _PATTERN = re.compile(r"\(?[^()]*\)\s*")
 _DEEPEST = 100
 _LOOP, _IN_FUNCTION = "in a loop", "in a function"
@@ -25,11 +28,12 @@ _LATER = (-1, "on a later line")
 
 @dataclass
 class _Frame:
-    """A construct that is open: what opened it, which of its arms this is, and what to call it."""
+    """A construct that is open: what opened it, which of its arms this is, what to call it, a function's name."""
 
     kind: str
     arm: int
     where: str
+    function: str
     before_pattern: bool = False
 
 
@@ -41,11 +45,13 @@ class Statement:
         line: The number of its line.
         text: As it stands there, without the keywords before it.
         path: The constructs around it.
+        functions: The names of the functions around it.
     """
 
     line: int
     text: str
     path: Path = ()
+    functions: tuple[str, ...] = ()
 
     def apart_from(self, path: Path) -> str:
         """What this statement is in and another is not; empty where it runs before that one in any case."""
@@ -68,6 +74,7 @@ def run_before(first: Statement, found: Iterable[Statement]) -> list[Statement]:
 
     The body of a function runs where it is called, that of a loop again and again.
     """
+    found = list(found)
     rest, ordered = [each for each in found if each.line != first.line], []
     later = [replace(each, path=(*each.path, _LATER)) for each in rest if each.line > first.line]
     for depth, (_, where) in enumerate(first.path, start=1):
@@ -77,7 +84,25 @@ def run_before(first: Statement, found: Iterable[Statement]) -> list[Statement]:
         ordered += [each for each in rest if each.line < first.line and each.path[:depth] != around]
         ordered += [each for each in later if where == _IN_FUNCTION or each.path[:depth] == around]
         rest = [each for each in rest if each.path[:depth] == around]
-    return ordered + [each for each in rest if each.line < first.line]
+    return list(_with_calls([*ordered, *(each for each in rest if each.line < first.line)], first, found))
+
+
+def _with_calls(before: Iterable[Statement], first: Statement, found: Iterable[Statement]) -> Iterator[Statement]:
+    """Statements, and behind each call of a function what may run in it; those around `first` are not entered."""
+    bodies: dict[str, list[Statement]] = defaultdict(list)
+    for each in found:
+        for name in each.functions:
+            if name not in first.functions and not _LOCAL.match(each.text):
+                bodies[name].append(each)
+    for each in before:
+        yield each
+        waiting, called = [each], set[str]()
+        while waiting:
+            match = _CALL.match(waiting.pop().text)
+            if match and match[1] in bodies and match[1] not in called:
+                called.add(match[1])
+                yield from bodies[match[1]]
+                waiting += bodies[match[1]]
 
 
 def pieces(line: str) -> Iterator[tuple[str, str]]:
@@ -109,7 +134,7 @@ class _Walk:
     def __init__(self) -> None:
         self._frames: list[_Frame] = []
         self._numbers = count()
-        self._function = False  # a function's name was read, its body begins next
+        self._function = ""  # a function whose name was read and whose body begins next
 
     def of_line(self, number: int, line: str) -> Iterator[Statement]:
         """The statements of the next line."""
@@ -121,7 +146,8 @@ class _Walk:
             if operator in ("&&", "||"):
                 path.append((next(self._numbers), f"behind {operator}"))
             if text:
-                yield Statement(number, text, tuple(path))
+                functions = tuple(frame.function for frame in self._frames if frame.function)
+                yield Statement(number, text, tuple(path), functions)
             if _EACH.match(text):
                 self._open("for", _LOOP)
 
@@ -137,7 +163,7 @@ class _Walk:
             elif match := _CASE.match(text):
                 self._open("case", "in a branch", before_pattern=True)
             elif match := _FUNCTION.match(text):
-                self._function = True
+                self._function = match[1] or match[2]
             elif match := _KEYWORD.match(text):
                 self._keyword(match[0].strip(), operator)
             else:
@@ -160,8 +186,8 @@ class _Walk:
     def _open(self, kind: str, where: str, *, before_pattern: bool = False) -> None:
         if len(self._frames) >= _DEEPEST:
             raise UsageError(f"--current: more than {_DEEPEST} branches and loops within each other")
-        self._frames.append(_Frame(kind, next(self._numbers), where, before_pattern))
-        self._function = False
+        self._frames.append(_Frame(kind, next(self._numbers), where, self._function, before_pattern))
+        self._function = ""
 
     def _next_arm(self, kind: str) -> None:
         if self._frames and self._frames[-1].kind == kind:

@@ -3,11 +3,10 @@
 from infertune.domain.quality import Check, Verdict
 from infertune.domain.request import GateRequest
 from infertune.errors import UsageError
-from infertune.gating.comparison import QUALITY, Arm, Comparison
-from infertune.gating.result import ArmRecord, GateResult, exit_code
+from infertune.gating.comparison import QUALITY, Comparison
+from infertune.gating.result import GateResult, exit_code, record_of
 from infertune.gating.verdict import Answer
 from infertune.profiles.fingerprint import fingerprint_of
-from infertune.profiles.profile import changed_settings
 from infertune.runs.ledger import Ledger
 from infertune.version import __version__
 
@@ -47,24 +46,12 @@ def answers_alone(comparison: Comparison, request: GateRequest, ledger: Ledger) 
         profile=str(request.profile),
         margin=None,
         pairs=0,
-        base=_record(comparison.base),
-        new=_record(comparison.candidate),
+        base=record_of(comparison.base),
+        new=record_of(comparison.candidate),
         metrics=(),
         fingerprint=fingerprint_of(comparison.candidate.job),
         n_requests=0,
         notes=comparison.notes,
         run=str(ledger.folder),
         created_at=ledger.header.created_at,
-    )
-
-
-def _record(arm: Arm) -> ArmRecord:
-    job = arm.job
-    return ArmRecord(
-        label=arm.label,
-        engine=f"{job.engine.name} {job.availability.version}",
-        versions={},
-        model=job.model.spec if job.model else None,
-        config=arm.config,
-        changed=changed_settings(arm.config, job.engine_defaults),
     )

@@ -1,45 +1,20 @@
 """The gate: load a profile, check its fingerprint, launch base and candidate in turn, judge."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from infertune.bench.bench import Bench
-from infertune.bench.channel import Plan
 from infertune.bench.locks import device_lock
-from infertune.bench.serving import ServePlan
-from infertune.domain.figures import ENERGY_FIGURES, FIGURES, energy_origins
-from infertune.domain.measurement import Measurement, describe
+from infertune.domain.figures import ENERGY_FIGURES
 from infertune.domain.request import GateRequest
-from infertune.domain.trial import Phase, Trial
-from infertune.errors import BenchmarkError, InterruptedRunError, UsageError
+from infertune.errors import InterruptedRunError, UsageError
 from infertune.gating.answers import answers_alone, check_flags, with_answers
 from infertune.gating.check import check_can_judge, run_check
-from infertune.gating.comparison import QUALITY, RATE, Arm, Comparison, compared
-from infertune.gating.history import History
-from infertune.gating.loads import (
-    GOODPUT,
-    check_answered,
-    check_kept,
-    check_on_time,
-    guessed,
-    length_of,
-    lost,
-    newly_lost,
-)
-from infertune.gating.result import (
-    ArmRecord,
-    GateResult,
-    MetricResult,
-    StoredRun,
-    exit_code,
-    gain,
-    is_judged,
-    paired_metrics,
-    save_json,
-    stored_gain,
-    stored_metrics,
-)
+from infertune.gating.comparison import QUALITY, RATE, Comparison, compared
+from infertune.gating.history import History, StoredRun
+from infertune.gating.launches import Launches
+from infertune.gating.loads import GOODPUT, length_of, lost, newly_lost
+from infertune.gating.metrics import gain, paired_metrics, stored_gain, stored_metrics
+from infertune.gating.result import GateResult, MetricResult, exit_code, record_of, save_json
 from infertune.gating.verdict import (
     FEWEST_RUNS,
     LOOKS,
@@ -51,9 +26,8 @@ from infertune.gating.verdict import (
     with_withheld,
 )
 from infertune.profiles.fingerprint import fingerprint_of
-from infertune.profiles.profile import changed_settings
 from infertune.runs.job import Job
-from infertune.runs.ledger import Ledger, now
+from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.stats import mean_with_zeros
 from infertune.version import __version__
@@ -95,8 +69,9 @@ def gate_request(request: GateRequest, observer: Observer | None = None) -> Gate
         for note in (*comparison.notes, *history.notes):
             observer.note(note)
         try:
-            with ExitStack() as open_benches:
-                run = _Run(request, comparison, ledger, observer, open_benches, history.n_runs)
+            with ExitStack() as benches:
+                launches = Launches(request, comparison, ledger, observer, benches, history.n_runs)
+                run = _Run(request, comparison, launches, observer)
                 if request.mode == "stored":
                     result = run.against_history(history)
                 elif request.calibrate:
@@ -128,39 +103,22 @@ def _new_ledger(job: Job) -> Ledger:
 
 
 class _Run:
-    """The launches of a gate over one ledger, only one engine alive at a time."""
+    """What a gate asks of its launches: a verdict in pairs, one against earlier runs, or what it could detect."""
 
-    def __init__(
-        self,
-        request: GateRequest,
-        comparison: Comparison,
-        ledger: Ledger,
-        observer: Observer,
-        benches: ExitStack,
-        n_runs_before: int,
-    ) -> None:
+    def __init__(self, request: GateRequest, comparison: Comparison, launches: Launches, observer: Observer) -> None:
         self._request = request
         self._comparison = comparison
-        self._ledger = ledger
+        self._launches = launches
         self._observer = observer
         self._job = comparison.candidate.job
         self._size = ""  # where a job's size comes from, for people
-        # A simulated engine's noise depends on the launch number: successive runs must not repeat it.
-        self._next_launch = n_runs_before * (request.launches + 1)
-        self._candidate_bench = benches.enter_context(self._bench(comparison.candidate))
-        self._base_bench = self._candidate_bench
-        if not comparison.one_engine:
-            self._base_bench = benches.enter_context(self._bench(comparison.base))
 
     def in_pairs(self) -> GateResult:
         """Launch base and candidate in turn until a look decides or the last look is reached."""
-        judgement = self._pairs(judge=True)
-        base, candidate = self._figures("base"), self._figures("new")
-        metrics = paired_metrics(base, candidate, judgement, self._request.margin, self._withheld())
-        result = self._result(judgement, metrics=metrics, pairs=len(candidate[RATE]))
+        result = self._of_pairs(self._pairs(judge=True))
         promised = self._comparison.profile.gain
         name = {"throughput": RATE, "goodput": GOODPUT}.get(self._comparison.profile.objective)
-        rate = next((metric for metric in metrics if metric.name == name), None)
+        rate = next((metric for metric in result.metrics if metric.name == name), None)
         if self._comparison.against_default and promised and rate and (name == RATE or rate.gated):
             result = result.model_copy(update={"stored_gain": stored_gain(promised, rate)})
         return result
@@ -168,33 +126,30 @@ class _Run:
     def calibration(self) -> GateResult:
         """Compare the profile's configuration with itself over the largest number of pairs."""
         self._pairs(judge=False)
-        base, candidate = self._figures("base"), self._figures("new")
-        metrics = paired_metrics(base, candidate, None, self._request.margin, self._withheld())
-        name = self._comparison.metrics[0]
-        found = calibrate(self._gains(base, candidate)[name], self._request.margin)
-        return self._result(None, metrics=metrics, pairs=len(candidate[RATE])).model_copy(update={"calibration": found})
+        found = calibrate(self._launches.gains()[self._comparison.metrics[0]], self._request.margin)
+        return self._of_pairs(None).model_copy(update={"calibration": found})
 
     def against_history(self, history: History) -> GateResult:
         """Compare one run of a few launches with earlier runs."""
-        request = self._request
+        request, launches, gated = self._request, self._launches, self._comparison.metrics
         n_requests = self._job_size(history.n_requests)
         self._observer.phase("stored", request.launches)
         for number in range(request.launches):
-            self._measure("new", self._job.plan("final", n_requests, number), number)
-        unknown = lost(self._measurements("new"), "")
-        candidate = {name: samples for name, samples in self._figures("new").items() if name not in unknown}
-        self._check_known(candidate)
+            launches.measure("new", self._job.plan("final", n_requests, number), number)
+        unknown = lost(launches.measurements("new"), "")
+        candidate = {name: samples for name, samples in launches.figures("new").items() if name not in unknown}
+        launches.check_known(candidate)
         today = {name: mean_with_zeros(samples) for name, samples in candidate.items()}
-        energy = self._one_energy()
-        earlier = {
-            name: [gain(name, run.samples[name]) for run in history.runs if run.compares(name, energy)]
-            for name in self._comparison.metrics
-        }
-        judgement = judge_stored({name: gain(name, today[name]) for name in self._comparison.metrics}, earlier)
-        metrics = stored_metrics(history.runs, candidate, judgement, energy)
+        energy = launches.energy()
+        earlier = history.figures(energy)
+        judgement = judge_stored(
+            {name: gain(name, today[name]) for name in gated},
+            {name: [gain(name, figure) for figure in earlier[name]] for name in gated},
+        )
+        metrics = stored_metrics(earlier, candidate, judgement)
         notes = list(history.notes)
         if judgement.answer == "inconclusive":
-            fewest = min(map(len, earlier.values()))
+            fewest = min(len(earlier[name]) for name in gated)
             notes.append(f"{fewest} of the {FEWEST_RUNS} earlier runs that a verdict needs are there")
         others = sum(run.energy != energy for run in history.runs)
         if others and any(name in ENERGY_FIGURES for name in candidate):
@@ -214,7 +169,7 @@ class _Run:
                 samples=today,
                 energy=energy,
                 answer=judgement.answer,
-                run=self._ledger.folder.name,
+                run=launches.ledger.folder.name,
                 created_at=result.created_at,
             )
         )
@@ -223,19 +178,19 @@ class _Run:
     def _pairs(self, *, judge: bool) -> Judgement | None:
         """Launch pairs up to the first look that decides; without judging, up to the last look."""
         judgement = None
+        launches = self._launches
         n_requests = self._job_size(None)
         self._observer.phase("pairs", 2 * LOOKS[-1])
         for number, candidate_first in enumerate(pair_order(self._order_seed())):
             plan = self._job.plan("final", n_requests, number)
             for phase in ("new", "base") if candidate_first else ("base", "new"):
-                self._measure(phase, plan, number)
-                self._check_known(self._figures(phase))
+                launches.measure(phase, plan, number)
+                launches.check_known(launches.figures(phase))
             if judge and number + 1 in LOOKS:
-                gains = self._gains(self._figures("base"), self._figures("new"))
-                reasons = self._withheld()
+                gains, reasons = launches.gains(), launches.withheld()
                 withheld = [name for name in self._comparison.metrics if name in reasons]
                 judged = {name: gains[name] for name in self._comparison.metrics if name not in withheld}
-                failing = newly_lost(self._measurements("base"), self._measurements("new"))
+                failing = newly_lost(launches.measurements("base"), launches.measurements("new"))
                 judgement = with_withheld(judge_pairs(judged, self._request.margin), withheld, failing)
                 if judgement.answer != "inconclusive" or not judged:
                     break
@@ -244,7 +199,7 @@ class _Run:
     def _order_seed(self) -> str:
         """The seed of the launch order; without `--seed` it differs from gate to gate, so no periodic drift fits it."""
         given = "seed" in self._request.model_fields_set
-        return str(self._request.seed) if given else self._ledger.header.created_at
+        return str(self._request.seed) if given else self._launches.ledger.header.created_at
 
     def _job_size(self, of_history: int | None) -> int:
         """Requests in every job: as asked for, else as many as fill one window of the base, found by a launch."""
@@ -262,85 +217,15 @@ class _Run:
                 return n_requests
         self._size = f" fill {self._job.window_s:g} s of {self._comparison.base.label}"
         self._observer.phase("sizing the job", 1)
-        trial = self._measure("search", self._job.plan("search", None), 0)
+        trial = self._launches.measure("search", self._job.plan("search", None), 0)
         assert trial.measurement
         return trial.measurement.n_requests
 
-    def _measure(self, phase: Phase, plan: Plan | ServePlan, number: int) -> Trial:
-        """Launch and measure base or candidate once.
-
-        Raises:
-            BenchmarkError: It could not be measured.
-        """
-        of_candidate = phase == "new"
-        arm = self._comparison.candidate if of_candidate else self._comparison.base
-        bench = self._candidate_bench if of_candidate else self._base_bench
-        bench.next_launch = self._next_launch
-        if isinstance(plan, ServePlan):
-            plan = guessed(plan, self._measurements(phase), self._comparison.profile, of_profile=of_candidate)
-        self._observer.trial_starts(arm.config, live=False)
-        started_at = now()
-        attempt = bench.measure(arm.config, plan, fresh=True)
-        bench.close()
-        self._next_launch = bench.next_launch
-        trial = Trial.of(len(self._ledger.trials), phase, number, arm.config, started_at, attempt)
-        self._ledger.append(trial, attempt.rows)
-        figure = trial.measurement.output_tokens_per_s if trial.measurement else None
-        self._observer.trial_ends(trial, figure=figure, best=None, default=None)
-        if trial.measurement is None:
-            raise BenchmarkError(
-                f"{arm.label} could not be measured: {describe(trial.outcome)}; "
-                f"its log is in {self._ledger.folder / 'logs'}"
-            )
-        check_on_time(trial.measurement, arm.label)
-        if GOODPUT in self._comparison.metrics:
-            check_kept(trial.measurement, arm.label)
-        if self._request.mode == "stored" or self._request.calibrate:
-            check_answered(trial.measurement, arm.label, self._comparison.metrics)
-        return trial
-
-    def _bench(self, arm: Arm) -> Bench:
-        return arm.job.bench(self._ledger.folder, on_note=self._observer.note)
-
-    def _measurements(self, phase: Phase) -> list[Measurement]:
-        return [trial.measurement for trial in self._ledger.trials if trial.phase == phase and trial.measurement]
-
-    def _figures(self, phase: Phase) -> dict[str, list[float]]:
-        """Metric → one figure a launch of a phase; metrics that some launch lacks are left out."""
-        measurements = self._measurements(phase)
-        found: dict[str, list[float]] = defaultdict(list)
-        for measurement in measurements:
-            for name, figure in FIGURES.items():
-                value = figure.of(measurement)
-                if value is not None and is_judged(name, value):
-                    found[name].append(value)
-        return {name: values for name, values in found.items() if len(values) == len(measurements)}
-
-    def _withheld(self) -> dict[str, str]:
-        """Metric → why base and candidate are not compared in it.
-
-        Joules of a GPU and of a processor do not compare, nor do quantiles of requests of which too many failed.
-        """
-        base, new = self._measurements("base"), self._measurements("new")
-        withheld = {**lost(base, self._comparison.base.label), **lost(new, self._comparison.candidate.label)}
-        found = energy_origins([*base, *new])
-        if len(found) > 1:
-            withheld |= dict.fromkeys(ENERGY_FIGURES, f"energy is of {' here, of '.join(found)} there")
-        return withheld
-
-    def _one_energy(self) -> str:
-        """The source of the energy of today's launches; empty if the launches differ."""
-        found = energy_origins(self._measurements("new"))
-        return found[0] if len(found) == 1 else ""
-
-    def _check_known(self, figures: dict[str, list[float]]) -> None:
-        """Refuse to go on for a metric that this engine or machine does not give."""
-        if missing := [name for name in self._comparison.metrics if name not in figures]:
-            raise BenchmarkError(f"--metric {missing[0]} cannot be measured here; available are {', '.join(figures)}")
-
-    def _gains(self, base: dict[str, list[float]], candidate: dict[str, list[float]]) -> dict[str, list[float]]:
-        known = [name for name in self._comparison.metrics if name in base and name in candidate]
-        return {name: [gain(name, n, b) for n, b in zip(candidate[name], base[name], strict=True)] for name in known}
+    def _of_pairs(self, judgement: Judgement | None) -> GateResult:
+        """The result of the pairs that were launched."""
+        base, candidate = self._launches.figures("base"), self._launches.figures("new")
+        metrics = paired_metrics(base, candidate, judgement, self._request.margin, self._launches.withheld())
+        return self._result(judgement, metrics=metrics, pairs=len(candidate[RATE]))
 
     def _result(
         self,
@@ -352,7 +237,7 @@ class _Run:
     ) -> GateResult:
         request, comparison = self._request, self._comparison
         answer = judgement.answer if judgement else None
-        candidate, base = self._measurements("new"), self._measurements("base")
+        candidate, base = self._launches.measurements("new"), self._launches.measurements("base")
         n_requests = candidate[0].n_requests
         notes = [
             *comparison.notes,
@@ -373,25 +258,12 @@ class _Run:
             profile=str(request.profile),
             margin=None if request.mode == "stored" else request.margin,
             pairs=pairs,
-            base=_record(comparison.base, base or candidate, base_label),
-            new=_record(comparison.candidate, candidate),
+            base=record_of(comparison.base, base or candidate, base_label),
+            new=record_of(comparison.candidate, candidate),
             metrics=metrics,
             fingerprint=fingerprint_of(self._job),
             n_requests=n_requests,
             notes=tuple(dict.fromkeys(notes)),
-            run=str(self._ledger.folder),
-            created_at=self._ledger.header.created_at,
+            run=str(self._launches.ledger.folder),
+            created_at=self._launches.ledger.header.created_at,
         )
-
-
-def _record(arm: Arm, launches: Sequence[Measurement], label: str = "") -> ArmRecord:
-    job = arm.job
-    return ArmRecord(
-        label=label or arm.label,
-        engine=f"{job.engine.name} {job.availability.version}",
-        versions=launches[0].facts.versions,
-        model=job.model.spec if job.model else None,
-        config=arm.config,
-        changed=changed_settings(arm.config, job.engine_defaults),
-        energy=energy_origins(launches),
-    )

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from infertune.bench.rates import Aim
 from infertune.bench.serving import FEWEST, ServePlan
-from infertune.domain.arrivals import Arrivals
+from infertune.domain.arrivals import Arrivals, fault_of_times
 from infertune.domain.objective import GOODPUTS, limits_a_launch, promise_of
 from infertune.domain.promise import Promise
 from infertune.domain.request import JobRequest, TuneRequest
@@ -183,10 +183,8 @@ def recorded_of(arrivals: Arrivals, workload: Workload) -> tuple[float, ...]:
     """
     if arrivals.kind != "trace":
         return ()
-    if len(workload.recorded_s) < 2:
-        raise UsageError("--arrivals trace: this workload has no times; take a trace with timestamps, or poisson")
-    if workload.recorded_s[0] == workload.recorded_s[-1]:
-        raise UsageError("--arrivals trace: all times of this trace are the same; take one that lasts, or poisson")
+    if fault := fault_of_times(workload.recorded_s):
+        raise UsageError(f"--arrivals trace: {fault}")
     return workload.recorded_s
 
 

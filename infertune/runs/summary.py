@@ -143,9 +143,8 @@ def summarise(ledger: Ledger, objective: Objective) -> Summary:
         gain = None
     ported = final.ported_samples if final else ()
     stock = final.stock_samples if final else ()
-    default_ran = any(trial.config == default and trial.measurement for trial in trials)
     broken = {config: _broken(trials, config, objective) for config in (default, candidate)}
-    answer = _answer(ledger, final, default_ran=default_ran, default=broken[default], candidate=broken[candidate])
+    answer = _answer(ledger, final, broken[default], broken[candidate])
     best = default if answer.startswith(("no better", "nothing keeps")) else candidate
     return Summary(
         answer=answer,
@@ -324,26 +323,22 @@ def _best_first(samples: Mapping[Config, Sequence[float]], objective: Objective)
 
 
 def _answer(
-    ledger: Ledger,
-    final: FinalRounds | None,
-    *,
-    default_ran: bool,
-    default: Sequence[str],
-    candidate: Sequence[str],
+    ledger: Ledger, final: FinalRounds | None, default_breaks: Sequence[str], candidate_breaks: Sequence[str]
 ) -> Answer:
-    """The answer; `default` and `candidate` are the limits that each breaks."""
-    if not any(trial.measurement for trial in ledger.trials):
+    """The answer, from the final comparison and the limits that each of the two breaks."""
+    measured = {trial.config for trial in ledger.trials if trial.measurement}
+    if not measured:
         return "nothing ran"
     if final is None and (ledger.ending is None or ledger.header.command != "tune" or nothing_beside_default(ledger)):
         return "unconfirmed"
-    if default and candidate:
+    if default_breaks and candidate_breaks:
         return "nothing keeps the limits"
-    if default:
+    if default_breaks:
         return "the default breaks a limit" if ledger.header.stock is None else "current breaks a limit"
-    if final is not None and final.is_better and not candidate:
+    if final is not None and final.is_better and not candidate_breaks:
         return "better"
-    if final is not None or default_ran:
-        return _no_better(ledger)
+    if final is not None or default_config(ledger) in measured:
+        return "no better than the default" if ledger.header.stock is None else "no better than current"
     return "the default cannot run here" if ledger.header.stock is None else "current cannot run here"
 
 
@@ -353,10 +348,6 @@ def _broken(trials: Iterable[Trial], config: Config, objective: Objective) -> tu
     return tuple(
         limit.text for limit in objective.limits if 2 * sum(limit.kept(launch) for launch in found) < len(found)
     )
-
-
-def _no_better(ledger: Ledger) -> Answer:
-    return "no better than the default" if ledger.header.stock is None else "no better than current"
 
 
 def _failure_line(trial: Trial) -> FailureLine:

@@ -105,7 +105,7 @@ def test_a_stretch_without_a_length_is_not_taken_where_the_trace_has_another(n: 
 
 
 def test_a_trace_whose_times_are_all_the_same_has_none_and_a_single_request_has_no_length() -> None:
-    with pytest.raises(ValueError, match="no times"):
+    with pytest.raises(ValueError, match="all times of this trace are the same"):
         Arrivals("trace").due_s(2, 5.0, "", (3.0,) * 60)
     assert Arrivals("trace").due_s(1, 5.0, "", (0.0, 4.0)) == (0.0,)
 

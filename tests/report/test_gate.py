@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from infertune.domain.knobs import Config
 from infertune.gating.comparison import RATE
-from infertune.gating.result import ArmRecord, GateResult, exit_code, gain, paired_metrics
+from infertune.gating.metrics import gain, paired_metrics
+from infertune.gating.result import ArmRecord, GateResult, exit_code
 from infertune.gating.verdict import judge_pairs
 from infertune.report.gate import annotation, command, junit, junit_of_error, step_summary, verdict_sentence
 from tests.profiles.test_fingerprint import FOUND

@@ -1,4 +1,4 @@
-"""A crew of workers that a cluster holds: who is there, who measures what, and what becomes of a lost worker's order.
+"""A crew of workers that a cluster holds: who measures what, and what becomes of a lost worker's order.
 
 On a simulated clock each worker has its own: what was started earlier and costs fewer seconds is done first, whatever
 real time it took. A run on simulated engines is then the same on every cluster.
@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 
 from infertune.bench.crew import Answering, Done, Order, Worker
 from infertune.bench.isolation import Deadlines
-from infertune.bench.remote.acceptance import Patience, check_one_model, counted, models_of, read_hello
+from infertune.bench.remote.acceptance import Patience, check_one_model, counted, models_of
 from infertune.bench.remote.clock import SimulatedClock
 from infertune.bench.remote.lead import Lead
+from infertune.bench.remote.roster import Roster
 from infertune.bench.remote.seats import Cluster, Seat, Task
-from infertune.bench.remote.terms import Blueprint, Hello, LostError, Offer, Report
+from infertune.bench.remote.terms import Blueprint, LostError, Offer, Report
 from infertune.domain.device import Device
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.trial import Attempt
-from infertune.errors import BenchmarkError, InfertuneError, MismatchError, UsageError
+from infertune.errors import BenchmarkError
 
 _LOOK_EVERY_S = 1.0  # at the head and for new nodes, while nothing comes (judgement)
 _ALL_JOIN_S = 180.0  # for the workers that have room at the start (judgement: the first import takes up to a minute)
@@ -56,18 +57,12 @@ class RemoteCrew:
         """
         self.deadlines = Deadlines()
         self._cluster = cluster
-        self._offer = offer
-        self._engine_version = engine_version
-        self._most = most
         self._on_note = on_note
         self._keep_log: Callable[[str, str], None] = lambda name, text: None
-        self._seats: list[Seat] = []
-        self._blueprint: Blueprint | None = None
-        self._slug = ""
-        self._faults: list[InfertuneError] = []
+        self._roster = Roster(cluster, offer, engine_version, most, on_note)
+        self._seats = self._roster.seats  # the roster's own list
         self._homeless: deque[Task] = deque()
         self._done: deque[Done] = deque()
-        self._has_news = False
         self._next_launch = 0
         self._clock = SimulatedClock() if simulated else None
         self._patience = Patience(on_note)
@@ -83,33 +78,14 @@ class RemoteCrew:
             BenchmarkError: Nobody came, or none has a device that can be used.
         """
         deadline = time.perf_counter() + _ALL_JOIN_S
-        while True:
-            self._hire()
-            room = min(len(self._seats), self._cluster.capacity())
-            if not room:
-                raise UsageError(f"--workers: no node has room for a worker, which needs {self._cluster.needs}")
-            if sum(seat.stage != "joining" for seat in self._seats) >= room:
-                break
-            if time.perf_counter() > deadline:
-                break
+        while not self._roster.all_came() and time.perf_counter() <= deadline:
             self._pump()
-        for fault in self._faults:
-            if isinstance(fault, MismatchError):
-                raise fault
-        if not self.hellos:
-            raise self._faults[0] if self._faults else BenchmarkError("no worker came; `ray status` says what is amiss")
-        if self._most and len(self.hellos) < self._most:
-            self._on_note(f"{len(self.hellos)} of {self._most} workers are there; others join when there is room")
-
-    @property
-    def hellos(self) -> list[Hello]:
-        """Those that are there and can measure."""
-        return [seat.hello for seat in self._seats if seat.hello and seat.stage not in ("joining", "refused")]
+        self._roster.check()
 
     @property
     def models(self) -> dict[str, Device]:
         """The models of their devices: slug → a device."""
-        return {slug: of[0].device for slug, of in models_of(self.hellos).items() if of[0].device}
+        return {slug: of[0].device for slug, of in models_of(self._roster.hellos).items() if of[0].device}
 
     def device(self, slug: str | None = None) -> Device:
         """The device that a run is of, without what tells one board from another.
@@ -121,7 +97,7 @@ class RemoteCrew:
             MismatchError: The devices are of different models.
         """
         if slug is None:
-            check_one_model(self.hellos)
+            check_one_model(self._roster.hellos)
             slug = next(iter(self.models))
         return self.models[slug].model_copy(update={"uuids": ()})
 
@@ -137,20 +113,17 @@ class RemoteCrew:
         Raises:
             BenchmarkError: All devices are busy with something else.
         """
-        self._slug, self._blueprint, self._keep_log = slug, blueprint, keep_log
+        self._keep_log = keep_log
         self._next_launch = max(first_launch, self._next_launch)
-        self._faults.clear()
-        for seat in self._seats:
-            if seat.stage == "joined":
-                self._open(seat)
+        self._roster.open(slug, blueprint)
         started = time.perf_counter()
         while any(seat.stage == "opening" for seat in self._seats):
             if time.perf_counter() > started + _LOOK_EVERY_S and blueprint.wait and self.free():
                 break  # the others come when their devices are free
             self._pump()
         if not any(seat.is_there or seat.stage in ("opening", "joining") for seat in self._seats):
-            raise self._faults[0] if self._faults else BenchmarkError("no worker is left")
-        self._has_news = False
+            raise self._roster.fault("no worker is left")
+        self._roster.has_news = False
         self._on_note(counted([seat.hello for seat in self._seats if seat.is_there and seat.hello]))
 
     def rest(self) -> None:
@@ -215,26 +188,21 @@ class RemoteCrew:
     def next_done(self) -> Done | None:
         """Wait until an order is done; None if a worker has joined."""
         while True:
-            self._hire()
+            self._roster.hire()
             self.free()
             if self._clock and not self._done and not self._homeless and (first := self._clock.next_done(self._seats)):
                 self._end_task(first)
             if self._done:
                 return self._done.popleft()
-            if self._has_news:
-                self._has_news = False
+            if self._roster.has_news:
+                self._roster.has_news = False
                 return None
             self._patience.check(any(seat.is_there for seat in self._seats))
             self._pump()
 
     def widen(self, space: SearchSpace) -> None:
         """Send longer ladders."""
-        assert self._blueprint
-        self._blueprint = self._blueprint.with_knobs(space.knobs)
-        for seat in self._seats:
-            if seat.is_there:
-                seat.knobs = space.knobs
-                self._cluster.call(seat.worker, "widen", space.knobs)
+        self._roster.widen(space.knobs)
 
     # For the lead
 
@@ -271,18 +239,6 @@ class RemoteCrew:
 
     # What comes from workers
 
-    def _hire(self) -> None:
-        """As many places as were asked for, or as there is room for."""
-        while len(self._seats) < (self._most or self._cluster.capacity()):
-            seat = Seat(len(self._seats), self._cluster.hire())
-            self._seats.append(seat)
-            self._greet(seat)
-
-    def _greet(self, seat: Seat) -> None:
-        seat.stage, seat.launched, seat.task, seat.launches_ahead = "joining", None, None, False
-        offer = self._offer.model_copy(update={"rank": seat.rank})
-        seat.answer = self._cluster.call(seat.worker, "hello", offer.model_dump_json())
-
     def _pump(self) -> None:
         """Wait a second at most for one answer, and take it in."""
         waited_for = {seat.answer: seat for seat in self._seats if seat.answer is not None}
@@ -299,57 +255,17 @@ class RemoteCrew:
             return
         except BenchmarkError as error:
             self._pass_on(seat, str(error))
-            self._refuse(seat, error)
+            self._roster.refuse(seat, error)
             return
         if seat.stage == "joining":
-            self._join(seat, *found)
+            self._roster.join(seat, *found)
         elif seat.stage == "opening":
-            self._take_place(seat, found)
+            self._roster.take_place(seat, found)
         else:
             self._take(seat, found)
             seat.report = found
             if self._clock is None:
                 self._end_task(seat)
-
-    def _join(self, seat: Seat, version: str, text: str) -> None:
-        try:
-            hello = read_hello(version, text, self._offer.engine, self._engine_version)
-        except MismatchError as error:
-            self._refuse(seat, error)
-            return
-        seat.hello = hello
-        if hello.fault:
-            self._refuse(seat, BenchmarkError(f"{hello.host}: {hello.fault}"))
-            return
-        seat.stage = "joined"
-        if self._blueprint:
-            self._open(seat)
-
-    def _open(self, seat: Seat) -> None:
-        assert self._blueprint and seat.hello and seat.hello.device
-        if seat.hello.device.slug != self._slug:
-            return  # it joined for a run of another model, or came later
-        if any(other is not seat and other.is_there and other.device_id == seat.device_id for other in self._seats):
-            self._refuse(seat, BenchmarkError(f"{seat.device_id} has a worker already"))
-            return
-        seat.stage, seat.knobs, seat.launches_ahead = "opening", self._blueprint.knobs, False
-        seat.answer = self._cluster.call(seat.worker, "open", self._offer.engine, self._blueprint)
-
-    def _take_place(self, seat: Seat, refusal: str) -> None:
-        assert seat.hello and self._blueprint
-        if refusal:
-            self._refuse(seat, BenchmarkError(f"{seat.hello.host}: {refusal}"))
-            return
-        if seat.knobs != self._blueprint.knobs:  # ladders were lengthened meanwhile
-            seat.knobs = self._blueprint.knobs
-            self._cluster.call(seat.worker, "widen", seat.knobs)
-        seat.stage, self._has_news = "free", True
-
-    def _refuse(self, seat: Seat, why: InfertuneError) -> None:
-        """A worker that is not used; its process stays, or Ray would offer the same place again."""
-        seat.stage = "refused"
-        self._faults.append(why)
-        self._on_note(f"a worker is not used: {why}")
 
     def _lose(self, seat: Seat, why: str) -> None:
         """A worker is gone: its order goes to another one, and Ray restarts it where there is room."""
@@ -358,7 +274,7 @@ class RemoteCrew:
         self._pass_on(seat, why)
         if seat.hello:
             self._on_note(f"worker {seat.device_id} on {seat.hello.host} is lost{again}")
-        self._greet(seat)
+        self._roster.greet(seat)
 
     def _pass_on(self, seat: Seat, why: str) -> None:
         """End the order of a worker that will not answer it, or keep it for another worker."""

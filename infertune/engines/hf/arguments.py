@@ -6,11 +6,9 @@ all arguments, and why a value is refused. It is the only place here that import
 
 import difflib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,7 +17,7 @@ from infertune.domain.knobs import Config, Effect, Knob, Scalar, SearchSpace, fo
 from infertune.domain.measurement import Frozen
 from infertune.engines.asking import Asked, Understood, canonical, check_taken, only_by_the_user
 from infertune.engines.base import first_line
-from infertune.engines.interpreter import package_link
+from infertune.engines.interpreter import run_module
 from infertune.errors import UsageError
 
 _SECONDS = 120.0
@@ -164,18 +162,11 @@ def _ask(asked: Mapping[str, tuple[Scalar, ...]], python: Path | None) -> Answer
     Raises:
         UsageError: It does not answer.
     """
-    environment = dict(os.environ)
-    with ExitStack() as stack:
-        if python:
-            environment["PYTHONPATH"] = stack.enter_context(package_link())
-        try:
-            done = subprocess.run(
-                [str(python or sys.executable), "-m", "infertune.engines.hf.arguments"],
-                input=json.dumps(asked), capture_output=True, text=True, timeout=_SECONDS, check=False, env=environment,
-            )  # fmt: skip
-            return Answer.model_validate_json((done.stdout.splitlines() or [""])[-1])
-        except (OSError, subprocess.TimeoutExpired, ValidationError) as error:
-            raise UsageError(f"transformers does not answer: {first_line(str(error), 120)}") from None
+    try:
+        done = run_module(python, "infertune.engines.hf.arguments", within_s=_SECONDS, question=json.dumps(asked))
+        return Answer.model_validate_json((done.stdout.splitlines() or [""])[-1])
+    except (OSError, subprocess.TimeoutExpired, ValidationError) as error:
+        raise UsageError(f"transformers does not answer: {first_line(str(error), 120)}") from None
 
 
 def _answer(asked: Mapping[str, list[Scalar]]) -> Answer:

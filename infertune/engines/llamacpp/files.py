@@ -5,15 +5,14 @@ import json
 import os
 import re
 import subprocess
-import sys
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from infertune.domain.models import Model, Weights, cache_folder, resolve_model
 from infertune.engines.base import first_line
-from infertune.engines.interpreter import package_link
+from infertune.engines.interpreter import run_module
 from infertune.engines.llamacpp.reading import GgufFacts
 from infertune.engines.sizes.ask import TransformersSizes
 from infertune.errors import UsageError
@@ -108,17 +107,10 @@ def random_file(model: Model) -> Path:
 
 def _read(files: list[Path], python: Path | None) -> tuple[str, str]:
     """The last line of the child's answer, and the last of its complaints."""
-    environment = dict(os.environ)
-    with ExitStack() as stack:
-        if python:
-            environment["PYTHONPATH"] = stack.enter_context(package_link())
-        try:
-            done = subprocess.run(
-                [str(python or sys.executable), "-m", "infertune.engines.llamacpp.reading", *map(str, files)],
-                capture_output=True, text=True, errors="replace", timeout=_READ_S, check=False, env=environment,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return "", first_line(str(error))
+    try:
+        done = run_module(python, "infertune.engines.llamacpp.reading", *map(str, files), within_s=_READ_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", first_line(str(error))
     complaints = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
     if "No module named 'gguf'" in complaints[-1]:
         complaints = ["the gguf package reads it: pip install infertune[llamacpp], or pip install gguf"]

@@ -48,7 +48,6 @@ def start(binary: Path, setup: Setup) -> "LoadedLlama":
         UsageError: It takes no such argument.
     """
     assert setup.model, "llama.cpp needs a model"
-    notes = _forget_environment()
     flags = flags_of(binary)
     model = made_here(setup.model) if setup.model.weights == "dummy" else Path(setup.model.path)
     words = setting_words(setup.changed.root, setup.config.root, flags)
@@ -61,8 +60,10 @@ def start(binary: Path, setup: Setup) -> "LoadedLlama":
     def command(port: int) -> Sequence[str]:
         return [str(binary), "--model", str(model), "--host", HOST, "--port", str(port), *own, *words]
 
-    process = ServerProcess(Start(command))
-    return LoadedLlama(process, setup, version_of(binary), notes)
+    beginning = Start(command, without=_ENVIRONMENT)
+    names = beginning.left_out(os.environ)
+    notes = [f"{', '.join(names)}: left out of the server's environment"] if names else []
+    return LoadedLlama(ServerProcess(beginning), setup, version_of(binary), notes)
 
 
 class LoadedLlama(LoadedServer):
@@ -201,11 +202,3 @@ class LoadedLlama(LoadedServer):
         with ThreadPoolExecutor(n) as pool:
             done = list(pool.map(of_slot, range(n)))
         return [done[index % n][index // n] for index in range(len(items))]
-
-
-def _forget_environment() -> list[str]:
-    """Remove variables that would change what is launched; a note for each."""
-    names = sorted(name for name in os.environ if name.startswith(_ENVIRONMENT))
-    for name in names:
-        del os.environ[name]
-    return [f"{', '.join(names)}: left out of the server's environment"] if names else []

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -49,21 +49,25 @@ class Start:
     Attributes:
         command: The argument list for a port.
         environment: Variables that are set besides the worker's own.
-        without: Variables of the worker that the server must not see.
+        without: Beginnings of the names of variables of the worker that the server must not see.
         health: Path that answers 200 once the server takes requests.
         ready_within_s: Longest time until then; the deadline of the stage may be shorter.
     """
 
     command: Callable[[int], Sequence[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
-    without: Sequence[str] = ()
+    without: tuple[str, ...] = ()
     health: str = "/health"
     ready_within_s: float = 1200.0
 
     def variables(self, own: Mapping[str, str]) -> dict[str, str]:
         """The server's environment, from the worker's own."""
-        kept = {name: value for name, value in own.items() if name not in self.without}
+        kept = {name: value for name, value in own.items() if not name.startswith(self.without)}
         return {**kept, **self.environment}
+
+    def left_out(self, own: Iterable[str]) -> list[str]:
+        """The names of the worker's own variables that the server does not see, sorted."""
+        return sorted(name for name in own if name.startswith(self.without))
 
 
 class ServerProcess:

@@ -4,11 +4,8 @@
 """
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from infertune.domain.knobs import format_scalar
 from infertune.engines.asking import canonical
 from infertune.engines.base import first_line
-from infertune.engines.interpreter import package_link
+from infertune.engines.interpreter import run_module
 from infertune.engines.serving.arguments import Flag
 from infertune.errors import UsageError
 
@@ -36,17 +33,12 @@ def flags_of(version: str, python: Path | None) -> Mapping[str, Flag]:
     Raises:
         UsageError: It does not answer.
     """
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    with ExitStack() as stack:
-        if python:
-            environment["PYTHONPATH"] = stack.enter_context(package_link())
-        try:
-            done = subprocess.run(
-                [str(python or sys.executable), "-m", "infertune.engines.sglang.arguments"],
-                capture_output=True, text=True, timeout=_ASK_S, check=False, env=environment,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise UsageError(f"SGLang does not answer: {first_line(str(error), 120)}") from None
+    try:
+        done = run_module(
+            python, "infertune.engines.sglang.arguments", within_s=_ASK_S, variables={"CUDA_VISIBLE_DEVICES": ""}
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"SGLang does not answer: {first_line(str(error), 120)}") from None
     try:
         found = _FLAGS.validate_json((done.stdout.splitlines() or [""])[-1])
     except ValidationError:

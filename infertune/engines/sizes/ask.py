@@ -4,8 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from infertune.domain.models import cache_folder
 from infertune.domain.sizes import FieldSizes, ModelConfig, Sizes
 from infertune.engines.base import first_line
 from infertune.engines.installed import installed_versions
-from infertune.engines.interpreter import package_link
+from infertune.engines.interpreter import run_module
 from infertune.errors import UsageError
 from infertune.writing import write_inside
 
@@ -83,22 +82,16 @@ class TransformersSizes:
 
     def _run(self, what: str, question: str, limit_s: float) -> tuple[str, str]:
         """The last line of the child's answer, and the last of its complaints."""
-        command = [str(self._python or sys.executable), "-m", "infertune.engines.sizes.child", what]
-        environment = {**os.environ, "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
+        variables = {"TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
         if what == "count":
-            environment["HF_HUB_OFFLINE"] = "1"  # everything that it needs comes with the question
-        with ExitStack() as stack:
-            if self._python:
-                environment["PYTHONPATH"] = stack.enter_context(package_link())
-            try:
-                done = subprocess.run(
-                    command, input=question, capture_output=True, text=True, timeout=limit_s, check=False,
-                    env=environment,
-                )  # fmt: skip
-            except subprocess.TimeoutExpired:
-                return "", f"no answer within {limit_s:g} s"
-            except OSError as error:
-                return "", first_line(str(error))
+            variables["HF_HUB_OFFLINE"] = "1"  # everything that it needs comes with the question
+        child = "infertune.engines.sizes.child"
+        try:
+            done = run_module(self._python, child, what, within_s=limit_s, question=question, variables=variables)
+        except subprocess.TimeoutExpired:
+            return "", f"no answer within {limit_s:g} s"
+        except OSError as error:
+            return "", first_line(str(error))
         complaints = [line for line in done.stderr.splitlines() if line.strip()]
         last = (done.stdout.splitlines() or [""])[-1]
         return last, first_line(complaints[-1] if complaints else f"its process ended with code {done.returncode}")

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,7 +22,7 @@ from infertune.domain.measurement import Frozen
 from infertune.domain.models import Model, cache_folder
 from infertune.engines.base import first_line
 from infertune.engines.installed import installed_versions
-from infertune.engines.interpreter import package_link
+from infertune.engines.interpreter import run_module
 from infertune.engines.vllm.errors import why_not_inspected
 from infertune.engines.vllm.parser import RefusedError, arguments_of, given_in, typed
 from infertune.engines.vllm.space import EFFECTIVE_PATHS, Probe, read_settings
@@ -118,25 +118,17 @@ def ask_installed(question: Question, model: Model, device: Device, version: str
 
 
 def _run_probe(question: Question, model: Model, device: Device, python: Path | None) -> Probe:
-    command = [str(python or sys.executable), "-m", "infertune.engines.vllm.probe"]
-    environment = {**os.environ, **engine_environment(device), **QUIET} | (
-        {"HF_HUB_OFFLINE": "1"} if model.weights == "dummy" else {}
-    )
-    with ExitStack() as stack:
-        if python:
-            environment["PYTHONPATH"] = stack.enter_context(package_link())
-        try:
-            answer = subprocess.run(
-                command,
-                input=question.model_dump_json(),
-                capture_output=True,
-                text=True,
-                timeout=_PROBE_SECONDS,
-                check=False,
-                env=environment,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise UsageError(f"vLLM does not answer: {first_line(str(error))}") from None
+    offline = {"HF_HUB_OFFLINE": "1"} if model.weights == "dummy" else {}
+    try:
+        answer = run_module(
+            python,
+            "infertune.engines.vllm.probe",
+            within_s=_PROBE_SECONDS,
+            question=question.model_dump_json(),
+            variables={**engine_environment(device), **QUIET, **offline},
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"vLLM does not answer: {first_line(str(error))}") from None
     last = (answer.stdout.splitlines() or [""])[-1]
     try:
         return Probe.model_validate_json(last)

@@ -154,8 +154,11 @@ def test_a_failed_request_ends_no_measurement_where_the_server_shows_no_figures(
 
 
 def test_a_server_does_not_see_what_it_must_not() -> None:
-    seen = processes.Start(lambda port: [], {"A": "1"}, without=("KEY",)).variables({"KEY": "x", "A": "0", "B": "2"})
-    assert seen == {"A": "1", "B": "2"}
+    start = processes.Start(lambda port: [], {"A": "1"}, without=("KEY", "ARG_"))
+    own = {"KEY": "x", "A": "0", "B": "2", "ARG_N": "4"}
+    assert start.variables(own) == {"A": "1", "B": "2"}
+    assert start.left_out(own) == ["ARG_N", "KEY"]
+    assert not processes.Start(lambda port: []).left_out(own)
 
 
 def test_a_server_that_dies_in_mid_load_raises_with_its_last_words() -> None:
