@@ -115,6 +115,7 @@ class Bench:
         self._defaults = engine_defaults or space.default
         self._on_note = on_note
         self._idle_memory_bytes = None if engine.simulated else memory_used_bytes(device)
+        self._environment = {} if engine.simulated else engine_environment(device)
         self._handle: EngineHandle | None = None
         self._launched: Config | None = None
         self._launch_number = first_launch
@@ -325,8 +326,7 @@ class Bench:
     def _start(self, log_path: Path) -> EngineHandle:
         if self._engine.simulated:
             return InlineEngine()
-        environment = engine_environment(self._device)
-        return EngineProcess(log_path, self._options.python, environment, self._meter)
+        return EngineProcess(log_path, self._options.python, self._environment, self._meter)
 
     def _outcome(self, reply: Reply | TimedOut | Crashed) -> Outcome:
         if isinstance(reply, MeasuredReply):

@@ -127,7 +127,7 @@ def survey(wanted: DeviceChoice = "auto") -> Survey:
         uuids=tuple(gpu.uuid for gpu in alike),
         # A board that shares the processor's memory reports [N/A].
         memory_bytes=_usable_memory_bytes() if first.memory_mib is None else int(first.memory_mib) * 1024**2,
-        cores=_usable_cores(),
+        cores=cores_of(None),
         power_limit_w=first.power_limit_w,
         driver=first.driver,
     )
@@ -163,7 +163,7 @@ def cpu() -> Device:
         kind="cpu",
         name=facts.get("model name") or platform.processor() or platform.machine(),
         memory_bytes=_usable_memory_bytes(),
-        cores=_usable_cores(),
+        cores=cores_of(None),
         has_bfloat16=not instructions or bool(_BFLOAT16.intersection(instructions)),
     )
 
@@ -172,15 +172,35 @@ def engine_environment(device: Device) -> dict[str, str]:
     """Environment variables that keep an engine's process on a device.
 
     For the processor, CUDA is shown no GPU; for GPUs, it counts them as nvidia-smi and this program do, unless the user
-    has set another order. Under a CPU quota, libraries start as many threads as the device has cores,
-    unless the user has set OMP_NUM_THREADS.
+    has set another order, and sees no others than the device's. Under a CPU quota, libraries start as many threads as
+    the device has cores, unless the user has set OMP_NUM_THREADS.
     """
-    environment = {"CUDA_VISIBLE_DEVICES": ""} if device.kind == "cpu" else {}
+    environment = {"CUDA_VISIBLE_DEVICES": ""} if device.kind == "cpu" else _shown_gpus(device)
     if device.kind == "gpu" and "CUDA_DEVICE_ORDER" not in os.environ:
         environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if limited(device) and "OMP_NUM_THREADS" not in os.environ:
         environment["OMP_NUM_THREADS"] = str(device.cores)
     return environment
+
+
+def _shown_gpus(device: Device) -> dict[str, str]:
+    """CUDA_VISIBLE_DEVICES with a device's GPUs, where CUDA would see others too; empty where it would not.
+
+    The user's own entries are kept. Else it holds indices, as not every engine reads UUIDs there, or UUIDs where the
+    user has set an order of his own, in which nvidia-smi does not count.
+    """
+    variable = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = nvidia.visible(nvidia.ask().gpus, variable)
+    kept = [number for number, gpu in enumerate(gpus) if gpu.uuid in device.uuids]
+    if len(kept) in (0, len(gpus)):
+        return {}
+    if variable is not None:
+        names = [entry.strip() for entry in variable.split(",")]
+    elif os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID") == "PCI_BUS_ID":
+        names = [gpu.index for gpu in gpus]
+    else:
+        names = [gpu.uuid for gpu in gpus]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names[number] for number in kept)}
 
 
 def lock_names(device: Device) -> tuple[str, ...]:
@@ -234,6 +254,19 @@ def on_cores(count: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
+def cores_of(count: int | None) -> int:
+    """Cores that a device has: those of the affinity mask, or the control group's quota of them where that is less.
+
+    A fraction is rounded up: the number is an upper limit of threads, and rounding down would leave quota unused.
+
+    Args:
+        count: How many of the mask's cores there are, as of `on_cores`; None means all.
+    """
+    quota = cgroups.limits().cores
+    cores = _allowed_cores() if count is None else count
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
 def memory_used_bytes(device: Device) -> int | None:
     """Memory in use on a device's GPUs by anyone, in bytes; None for a CPU or where it cannot be read."""
     if device.kind != "gpu":
@@ -249,15 +282,6 @@ def _counted(gpus: tuple[nvidia.Gpu, ...]) -> str:
 def _allowed_cores() -> int:
     """Cores in the affinity mask."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _usable_cores() -> int:
-    """Cores in the affinity mask, or the control group's quota of them where that is less.
-
-    A fraction is rounded up: the number is an upper limit of threads, and rounding down would leave quota unused.
-    """
-    quota = cgroups.limits().cores
-    return _allowed_cores() if quota is None else max(1, min(_allowed_cores(), math.ceil(quota)))
 
 
 def _quota_notes() -> list[str]:

@@ -70,7 +70,8 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
     late_s = _quantile([one.late_s for one in load.sent], 0.99)
     growth, growing = _growth(load.sent, counted, rate_per_s)
     bound_s = max(_LATE_S, _LATE_SHARE * (promise.tightest_s or 0.0))
-    share, low, high = attained([promise.strain(one) <= 1 for one in counted])
+    kept = [promise.strain(one) <= 1 for one in counted]
+    share, low, high = attained(kept)
     failed = Counter(one.error for one in load.sent if one.error)
     whole = [one for one in counted if not one.error]
     begin, end = counted[0].due_s, max(counted[-1].due_s, counted[0].due_s + 1e-9)
@@ -96,6 +97,7 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
         attainment=share if promise.limits else None,
         attainment_low=low if promise.limits else None,
         attainment_high=high if promise.limits else None,
+        n_worth=n_worth(kept) if promise.limits else None,
         strain=_strain(promise, counted) if promise.limits else None,
         broken=tuple(str(limit) for limit in promise.limits if _strain(promise.alone(limit), counted) > 1),
         growth=growth,
@@ -115,17 +117,23 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
 def attained(kept: Sequence[bool]) -> tuple[float, float, float]:
     """The share that kept the promise, with a 95% interval; successive requests are not independent.
 
-    Clopper and Pearson's interval (Biometrika 26, 1934) on as many requests as would be worth the same if they were:
-    their number over the design effect, which is the variance between blocks of successive requests over that of
+    Clopper and Pearson's interval (Biometrika 26, 1934) on as many requests as would be worth the same if they were.
+    """
+    n = n_worth(kept)
+    share = sum(kept) / len(kept)
+    good = share * n
+    low = float(betaincinv(good, n - good + 1, 0.025)) if good > 0 else 0.0
+    high = float(betaincinv(good + 1, n - good, 0.975)) if good < n else 1.0
+    return share, low, high
+
+
+def n_worth(kept: Sequence[bool]) -> float:
+    """As many independent requests as successive ones are worth.
+
+    It is their number over the design effect, which is the variance between blocks of successive requests over that of
     independent ones (Kish, Survey Sampling, 1965).
     """
-    n = len(kept)
-    share = sum(kept) / n
-    n_worth = n / _design_effect(kept)
-    good = share * n_worth
-    low = float(betaincinv(good, n_worth - good + 1, 0.025)) if good > 0 else 0.0
-    high = float(betaincinv(good + 1, n_worth - good, 0.975)) if good < n_worth else 1.0
-    return share, low, high
+    return len(kept) / _design_effect(kept)
 
 
 def _design_effect(values: Sequence[float]) -> float:

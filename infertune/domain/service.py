@@ -59,6 +59,7 @@ class Service(Frozen):
         attainment: Share of the counted requests that kept every limit; None without limits on requests.
         attainment_low: Lower end of its 95% interval, which allows for successive requests being alike.
         attainment_high: Upper end.
+        n_worth: As many independent requests as the attainment is worth; None without limits on requests.
         strain: How much of the tightest limit is used at the promised share: over 1, it is broken; None without limits.
         broken: The limits that are broken, each looked at alone; all may be kept alone, and the promise be broken.
         growth: Share of the arrivals by which the requests in the server grew; None in a closed loop.
@@ -88,6 +89,7 @@ class Service(Frozen):
     attainment: Share | None = None
     attainment_low: Share | None = None
     attainment_high: Share | None = None
+    n_worth: Amount | None = None
     strain: Amount | None = None
     broken: tuple[str, ...] = ()
     growth: Annotated[float, Field(ge=-1e9, le=1e9)] | None = None

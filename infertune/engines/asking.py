@@ -15,6 +15,7 @@ from infertune.domain.knobs import Config, Knob, Scalar, SearchSpace, format_sca
 from infertune.domain.models import Model
 from infertune.domain.workload import Workload
 from infertune.engines.base import Engine, first_line
+from infertune.engines.shell import holds_secret
 from infertune.errors import UsageError
 
 _NEAREST = 3
@@ -96,6 +97,12 @@ def understood(engine: Engine, asked: Asked, model: Model | None, device: Device
     if not asked:
         return Understood(engine.space(model, device, workload))
     if isinstance(engine, TakesArguments):
+        for name, values in asked.values().items():
+            if holds_secret(name) and any(isinstance(value, str) for value in values):
+                raise UsageError(
+                    f"--set {name}: a secret would be written into the run's files; give it in the environment, as in "
+                    "HF_TOKEN=… infertune …"
+                )
         return engine.understand(asked, model, device, workload)
     if asked.command:
         raise UsageError(f"--current: engine {engine.name} is not started by a command; give a saved profile")

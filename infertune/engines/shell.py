@@ -27,14 +27,24 @@ WRAPPERS = names_in("""
     conda mamba micromamba apptainer singularity
 """)
 PYTHON = re.compile(r"python(\d(\.\d+)?)?", re.ASCII)
-# Of a package index or a proxy, and of a request.
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|(?<=[Bb]earer )[^\s'\"]+")
+# Of a package index or a proxy; of a request's head; of its address; tokens of model hubs and services, by their form.
+_CREDENTIALS = re.compile(
+    r"(?<=://)[^/@\s]+@|(?<=[Bb]earer )[^\s'\"]+"
+    r"|(?<=uthorization: [Bb]asic )[^\s'\"]+|(?<=[Bb]asic )[\w+/]{8,}={0,2}(?=['\"])"
+    r"|(?P<of_address>[?&][\w.-]*(?:key|token|secret|password|sig|signature)=)[^&\s'\"]+"
+    r"|(?<![\w-])(?:hf_[A-Za-z0-9]{30,}|sk-(?:proj-|ant-\w+-)?[A-Za-z0-9]{20,}|gh[pousr]_\w{30,}|glpat-[\w-]{20,})",
+    re.ASCII,
+)
 UNFILLED = "\ue000"  # a `$` that only a shell would replace, until it is known whether it is kept
 _MOST_LETTERS = 65_536
 _SECRET_ENDS = names_in("""
     key keys token secret secrets passwd pass credential credentials creds pat auth
 """)
-_SECRET_WORDS = re.compile(r"password|passphrase|secret|apikey|token$")
+_SECRET_WORDS = re.compile(
+    r"password|passphrase|secret|apikey|token$|(^|_)(api_key|access_key|private_key|hf_token|auth_(token|header))(_|$)"
+)
+_BROKEN_NAME = re.compile(r"[\w-]+(?=['\"]?\s*:)", re.ASCII)  # of an entry of what was to be JSON
+_SHORTEST_SECRET = 8  # characters of a value that is looked for elsewhere; judgement
 _LONG = re.compile(r"^(--[\w.-]+=)?\s*[{\[]|^--")  # a value that may go over several lines
 _OPERATOR = re.compile(r"[();<>|&]+")
 _NAMED = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})", re.ASCII)
@@ -58,6 +68,7 @@ class Parts:
         environment: Variables that are set before it starts.
         secrets: Names of flags and variables that were left out, for what they hold or for not being known.
         known: What variables stand for in a shell that is started, without secrets.
+        hidden: Values of secrets → the variables that hold them: they may stand in other words too.
     """
 
     kept: tuple[str, ...]
@@ -68,16 +79,27 @@ class Parts:
     environment: list[tuple[str, str]] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
     known: dict[str, str] = field(default_factory=dict)
+    hidden: dict[str, str] = field(default_factory=dict)
 
     def variable(self, name: str, value: str) -> None:
         """A variable that is set before the program starts."""
         if holds_secret(name):
             self.secrets.append(name)
+            self.hide({name: value})
             return
         if UNFILLED not in value:
             self.known[name] = value
-        if name.startswith(self.kept):
+        if names_secret(value):
+            self.secrets.append(name)
+        elif name.startswith(self.kept):
             self.environment.append((name, filled(value, name)))
+
+    def hide(self, variables: Mapping[str, str]) -> None:
+        """Leave the values of those variables that hold secrets out of every word; a file's name is none."""
+        for name, value in variables.items():
+            is_path = value.startswith(("/", "./", "../", "~"))
+            if holds_secret(name) and len(value) >= _SHORTEST_SECRET and UNFILLED not in value and not is_path:
+                self.hidden[value] = name
 
     def script_variable(self, name: str, value: str) -> None:
         """A variable that a line of its own sets; one that it may not set is left out and named."""
@@ -130,25 +152,30 @@ class Parts:
             match = ASSIGNMENT.fullmatch(word)
             if match:
                 self.variable(match[1], match[2])
-            kept.append(match[1] if match and holds_secret(match[1]) else word)
+            kept.append(match[1] if match and (holds_secret(match[1]) or names_secret(match[2])) else word)
         return ",".join(kept)
 
     def command(self, **more: object) -> Command:
         """What was found, without the credentials of addresses; `more` are further fields."""
         found = {
-            "model": _on_one_line(self.model) if self.model else None,
+            "model": self._open(self.model) if self.model else None,
             "program": [self._open(word) for word in self.program],
-            "settings": [_on_one_line(word) for word in self.settings],
+            "settings": [self._open(word) for word in self.settings],
             "server": [self._open(word) for word in self.server],
             "environment": [(name, self._open(value)) for name, value in self.environment],
         }
         return Command.model_validate({**found, "secrets": list(dict.fromkeys(self.secrets)), **more})
 
     def _open(self, word: str) -> str:
-        """A word without the credentials of an address in it."""
+        """A word without the credentials in it: of an address, or of a variable that holds a secret."""
+        word = _on_one_line(word)
+        for value, name in self.hidden.items():
+            if value in word:
+                self.secrets.append(f"the value of {name} elsewhere")
+                word = word.replace(value, "")
         if _CREDENTIALS.search(word):
-            self.secrets.append("the credentials of an address")
-        return _CREDENTIALS.sub("", _on_one_line(word))
+            self.secrets.append("the credentials of an address" if "://" in word else "a token")
+        return without_credentials(word)
 
 
 def _on_one_line(word: str) -> str:
@@ -312,8 +339,8 @@ def unsure(value: str) -> str:
 
 
 def shown_plainly(message: str) -> str:
-    """A message with a `$` where only a shell would fill something in."""
-    return message.replace(UNFILLED, "$").replace(ascii(UNFILLED)[1:-1], "$")
+    """A message with a `$` where only a shell would fill something in, without credentials."""
+    return without_credentials(message).replace(UNFILLED, "$").replace(ascii(UNFILLED)[1:-1], "$")
 
 
 def holds_secret(name: str) -> bool:
@@ -321,14 +348,29 @@ def holds_secret(name: str) -> bool:
 
     Abbreviations of two usual flags count too: vLLM's parser takes them.
     """
-    plain = name.lower().replace("-", "_").lstrip("_")
+    plain = re.sub(r"\W+", "_", name.lower()).strip("_")
     if any(len(plain) > 2 and whole.startswith(plain) for whole in ("api_key", "hf_token")):
         return True
-    return re.split(r"[_.]", plain)[-1] in _SECRET_ENDS or _SECRET_WORDS.search(plain) is not None
+    last = next((part for part in reversed(plain.split("_")) if not part.isdigit()), "")  # of KEY_2 too
+    return last in _SECRET_ENDS or _SECRET_WORDS.search(plain) is not None
+
+
+def without_credentials(text: str) -> str:
+    """A text without the credentials of addresses and requests, and without tokens that show by their form."""
+    return _CREDENTIALS.sub(lambda match: match["of_address"] or "", text)
+
+
+def names_secret(value: str) -> bool:
+    """Whether a value has arguments of its own, `--api-key …` or `NAME=VALUE`, of which one is a secret."""
+    names = (word.partition("=")[0] for word in value.split() if word.startswith("--") or ASSIGNMENT.match(word))
+    return any(map(holds_secret, names))
 
 
 def without_secrets(value: str) -> tuple[str, list[str]]:
-    """A JSON object without its entries that hold secrets, and their names; any other value as it is."""
+    """A JSON object without its entries that hold secrets, and their names; any other value as it is.
+
+    An object that is cut short or misspelled, and has such an entry, is left out whole.
+    """
     if not value.lstrip().startswith("{"):
         return value, []
     left_out: list[str] = []
@@ -342,5 +384,6 @@ def without_secrets(value: str) -> tuple[str, list[str]]:
     try:
         without = kept(json.loads(value))
     except (ValueError, RecursionError):
-        return value, []
+        left_out = [name for name in _BROKEN_NAME.findall(value) if holds_secret(name)]
+        return ("{}", left_out) if left_out and re.match(r"\s*\{\s*['\"]", value) else (value, [])
     return (json.dumps(without), left_out) if left_out else (value, [])

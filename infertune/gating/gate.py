@@ -12,7 +12,7 @@ from infertune.gating.check import check_can_judge, run_check
 from infertune.gating.comparison import QUALITY, RATE, Comparison, compared
 from infertune.gating.history import History, StoredRun
 from infertune.gating.launches import Launches
-from infertune.gating.loads import GOODPUT, length_of, lost, newly_lost
+from infertune.gating.loads import GOODPUT, length_of, lost, newly_lost, requests_behind
 from infertune.gating.metrics import gain, paired_metrics, stored_gain, stored_metrics
 from infertune.gating.result import GateResult, MetricResult, exit_code, record_of, save_json
 from infertune.gating.verdict import (
@@ -142,9 +142,11 @@ class _Run:
         today = {name: mean_with_zeros(samples) for name, samples in candidate.items()}
         energy = launches.energy()
         earlier = history.figures(energy)
+        n_worth = requests_behind(launches.measurements("new"))
         judgement = judge_stored(
             {name: gain(name, today[name]) for name in gated},
             {name: [gain(name, figure) for figure in earlier[name]] for name in gated},
+            history.shares(today, n_worth),
         )
         metrics = stored_metrics(earlier, candidate, judgement)
         notes = list(history.notes)
@@ -168,6 +170,7 @@ class _Run:
                 launches=request.launches,
                 samples=today,
                 energy=energy,
+                n_worth=n_worth,
                 answer=judgement.answer,
                 run=launches.ledger.folder.name,
                 created_at=result.created_at,

@@ -1,5 +1,6 @@
 """The earlier runs that a stored gate compares with: read, checked, and added to."""
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,12 +20,13 @@ from infertune.gating.comparison import Comparison
 from infertune.gating.loads import length_of
 from infertune.gating.metrics import is_judged
 from infertune.gating.result import save_json
-from infertune.gating.verdict import FEWEST_RUNS, Answer
+from infertune.gating.verdict import FEWEST_RUNS, Answer, Share
 from infertune.profiles.fingerprint import differences, fingerprint_of
 from infertune.profiles.profile import Fingerprint
 
 _MOST_RUN_BYTES = 1024**2
 _SCHEMA_VERSION = 1
+_SHARES = ("attainment",)  # figures that are shares of requests
 _SMALLEST = 1e-12  # a stored figure, as in a profile
 
 
@@ -42,6 +44,7 @@ class StoredRun(Frozen):
         launches: Launches that its samples are means of.
         samples: Metric → mean over its launches, of every figure that is known; geometric where none is 0.
         energy: Where its energy figures come from; empty if unknown or if its launches differ.
+        n_worth: As many independent requests as its attainment is worth; None for jobs, and where it was not kept.
         answer: The gate's verdict on it; later gates leave a regression out.
         run: The run's folder.
         created_at: ISO 8601 time in UTC.
@@ -56,6 +59,7 @@ class StoredRun(Frozen):
     launches: int = Field(ge=1, le=10_000)
     samples: dict[str, Annotated[float, Field(ge=0, le=1e12)]]
     energy: str = ""
+    n_worth: Annotated[float, Field(gt=0, le=1e12)] | None = None
     answer: Answer
     run: str
     created_at: IsoTime
@@ -113,6 +117,24 @@ class History:
             energy: The source of today's energy figures; empty if the launches differ.
         """
         return {name: [run.samples[name] for run in self.runs if run.compares(name, energy)] for name in FIGURES}
+
+    def shares(self, today: Mapping[str, float], n_worth: float | None) -> dict[str, tuple[Share, Share]]:
+        """Metric that is a share of requests → that of today, and that of all earlier runs together.
+
+        Args:
+            today: Metric → today's figure.
+            n_worth: As many independent requests as today's are worth; None for jobs. An earlier run that does not know
+                how many are behind it is taken to have as many.
+        """
+        found: dict[str, tuple[Share, Share]] = {}
+        if n_worth is None:
+            return found
+        for name in _SHARES:
+            earlier = [(run.samples[name], run.n_worth or n_worth) for run in self.runs if name in run.samples]
+            if name in today and earlier:
+                kept, n = math.fsum(share * n for share, n in earlier), math.fsum(n for _, n in earlier)
+                found[name] = Share(today[name] * n_worth, n_worth), Share(kept, n)
+        return found
 
     def _check_can_keep(self) -> None:
         """Refuse before the run if it could not be kept for later ones."""

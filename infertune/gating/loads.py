@@ -1,5 +1,6 @@
 """How a gate loads a server: around the highest rate for goodput, at the profile's rate for every other metric."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -120,8 +121,19 @@ def lost(launches: Sequence[Measurement], label: str) -> dict[str, str]:
     return {name: why for name in FIGURES if name in names}
 
 
+def requests_behind(launches: Sequence[Measurement]) -> float | None:
+    """As many independent requests as the attainment of some launches is worth; None for jobs."""
+    services = [service for launch in launches for service in _services(launch)]
+    return math.fsum(service.n_worth or service.n_counted for service in services) or None
+
+
 def newly_lost(base: Sequence[Measurement], new: Sequence[Measurement]) -> set[str]:
-    """Quantiles that every launch of the new side has lost, and none of the base: failing is what has changed."""
+    """Quantiles that every launch of the new side has lost, and none of the base: failing is what has changed.
+
+    Chance alone does that in one of 256 gates at most, which is less than the level of a look. Where both sides lose a
+    launch with the same probability p, n of each come out so with probability (p (1 - p))^n, 4^-n at most, and a gate
+    looks after 4 launches of each side first.
+    """
     of_base = {name for launch in base for name in _lost(launch)}
     return set.intersection(*map(_lost, new)) - of_base
 

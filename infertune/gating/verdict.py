@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from scipy.special import chdtri, nctdtrinc, stdtr, stdtrit
+from scipy.special import betainc, betaincinv, chdtri, nctdtrinc, stdtr, stdtrit
 
 Answer = Literal["pass", "regression", "inconclusive"]
 
@@ -23,6 +23,7 @@ ALPHA_A_LOOK = 0.015  # one-sided level of each look
 FEWEST_RUNS = 8  # earlier runs; the same simulation
 ALPHA_STORED = 0.01  # one-sided level: false alarms of the stored mode
 _POWER = 0.95  # probability that a calibration's figures refer to (judgement)
+_STEPS, _HALVINGS = 400, 20  # of the integral and the search behind a share's bound: 10% off at 0.1%, 1% at 1%
 _SAME = 1e-9  # relative; a spread below it is rounding error of equal samples (judgement)
 
 
@@ -90,6 +91,18 @@ class Tails(NamedTuple):
 
     worse: np.ndarray
     kept: np.ndarray
+
+
+class Share(NamedTuple):
+    """A share of requests.
+
+    Attributes:
+        kept: How many of them kept a promise.
+        n: How many independent ones there are, or all are worth.
+    """
+
+    kept: float
+    n: float
 
 
 def pair_order(seed: int | str) -> list[bool]:
@@ -161,15 +174,23 @@ def with_withheld(judgement: Judgement, metrics: Iterable[str], regressed: Conta
     return Judgement(answer=_together(rulings), rulings=rulings)
 
 
-def judge_stored(gains: Mapping[str, float], history: Mapping[str, Sequence[float]]) -> Judgement:
+def judge_stored(
+    gains: Mapping[str, float],
+    history: Mapping[str, Sequence[float]],
+    shares: Mapping[str, tuple[Share, Share]] | None = None,
+) -> Judgement:
     """The verdict on one run against earlier runs: a regression below mean − t(0.99, K−1)·s·√(1+1/K).
 
     That is the prediction bound for one more run. Several metrics share the level by Holm's correction. With fewer than
     `FEWEST_RUNS` earlier runs there is no verdict: their spread is not known well enough.
 
+    A share of requests is a regression only if it is too small for the number of requests too, see `chance_of`: runs
+    that all kept a promise wholly have no spread, and yet the next may miss it once.
+
     Args:
         gains: Metric → ln of this run's figure, higher is better.
         history: Metric → the same of every earlier run.
+        shares: Metric that is a share of requests → the share of this run, and that of all earlier ones together.
     """
     bounds, ps = {}, {}
     for name, values in history.items():
@@ -183,12 +204,40 @@ def judge_stored(gains: Mapping[str, float], history: Mapping[str, Sequence[floa
         bounds[name] = mean - float(stdtrit(n - 1, 1 - ALPHA_STORED)) * spread
         gap = gains[name] - mean
         ps[name] = float(stdtr(n - 1, gap / spread)) if spread else (0.0 if gap < -_SAME else 0.5)
+        if shares and name in shares:
+            share, earlier = shares[name]
+            ps[name] = max(ps[name], chance_of(share, earlier))
+            bounds[name] = min(bounds[name], math.log(_least_share(share.n, earlier)))
     regressed = holm(ps, ALPHA_STORED)
     rulings = {
         name: Ruling(answer="regression" if name in regressed else "pass", low=math.exp(bound), high=None)
         for name, bound in bounds.items()
     }
     return Judgement(answer=_together(rulings), rulings=rulings)
+
+
+def chance_of(share: Share, earlier: Share) -> float:
+    """How likely requests alone bring out so small a share, or a smaller one, where nothing has changed.
+
+    Fisher's exact test, one-sided, in the form that takes numbers that are not whole: it is the probability that one
+    Beta variable is below another (P. M. E. Altham, J. R. Statist. Soc. B 31, 1969). `share` misses x of n and
+    `earlier` y of m; then Beta(x, n - x + 1) stays below Beta(y + 1, m - y).
+    """
+    missed, missed_earlier = share.n - share.kept, earlier.n - earlier.kept
+    if missed <= _SAME * share.n:
+        return 1.0
+    levels = (np.arange(_STEPS) + 0.5) / _STEPS
+    rates = betaincinv(missed, share.kept + 1, levels)
+    return float(np.mean(1 - betainc(missed_earlier + 1, max(earlier.kept, _SAME), rates)))
+
+
+def _least_share(n: float, earlier: Share) -> float:
+    """The smallest share of so many requests that their number still explains."""
+    low, high = 0.0, n  # kept
+    for _ in range(_HALVINGS):
+        kept = (low + high) / 2
+        low, high = (low, kept) if chance_of(Share(kept, n), earlier) >= ALPHA_STORED else (kept, high)
+    return max(high / n, _SAME)
 
 
 def holm(p_values: Mapping[str, float], alpha: float) -> set[str]:

@@ -334,7 +334,8 @@ def case_of(found: Fingerprint, asked: Collection[str] = ()) -> dict[str, object
     """
     model = found.model
     return {
-        "model": model and (model.config_hash, model.weights, model.dtype),
+        # An engine that loads no model answers from itself: the version says from what, such as a recorded table.
+        "model": (model.config_hash, model.weights, model.dtype) if model else found.engine_version,
         "workload": found.workload.content_hash,
         "asked": (sorted(asked), str(found.held)),
     }

@@ -1,8 +1,9 @@
 """infertune's strategy as a sampler for any Optuna study."""
 
+import copy
 import math
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,6 @@ import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial, TrialState
 
 from infertune.domain.knobs import Choice, Config, Int, Knob, Scalar, SearchSpace
@@ -39,6 +39,12 @@ class InfertuneSampler(BaseSampler):
     ladder count as one, with the mean of those that ran. A categorical parameter may have 200 choices at most. Values
     above 0 are modelled in logarithms, as rates, times and costs are; others as they are. The first trial is random
     unless you enqueue one, such as the default.
+
+    Parameters that only some trials have, in one branch of an objective for instance, are modelled among these trials,
+    as `TPESampler(group=True)` does it: parameters that the same trials have are one group with a model of its own.
+    A range that differs between trials is modelled as the widest. Random are the values of a parameter until a trial
+    that had it has completed, those that the model would choose outside of a trial's own range, and those of a group
+    all of whose values were tried, such as the one that chooses the branch.
 
     Costs are optional. Name the parameters that need a new launch (of a server, a cluster, a build) in `launch`, and
     set user attributes of each trial: `infertune:launch_s`, the seconds that its launch took, 0 where it ran on a
@@ -79,52 +85,53 @@ class InfertuneSampler(BaseSampler):
         self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
         self._launch = frozenset(launch)
         self._random = RandomSampler(seed=self._seed)
-        self._search: _Search | None = None
+        self._searches: dict[tuple[str, ...], _Search] = {}
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_search")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_searches")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # the copy learns anew from the study that it is used on
-        self.__dict__.update(state, _lock=threading.Lock(), _search=None)
+        self.__dict__.update(state, _lock=threading.Lock(), _searches={})
 
     def reseed_rng(self) -> None:
         """Other draws from here on."""
         self._random.reseed_rng()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that every completed trial had; before there is one, that every failed or pruned one had."""
-        trials = study.get_trials(deepcopy=False)
-        known = intersection_search_space(trials)
-        if not any(one.state == TrialState.COMPLETE for one in trials):
-            known = _in_all([one.distributions for one in trials if one.state.is_finished() and one.distributions])
-        return {name: distribution for name, distribution in known.items() if not distribution.single()}
+        """The parameters that some completed trial had; before there is one, those of failed and pruned ones."""
+        return {name: distribution for group in _groups(study) for name, distribution in group.items()}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The values with the largest expected improvement per second; at random once all were tried.
+        """The values with the largest expected improvement per second, group by group; at random once all were tried.
 
         Raises:
             ValueError: The study has several objectives, or a parameter has too many choices.
         """
         self._raise_error_if_multi_objective(study)
-        if not search_space:
-            return {}
         for name, distribution in search_space.items():
             _check_choices(name, distribution)
+        values: dict[str, Any] = {}
         with self._lock:
-            if self._search is None or not self._search.is_of(study, search_space):
-                self._search = _Search(study, search_space, self._launch, self._seed)
-            found = self._search.ask(study, trial)
-        if found is not None:
-            return found
-        return {name: self._random.sample_independent(study, trial, name, d) for name, d in search_space.items()}
+            kept, self._searches = self._searches, {}
+            for space in _groups(study):
+                space = {name: distribution for name, distribution in space.items() if name in search_space}
+                if not space:
+                    continue
+                search = kept.get(tuple(space))
+                if search is None or not search.is_of(study, space):
+                    search = _Search(study, space, self._launch, self._seed)
+                self._searches[tuple(space)] = search
+                values |= search.ask(study, trial) or {}
+        rest = {name: distribution for name, distribution in search_space.items() if name not in values}
+        return values | {n: self._random.sample_independent(study, trial, n, d) for n, d in rest.items()}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A random value, for a parameter that some trial lacked.
+        """A random value, for a parameter that is not modelled, or that the model would choose out of its range.
 
         Raises:
             ValueError: The study has several objectives, or the parameter has too many choices.
@@ -293,10 +300,35 @@ def _value(trial: FrozenTrial) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _in_all(each: Sequence[Mapping[str, BaseDistribution]]) -> dict[str, BaseDistribution]:
-    """The parameters that are in all of some trials, with the same distribution."""
-    first, *others = each or [{}]
-    return {name: one for name, one in sorted(first.items()) if all(other.get(name) == one for other in others)}
+def _groups(study: Study) -> Iterator[dict[str, BaseDistribution]]:
+    """The parameters by the trials that had them: those of every trial are a group, those of one branch another.
+
+    Left out are those with one value alone, and those of which trials had ranges whose steps do not meet.
+    """
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished() and trial.distributions]
+    trials = [trial for trial in trials if trial.state == TrialState.COMPLETE] or trials
+    had: dict[str, list[FrozenTrial]] = {}
+    for trial in trials:
+        for name in trial.distributions:
+            had.setdefault(name, []).append(trial)
+    groups: dict[tuple[int, ...], dict[str, BaseDistribution]] = {}
+    for name, among in sorted(had.items()):
+        widest = _widest([trial.distributions[name] for trial in among])
+        if widest is not None and not widest.single():
+            groups.setdefault(tuple(trial.number for trial in among), {})[name] = widest
+    yield from groups.values()
+
+
+def _widest(each: Sequence[BaseDistribution]) -> BaseDistribution | None:
+    """The distribution that holds all values of some; None where their steps do not meet.
+
+    Optuna itself refuses a parameter whose kind, choices or `log` differ between trials.
+    """
+    found = copy.copy(each[0])
+    ranges = [one for one in each if isinstance(one, IntDistribution | FloatDistribution)]
+    if isinstance(found, IntDistribution | FloatDistribution):
+        found.low, found.high = min(one.low for one in ranges), max(one.high for one in ranges)
+    return found if all(one.step == ranges[0].step and found._contains(one.low) for one in ranges) else None
 
 
 def _broken(trial: FrozenTrial) -> bool:

@@ -330,6 +330,43 @@ def test_an_engine_on_the_processor_sees_no_gpu_and_no_more_cores_than_the_quota
     assert "OMP_NUM_THREADS" not in engine_environment(whole.model_copy(update={"cores": 3}))
 
 
+MIXED = (H100, OTHER, SECOND.replace("1, GPU", "2, GPU"))
+
+
+@pytest.mark.parametrize(
+    ("visible", "order", "shown"),
+    [
+        (None, None, "0,2"),
+        (None, "PCI_BUS_ID", "0,2"),
+        (None, "FASTEST_FIRST", "GPU-aaaa-1111,GPU-bbbb-2222"),
+        ("0,1,2", None, "0,2"),
+        (" GPU-bbbb , 1, 0", None, "GPU-bbbb,0"),
+        ("1,0", None, "1"),
+        ("2,0,9,1", None, None),
+        ("0", None, None),
+    ],
+)
+def test_an_engine_sees_the_gpus_of_the_device_alone(
+    smi: Smi, monkeypatch: pytest.MonkeyPatch, visible: str | None, order: str | None, shown: str | None
+) -> None:
+    smi(*MIXED)
+    for name, value in (("CUDA_VISIBLE_DEVICES", visible), ("CUDA_DEVICE_ORDER", order)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert engine_environment(detect()).get("CUDA_VISIBLE_DEVICES") == shown
+
+
+@pytest.mark.parametrize("lines", [(H100, SECOND), ()])
+def test_an_engine_is_shown_what_the_user_shows_where_all_gpus_are_the_devices(
+    smi: Smi, lines: tuple[str, ...]
+) -> None:
+    smi(H100, SECOND)
+    found = detect()
+    smi(*lines)
+    assert "CUDA_VISIBLE_DEVICES" not in engine_environment(found)
+
+
 def test_a_processor_is_filed_by_name_and_cores() -> None:
     shown = Device(kind="cpu", name="AMD EPYC 7B13", memory_bytes=8 * 1024**3, cores=2)
     assert shown.slug == "cpu-amd-epyc-7b13-2-cores"

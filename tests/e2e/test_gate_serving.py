@@ -16,6 +16,7 @@ from infertune.errors import BenchmarkError, UsageError
 from infertune.gating.comparison import compared
 from infertune.gating.gate import gate_request
 from infertune.gating.result import GateResult, MetricResult
+from infertune.gating.verdict import FEWEST_RUNS
 from infertune.report.gate import verdict_sentence
 from tests.e2e.gates import edited, goodput_profile
 
@@ -140,3 +141,22 @@ def test_loads_that_were_sent_late_are_no_ground_for_a_verdict(
     changed_loads(monkeypatch, lambda session, window: {"late": True, "late_p99_s": 0.2})
     with pytest.raises(BenchmarkError, match=r"loaded late: requests were sent up to 0.2 s"):
         gate(profile, tmp_path, metric=("attainment",))
+
+
+def test_a_stored_gate_after_runs_that_kept_the_promise_wholly_lets_a_request_miss(
+    profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = [1.0] * FEWEST_RUNS
+
+    def keeps(session: Session, window: Window) -> dict[str, object]:
+        return {"attainment": shares[-1], "n_counted": 70, "n_worth": 70.0}
+
+    changed_loads(monkeypatch, keeps)
+    asked = {"mode": "stored", "launches": 1, "metric": ("attainment",), "history": tmp_path / "h", "requests": 100}
+    for number in range(FEWEST_RUNS):
+        gate(profile, tmp_path / f"{number}", **asked)
+    for share, answer in ((69 / 70, "pass"), (60 / 70, "regression")):
+        shares.append(share)
+        result = gate(profile, tmp_path / f"{share}", **asked)
+        limit = the(result, "attainment").limit
+        assert result.answer == answer and limit and 0.94 < limit < 69 / 70

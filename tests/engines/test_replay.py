@@ -49,6 +49,17 @@ def knobs(path: Path, *ignore: str) -> dict[str, Knob]:
     return {knob.name: knob for knob in read_table(path, ignore).knobs}
 
 
+def test_a_table_is_told_from_another_one_and_from_what_it_was_before(tmp_path: Path) -> None:
+    def version(*lines: str, ignore: tuple[str, ...] = ()) -> str | None:
+        path = table_of(tmp_path, "a,date,output_tokens_per_s", *lines)
+        return ReplayEngine(EngineOptions(table=path, ignore=ignore)).available().version
+
+    first = version("1,3,10", "2,3,20")
+    assert first and first.startswith("table ") and first == version("1,3,10", "2,3,20")
+    others = {version("1,3,10", "2,3,21"), version("1,3,10", "4,3,20"), version("1,3,10", "2,3,20", ignore=("date",))}
+    assert len({first, *others}) == 4
+
+
 def test_a_knobs_kind_follows_from_its_values(tmp_path: Path) -> None:
     path = table_of(tmp_path, "i,f,w,b,m,output_tokens_per_s", "8,0.5,auto,true,1,10", "2,1,eager,false,auto,20")
     found = knobs(path)

@@ -9,6 +9,7 @@ import pytest
 
 from infertune.domain.command import Command
 from infertune.engines import read_command as of_engine
+from infertune.engines.asking import Asked, understood
 from infertune.engines.vllm.command import read_command
 from infertune.errors import UsageError
 
@@ -476,3 +477,75 @@ def test_a_shell_fills_in_the_variables_that_it_is_given(text: str, file: str) -
     with pytest.raises(UsageError, match="only a shell fills in") as refused:
         read_command(text.replace("MODEL=m/x", "HF_TOKEN=hf_secret").replace("$MODEL", "$HF_TOKEN"), file=file)
     assert "hf_secret" not in str(refused.value)
+
+
+VALUE = "sEcReT-1234"
+HUB_TOKEN = "hf_" + "aB3" * 11
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"vllm serve m/x --tokenizer https://u:{VALUE}@h/t",
+        f"vllm serve m/x --download-dir http://u:{VALUE}@h/x",
+        f'vllm serve m/x --kv-transfer-config \'{{"url": "redis://:{VALUE}@h"}}\'',
+        f'vllm serve m/x --hf-overrides \'{{"a": "Bearer {VALUE}"}}\'',
+        f'vllm serve m/x --hf-overrides \'{{"headers": {{"A": "Basic {VALUE.replace("-", "")}"}}}}\'',
+        f"vllm serve m/x --otlp-traces-endpoint 'https://h/x?a=1&api-key={VALUE}&b=2'",
+        f'vllm serve m/x --model-loader-extra-config \'{{"aws_access_key_id": "{VALUE}"}}\'',
+        f'vllm serve m/x --override-generation-config \'{{"api_key": "{VALUE}"\'',
+        f"vllm serve m/x --api-key: {VALUE}",
+        f"vllm serve m/x --api\u2014key {VALUE}",
+        f"VLLM_API_KEY_1={VALUE} vllm serve m/x",
+        f"VLLM_S3_ACCESS_KEY_ID={VALUE} vllm serve m/x",
+        f"VLLM_ARGS='--port 1 --api-key {VALUE}' vllm serve m/x",
+        f"docker run -e OPENAI_API_KEY_PROD={VALUE} -e MY_AUTH_HEADER={VALUE} vllm/vllm-openai --model m/x",
+        f"docker run -e ARGS='--api-key {VALUE}' vllm/vllm-openai --model m/x",
+        f"srun --export=ALL,KEY_2={VALUE} vllm serve m/x",
+        f"HF_TOKEN={VALUE} docker run -e MINE={VALUE} vllm/vllm-openai --model m/x",
+        f"vllm serve m/x --revision {HUB_TOKEN}",
+        f'export HF_TOKEN={VALUE}\nexport VLLM_ARGS="--api-key $HF_TOKEN"\nvllm serve m/x $VLLM_ARGS\n',
+        f"KEY={VALUE}\nvllm serve m/x --download-dir /x/$KEY\n",
+    ],
+)
+def test_a_secret_is_kept_in_no_other_place_either(text: str) -> None:
+    found = read_command(text, file="run.sh" if text.endswith("\n") else "")
+    kept = found.model_dump_json() + found.text
+    assert found.model == "m/x" and found.secrets
+    assert not any(secret in kept for secret in (VALUE, VALUE.replace("-", ""), HUB_TOKEN))
+
+
+def test_a_token_is_in_no_message() -> None:
+    with pytest.raises(UsageError, match="what is ''") as error:
+        read_command(f"vllm serve m/x {HUB_TOKEN}")
+    assert HUB_TOKEN not in str(error.value)
+
+
+def test_the_file_of_a_key_is_kept() -> None:
+    found = read_command("SSL_KEY=/etc/ssl/k.pem\nvllm serve m/x --ssl-keyfile $SSL_KEY\n", file="run.sh")
+    assert found.server == ("--ssl-keyfile=/etc/ssl/k.pem",) and found.secrets == ()
+
+
+class _Takes:
+    """An engine that takes any argument."""
+
+    def understand(self, asked: Asked, *found: object) -> str:
+        return "understood"
+
+
+@pytest.mark.parametrize("asked", [Asked(held={"hf_token": VALUE}), Asked(searched={"a.api-key": (VALUE,)})])
+def test_a_secret_is_refused_as_a_setting_without_its_value(asked: Asked) -> None:
+    with pytest.raises(UsageError, match="a secret would be written into the run's files; .*HF_TOKEN=") as error:
+        understood(_Takes(), asked, None, None, None)  # type: ignore[arg-type]
+    assert VALUE not in str(error.value)
+    use_login = Asked(held={"hf_token": True})
+    assert understood(_Takes(), use_login, None, None, None) == "understood"  # type: ignore[arg-type, comparison-overlap]
+
+
+def test_names_that_sound_like_secrets_and_are_none_are_kept() -> None:
+    text = "VLLM_USE_V1=1 vllm serve hf-internal-testing/tiny --max-num-batched-tokens 512 --skip-tokenizer-init"
+    found = read_command(
+        f"{text} --ssl-keyfile /k.pem --enable-prompt-tokens-details --tokenizer /models/sk-8b_instruct"
+    )
+    assert found.secrets == () and found.model == "hf-internal-testing/tiny" and "--ssl-keyfile=/k.pem" in found.server
+    assert "--tokenizer=/models/sk-8b_instruct" in found.settings

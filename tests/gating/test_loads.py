@@ -7,7 +7,7 @@ import pytest
 from infertune.domain.arrivals import Arrivals
 from infertune.domain.promise import Promise
 from infertune.errors import BenchmarkError
-from infertune.gating.loads import check_answered, check_kept, length_of, lost, newly_lost
+from infertune.gating.loads import check_answered, check_kept, length_of, lost, newly_lost, requests_behind
 from infertune.runs.serving import Serving
 from tests.domain.test_figures import loads
 
@@ -28,6 +28,11 @@ def test_failing_is_a_regression_only_where_each_launch_of_the_new_side_fails_an
     assert "ttft_p99_s" in newly_lost([SOUND] * 4, [FAILING] * 4)
     assert newly_lost([SOUND] * 4, [FAILING] * 3 + [SOUND]) == set(), "a bad moment is none"
     assert newly_lost([FAILING] * 4, [FAILING] * 4) == set()
+
+
+def test_the_requests_behind_an_attainment_are_as_many_as_they_are_worth() -> None:
+    assert requests_behind([loads({"n_counted": 70, "n_worth": 35.0}), loads({"n_counted": 70})]) == 105
+    assert requests_behind([]) is None
 
 
 def test_without_a_base_a_lost_quantile_is_no_ground_for_a_verdict() -> None:

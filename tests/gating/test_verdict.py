@@ -13,7 +13,9 @@ from infertune.gating.verdict import (
     ALPHA_A_LOOK,
     FEWEST_RUNS,
     LOOKS,
+    Share,
     calibrate,
+    chance_of,
     holm,
     judge_pairs,
     judge_stored,
@@ -119,6 +121,43 @@ def test_fewer_than_eight_earlier_runs_give_no_verdict() -> None:
     for n in range(FEWEST_RUNS):
         judgement = judge_stored({"rate": 1.0}, {"rate": HISTORY[:n]})
         assert judgement.answer == "inconclusive" and judgement.rulings["rate"].low is None
+
+
+def test_a_request_that_misses_after_runs_without_a_miss_is_no_regression_and_several_are() -> None:
+    """Eight runs of 100 requests: by chance, 1 of 9 further runs has a miss and 1 of 750 has three (Fisher)."""
+    earlier = Share(800, 800)
+    assert chance_of(Share(99, 100), earlier) == pytest.approx(1 / 9, rel=1e-3)
+    assert chance_of(Share(97, 100), earlier) == pytest.approx(math.comb(100, 3) / math.comb(900, 3), rel=0.1)
+    assert chance_of(Share(100, 100), Share(700, 800)) == 1
+    answers = {}
+    for kept in (100, 99, 98, 97, 50):
+        found = judge_stored(
+            {"share": math.log(kept / 100)}, {"share": [0.0] * 8}, {"share": (Share(kept, 100), earlier)}
+        )
+        answers[kept] = found.answer
+        assert found.rulings["share"].low == pytest.approx(0.979, abs=0.001), "between two misses and three"
+    assert answers == {100: "pass", 99: "pass", 98: "pass", 97: "regression", 50: "regression"}
+
+
+def test_the_spread_of_earlier_runs_counts_beside_the_number_of_requests() -> None:
+    history = [math.log(share) for share in (1.0, 0.9) * 4]
+    found = judge_stored(
+        {"share": math.log(0.85)}, {"share": history}, {"share": (Share(8500, 10_000), Share(76e3, 8e4))}
+    )
+    assert found.answer == "pass", "too few for the requests alone, but not for how runs differ"
+
+
+def test_a_share_that_has_not_changed_is_a_regression_in_one_gate_of_100_at_most() -> None:
+    rng, alarms, gates = np.random.default_rng(1), 0, 100
+    for rate in (0.999, 0.99):
+        for _ in range(gates // 2):
+            kept = rng.binomial(200, rate, 9)
+            history = [math.log(one / 200) for one in kept[:8]]
+            shares = {"share": (Share(float(kept[8]), 200), Share(float(sum(kept[:8])), 1600))}
+            alarms += (
+                judge_stored({"share": math.log(kept[8] / 200)}, {"share": history}, shares).answer == "regression"
+            )
+    assert alarms <= 0.01 * gates
 
 
 def test_stored_runs_that_are_all_equal_pass_an_equal_one() -> None:

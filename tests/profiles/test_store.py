@@ -82,6 +82,19 @@ def test_a_tune_is_told_of_the_same_question_with_its_answer(tmp_path: Path) -> 
     assert said and str(path) in said and "has answered this: better (+" in said and "slots=2" in said
 
 
+def test_profiles_of_two_recorded_tables_have_a_file_each(tmp_path: Path) -> None:
+    """No model tells them apart: the version of an engine without one says what it answers from."""
+    tables = [of(engine_version=f"table {digit * 16}") for digit in "ab"]
+    tables = [
+        one.model_copy(update={"fingerprint": one.fingerprint.model_copy(update={"model": None})}) for one in tables
+    ]
+    paths = [filed(tmp_path, one) for one in tables]
+    assert paths[0] != paths[1] and [place_of(tmp_path, one.fingerprint)[0] for one in tables] == paths
+    assert "no-model--" in paths[0].name and "no-model-" in paths[1].name
+    said = [earlier_answer(tmp_path, one.fingerprint) for one in tables]
+    assert all(text and "has answered this" in text for text in said)
+
+
 def test_another_board_of_the_same_kind_is_the_same_question(tmp_path: Path) -> None:
     kept = of()
     filed(tmp_path, kept)

@@ -185,8 +185,9 @@ def test_trials_that_were_pruned_without_a_figure_are_not_asked_for_again(report
 def results_of(study: optuna.Study) -> list[Result]:
     """What the strategy has been told when the next trial is asked for."""
     study.ask(X)
-    assert isinstance(study.sampler, InfertuneSampler) and study.sampler._search is not None
-    return [*study.sampler._search._searcher._results.values()]
+    assert isinstance(study.sampler, InfertuneSampler)
+    [search] = study.sampler._searches.values()
+    return [*search._searcher._results.values()]
 
 
 def test_a_pruned_trial_counts_with_the_last_finite_value_that_it_reported() -> None:
@@ -223,8 +224,8 @@ def test_trials_on_one_rung_of_a_ladder_are_one_with_the_mean_of_those_that_ran(
     study.enqueue_trial({"x": 0})
     done(study, long, None)
     study.ask(long)
-    assert study.sampler._search is not None  # type: ignore[attr-defined]
-    merged, failed = study.sampler._search._told.values()  # type: ignore[attr-defined]
+    [search] = study.sampler._searches.values()  # type: ignore[attr-defined]
+    merged, failed = search._told.values()
     assert merged.score == pytest.approx(math.log(10.0)) and failed.score is None
     assert (merged.launch_s, merged.run_s) == (50.0, 20.0)
 
@@ -246,7 +247,8 @@ def test_a_launch_that_cannot_be_understood_counts_as_none(launched: object) -> 
     assert trial.suggest_categorical("c", ["a", "b"]) in "ab" and 0 <= trial.suggest_int("x", 0, 20) <= 20
     study.ask(space)
     frozen = study.get_trials()[trial.number]
-    assert study.sampler._search._launched(frozen, []) is None  # type: ignore[attr-defined]
+    [search] = study.sampler._searches.values()  # type: ignore[attr-defined]
+    assert search._launched(frozen, []) is None
 
 
 def test_a_text_is_no_list_of_names() -> None:
@@ -300,3 +302,51 @@ def test_failed_trials_are_learned_from_before_one_has_completed() -> None:
         study.tell(trial, state=TrialState.FAIL)
     tried = [tuple(trial.params.values()) for trial in study.trials[1:]]
     assert len(set(tried)) == 40
+
+
+def best_of_branches(chosen: optuna.samplers.BaseSampler, n: int) -> float:
+    """The best of some trials of an objective whose two branches have parameters of their own, peaks at 17 and 4."""
+    study = optuna.create_study(direction="maximize", sampler=chosen)
+    for _ in range(n):
+        trial = study.ask()
+        kind = trial.suggest_categorical("kind", ["a", "b"])
+        names, peak = (("u", "v"), 17) if kind == "a" else (("w", "z"), 4)
+        away = sum((trial.suggest_int(name, 0, 20) - peak) ** 2 for name in names)
+        study.tell(trial, 1000.0 / (1 + away / 20))
+    return float(study.best_value)
+
+
+def test_parameters_of_a_branch_are_modelled_among_the_trials_that_have_them() -> None:
+    ours = [best_of_branches(InfertuneSampler(seed=seed), 30) for seed in range(5)]
+    at_random = [best_of_branches(optuna.samplers.RandomSampler(seed=seed), 30) for seed in range(5)]
+    print(f"best of 1000, 30 trials: {sorted(map(round, ours))}; at random: {sorted(map(round, at_random))}")
+    assert sorted(ours)[1] > 900 and sorted(at_random)[2] < 900
+
+
+def test_a_trial_without_parameters_does_not_stop_it_from_learning() -> None:
+    study = study_of()
+    study.tell(study.ask(), 1.0)
+    for n in range(4):
+        done(study, SPACE, 1.0 + n)
+    assert set(study.sampler.infer_relative_search_space(study, study.get_trials()[0])) == {"a", "b"}
+
+
+def test_a_range_that_differs_between_trials_is_modelled_as_the_widest() -> None:
+    """`b` may be at most `a`; values rise with both."""
+    study = study_of()
+    for _ in range(25):
+        trial = study.ask()
+        a = trial.suggest_int("a", 0, 20)
+        study.tell(trial, 1.0 + a + trial.suggest_int("b", 0, a))
+    assert study.best_value >= 38
+    known = study.sampler.infer_relative_search_space(study, study.get_trials()[0])
+    assert known["b"] == IntDistribution(0, max(trial.params["a"] for trial in study.trials))
+
+
+@pytest.mark.parametrize("other", [IntDistribution(0, 8, step=2), IntDistribution(1, 9, step=3)])
+def test_ranges_whose_steps_do_not_meet_are_drawn_at_random(other: IntDistribution) -> None:
+    study = study_of()
+    done(study, {"x": IntDistribution(1, 9, step=2)}, 1.0)
+    done(study, {"x": other}, 2.0)
+    assert study.sampler.infer_relative_search_space(study, study.get_trials()[0]) == {}
+    assert other._contains(study.ask({"x": other}).params["x"])

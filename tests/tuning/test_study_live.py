@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infertune.domain import cgroups
 from infertune.errors import InterruptedRunError, UsageError
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
@@ -104,6 +105,40 @@ def test_a_changed_plan_does_not_mix_with_what_was_measured(tmp_path: Path, plan
     watcher = Watcher()
     study(plan, tmp_path / "out", watcher)
     assert watcher.trials == 12, "a further round"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("{cores: 1, ", "{"), ("eager: {}", "eager: {cores: 1}"), ("{cores: 1, ", "{cores: 2, ")]
+)
+def test_a_cell_that_was_measured_on_other_cores_is_refused(
+    tmp_path: Path, plan: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str
+) -> None:
+    monkeypatch.setattr(cgroups, "limits", lambda: cgroups.Limits())
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores")
+    study(plan, tmp_path / "out")
+    plan.write_text(PLAN.replace(before, after))
+    with pytest.raises(UsageError, match=r"was measured with a number of cores of \d+, and the plan gives it \d+ now"):
+        study(plan, tmp_path / "out")
+
+
+def test_a_quota_of_fewer_cores_than_the_plan_names_is_no_other_number(
+    tmp_path: Path, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "limits", lambda: cgroups.Limits(cores=0.5))
+    study(plan, tmp_path / "out")
+    assert study(plan, tmp_path / "out", watcher := Watcher()).count("done") == 3 and watcher.trials == 0
+
+
+def test_cells_of_another_machine_are_reported_where_the_plan_names_no_cores(tmp_path: Path, plan: Path) -> None:
+    plan.write_text(PLAN.replace("cores: 1, ", ""))
+    study(plan, tmp_path / "out")
+    for file in (tmp_path / "out" / "cells").glob("*/trials.jsonl"):
+        header, *rest = file.read_text().splitlines(keepends=True)
+        document = json.loads(header)
+        document["device"] |= {"name": "Another", "cores": 4096}
+        file.write_text("".join((json.dumps(document) + "\n", *rest)))
+    assert study(plan, tmp_path / "out").count("done") == 3
 
 
 def test_a_search_may_stand_for_a_grid(tmp_path: Path) -> None:

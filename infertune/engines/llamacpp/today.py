@@ -17,7 +17,16 @@ from infertune.engines.llamacpp.command import TOGETHER, usual_flag
 from infertune.engines.llamacpp.variables import PREFIX, installed_flags, words_of_variables
 from infertune.engines.scripts import command_line
 from infertune.engines.serving.arguments import Flag, flag_for, words_of
-from infertune.engines.shell import WRAPPERS, Parts, filled, holds_secret, names_in, shown_plainly, split
+from infertune.engines.shell import (
+    WRAPPERS,
+    Parts,
+    filled,
+    holds_secret,
+    names_in,
+    shown_plainly,
+    split,
+    without_secrets,
+)
 from infertune.errors import UsageError
 
 FORMS = f"a `{PROGRAM} …` command, or a script or systemd unit with one"
@@ -71,6 +80,7 @@ def read_command(text: str, options: EngineOptions, *, file: str = "", service: 
     parts = Parts(_KEPT_VARIABLES)
     try:
         line = command_line(text, _STARTS) if file else None
+        parts.hide(line.variables if line else {})
         for name, value in line.environment if line else ():
             (parts.variable if name.startswith(PREFIX) else parts.script_variable)(name, value)
         _take(split(line.text, line.variables) if line else split(text.removeprefix("ExecStart=")), parts, options)
@@ -119,7 +129,9 @@ def _take_arguments(words: list[str], parts: Parts) -> None:
         name = canonical(word) if word.startswith("-") else ""
         name = _SHORT.get(name, name)
         if "=" in name:
-            raise UsageError(f"--current: {first_line(word, 40)!r}: {PROGRAM} takes a flag and its value as two words")
+            flag = word.partition("=")[0]
+            shown = f"{flag}=…" if holds_secret(flag) else word
+            raise UsageError(f"--current: {first_line(shown, 40)!r}: {PROGRAM} takes a flag and its value as two words")
         if name in ("m", "model"):
             parts.model = value(word)
         elif name in _FETCHED:
@@ -128,7 +140,9 @@ def _take_arguments(words: list[str], parts: Parts) -> None:
             parts.secrets.append(word)
             del left[:1]
         elif name in _SERVER_VALUES:
-            parts.server += [word, value(word)]
+            kept, left_out = without_secrets(value(word))
+            parts.server += [word, kept]
+            parts.secrets += [f"{inner} in {word}" for inner in left_out]
         elif name in _SERVER_SWITCHES:
             parts.server.append(word)
         elif name in _TUNED_SWITCHES:

@@ -60,8 +60,8 @@ class ReplayEngine:
         self._table = read_table(options.table, options.ignore)
 
     def available(self) -> Availability:
-        """Always there."""
-        return Availability(version="1")
+        """Always there; what it answers depends on the table as that of other engines does on their version."""
+        return Availability(version=f"table {self._table.mark}")
 
     def space(self, model: Model | None, device: Device, workload: Workload) -> SearchSpace:
         """The knobs of the table."""

@@ -8,13 +8,15 @@ note counts them. The words that other tools use for a status are understood (se
 """
 
 import csv
+import hashlib
 import io
 import math
 import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +71,14 @@ class Table:
     knobs: tuple[Knob, ...]
     rows: dict[Config, list[Row]]
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def mark(self) -> str:
+        """A hash of what was recorded: other tables have another one, and so has this one once it is changed."""
+        content = hashlib.sha256()
+        for config, rows in self.rows.items():
+            content.update(repr((config.key, [astuple(row) for row in rows])).encode())
+        return content.hexdigest()[:16]
 
 
 def read_table(path: Path, ignore: Sequence[str] = ()) -> Table:

@@ -124,6 +124,7 @@ def _take_program(words: Sequence[str], parts: _Parts) -> None:
 
 def _take_line(line: Line, parts: _Parts) -> None:
     """A script's line that starts the server, and the variables that are set before it."""
+    parts.hide(line.variables)
     for name, value in line.environment:
         parts.script_variable(name, value)
     _take_program(split(line.text, {**parts.known, **line.variables}), parts)

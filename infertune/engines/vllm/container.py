@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infertune.engines.base import first_line
-from infertune.engines.shell import filled, holds_secret, names_in
+from infertune.engines.shell import filled, holds_secret, names_in, names_secret
 from infertune.engines.vllm.mounts import Mount, of_mount_option, of_short_form
 from infertune.errors import UsageError
 
@@ -82,7 +82,9 @@ def docker_run(words: Sequence[str]) -> DockerRun:
         if flag in ("-e", "--env"):
             name, _, content = value.partition("=")
             environment.append((name, content))
-            value = name if holds_secret(name) else value  # docker then takes it from its own environment
+            value = (
+                name if holds_secret(name) or names_secret(content) else value
+            )  # docker then takes it from its own environment
         elif "=" in value and holds_secret(value.partition("=")[0]):  # of a label, or of a log's driver
             secrets.append(f"{value.partition('=')[0]} in {flag}")
             continue

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from infertune.documents import Document
-from infertune.domain.device import on_cores
+from infertune.domain.device import Device, cores_of, on_cores, survey
 from infertune.domain.knobs import Config
 from infertune.domain.request import TuneRequest, make_request
 from infertune.engines.asking import canonical
@@ -261,6 +261,29 @@ def same_request(cell: LiveCell, recorded: Mapping[str, object]) -> bool:
         resting = {name: values for name, values in measured.items() if name not in grid and len(values) == 1}
         grid = {**grid, **resting}
     return (asked, grid) == (then, measured)
+
+
+def check_cores(cell: LiveCell, then: Device) -> None:
+    """Refuse a run that had other cores than the plan gives its cell now.
+
+    A run of another machine is refused only where the plan names its cores, and one of a cluster's workers never.
+
+    Args:
+        cell: As the plan has it now.
+        then: What the run measured on.
+
+    Raises:
+        UsageError: It had others.
+    """
+    wanted = cores_of(cell.cores)
+    if then.cores == wanted or (isinstance(cell.request, TuneRequest) and cell.request.workers is not None):
+        return
+    if cell.cores is None and survey(cell.request.device).device.name != then.name:
+        return
+    raise UsageError(
+        f"{cell.folder} was measured with a number of cores of {then.cores}, and the plan gives it {wanted} now; "
+        "choose another --out, or remove it"
+    )
 
 
 def _figures_depend_on(request: Mapping[str, object]) -> dict[str, object]:

@@ -18,7 +18,7 @@ from infertune.runs.folders import check_unused
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.tuning.afterwards import findings_of
-from infertune.tuning.study.cells import LiveCell, check_live, live_cells, recorded_cells, same_request
+from infertune.tuning.study.cells import LiveCell, check_cores, check_live, live_cells, recorded_cells, same_request
 from infertune.tuning.study.plan import Plan, read_plan
 from infertune.tuning.study.record import CellRecord, State, StudyRecord
 from infertune.tuning.sweep import landscape_request
@@ -143,6 +143,7 @@ def _is_done(cell: LiveCell, plan: Plan) -> bool:
         raise UsageError(
             f"{cell.folder} was measured with other settings than the plan has now; choose another --out, or remove it"
         )
+    check_cores(cell, ledger.header.device)
     rounds = 1 + max((trial.round_number for trial in ledger.trials), default=-1)
     return ledger.ending is not None and (isinstance(cell.request, TuneRequest) or rounds >= plan.repeats)
 

@@ -52,6 +52,13 @@ def test_secrets_of_a_program_in_front_are_left_out_too() -> None:
     assert not any(secret in found.model_dump_json() for secret in ("hf_1", "sk-1", "pass-1"))
 
 
+def test_secrets_of_a_value_and_of_a_misspelled_flag_are_left_out_and_in_no_message() -> None:
+    found = read('llama-server -m a.gguf --webui-config \'{"apiKey": "sk-1", "a": 1}\'')
+    assert found.server == ("--webui-config", '{"a": 1}') and found.secrets == ("apiKey in --webui-config",)
+    with pytest.raises(UsageError, match="'--api-key=…': llama-server takes a flag and its value as two words"):
+        read("llama-server -m a.gguf --api-key=sk-1")
+
+
 @pytest.mark.parametrize("given", ["-hft hf_1", "--hf-token hf_1", "--api-key $KEY"])
 def test_a_secret_is_left_out_however_it_is_spelled(given: str) -> None:
     found = read(f"llama-server -m a.gguf {given} -np 2")

@@ -1,10 +1,12 @@
 """Loads and faults of a server, on a real one: a stub in processes of its own, over real connections."""
 
+import asyncio
 import contextlib
 import http.server
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,10 +18,26 @@ import pytest
 from infertune.domain.load import Load
 from infertune.engines.base import Prompt
 from infertune.engines.serving import process as processes
+from infertune.engines.serving import sending
+from infertune.engines.serving.connection import Request
+from infertune.engines.serving.job import Job
 from infertune.engines.serving.loaded import RequestFailedError, ServerAnswerError
 from infertune.engines.serving.process import ServerEndedError, ServerNotReadyError, ServerProcess
 from infertune.engines.serving.sender import GaugeNames, read_gauges
 from tests.engines.serving.loaded_stub import NAMES, LoadedStub, start
+
+
+def test_connections_over_tls_share_what_is_known_of_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading all certificates for each connection would delay the requests that are due meanwhile."""
+    made, make = [], ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda: made.append(make()) or made[-1])
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        job = Job(host="127.0.0.1", port=port, tls=True, head="", gauges_head="GET", cut_after_s=5.0, n=3)
+        load = asyncio.run(sending._run(job, [Request(0.0, 1, b"{}") for _ in range(3)]))
+    assert len(made) == 1 and load.gauges == []
+
 
 PROMPTS = [Prompt([number, 1, 2, 3], 4) for number in range(12)]
 DUE = [0.02 * number for number in range(12)]
