@@ -121,7 +121,7 @@ class EngineProcess:
 
     def serve(self, command: ServeCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
         """Send it a load; on anything but a reply the process group is gone when this returns."""
-        return self._ask(command, "warmup" if command.warmup else "run", deadlines)
+        return self._ask(command, "warmup", deadlines)
 
     def ask(self, command: AnswerCommand | ScoreCommand, deadlines: Deadlines) -> Reply | TimedOut | Crashed:
         """Let it answer or score; on anything but a reply the process group is gone when this returns."""

@@ -136,11 +136,13 @@ class Session:
 
     def _serve(self, command: ServeCommand, started: float) -> Reply:
         assert self._engine and self._others, "serving comes after load"
-        self._enter("warmup" if command.warmup else "run")
+        self._enter("warmup")
         engine = self._engine
         engine.apply(command.live)
         prompts, notes = as_prompts(engine, command.requests, engine.facts().context_tokens)
         engine.reset()
+        if not command.warmup:
+            self._enter("run")  # not before: a server may take longer for the token ids than the load lasts
         reply = served_reply(engine, self._meter, self._others, prompts, command)
         facts = reply.facts.model_copy(update={"notes": (*reply.facts.notes, *notes)})
         return reply.model_copy(update={"facts": facts, "load_s": self._load_s, "elapsed_s": engine.clock() - started})

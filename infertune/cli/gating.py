@@ -61,7 +61,9 @@ def gate(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="Allow a setting of the profile that can load code; repeatable."
+            "--set",
+            metavar="NAME=VALUE",
+            help="Allow a setting of the profile that can load code; with --target: served_model. Repeatable.",
         ),
     ] = None,
     metric: Annotated[

@@ -18,6 +18,7 @@ _GROWS_BY = 0.05  # of the arrivals must pile up for the queue to be called grow
 _CHANCE = 3.0  # standard deviations of the number in the server that it must grow by; judgement
 _GROWTH_LEVEL = 0.01  # one-sided, of the slope's t test; judgement
 _LATE_S, _LATE_SHARE = 0.005, 0.05  # most lateness, and as a share of the tightest limit if that is more; judgement
+_BUSY = 0.9  # of a load without a rate: with so much of a core in use, the generator sets the pace; judgement
 _FAR = 2.0  # a strain beyond it says that the limit is far, not how far; judgement
 _SHOWN_FAILURES = 3
 
@@ -69,7 +70,6 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
     counted = _counted(load.sent) if rate_per_s is not None else load.sent
     late_s = _quantile([one.late_s for one in load.sent], 0.99)
     growth, growing = _growth(load.sent, counted, rate_per_s)
-    bound_s = max(_LATE_S, _LATE_SHARE * (promise.tightest_s or 0.0))
     kept = [promise.strain(one) <= 1 for one in counted]
     share, low, high = attained(kept)
     failed = Counter(one.error for one in load.sent if one.error)
@@ -84,7 +84,7 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
     for name in REQUEST_FIGURES:
         found = [request_figure(name, one) for one in whole]
         sketches[name] = Sketch.of([value for value in found if value is not None])
-    sketches["itl_s"] = Sketch.of([gap for one in whole for gap in one.gaps_s])
+    sketches["itl_s"] = Sketch.of([gap for one in whole for gap in one.token_gaps_s])
     return Service(
         arrivals=arrivals,
         rate_per_s=rate_per_s,
@@ -93,7 +93,7 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
         n_failed=sum(failed.values()),
         failures=tuple(f"{error} ({n})" for error, n in failed.most_common(_SHOWN_FAILURES)),
         late_p99_s=max(0.0, late_s),
-        late=rate_per_s is not None and late_s > bound_s,
+        late=late_s > _most_late_s(load, promise, rate_per_s) or (rate_per_s is None and _generator_busy(load)),
         attainment=share if promise.limits else None,
         attainment_low=low if promise.limits else None,
         attainment_high=high if promise.limits else None,
@@ -112,6 +112,17 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
         generator_cpu_s=load.generator_cpu_s,
         **sketches,
     )
+
+
+def _most_late_s(load: Load, promise: Promise, rate_per_s: float | None) -> float:
+    """How late requests may be sent: by little of the tightest limit, and of what one takes where no rate is kept."""
+    takes_s = 0.0 if rate_per_s is not None else math.fsum(one.latency_s for one in load.sent) / len(load.sent)
+    return max(_LATE_S, _LATE_SHARE * (promise.tightest_s or takes_s))
+
+
+def _generator_busy(load: Load) -> bool:
+    cpu_s = load.generator_cpu_s
+    return cpu_s is not None and cpu_s >= _BUSY * max(one.end_s for one in load.sent)
 
 
 def attained(kept: Sequence[bool]) -> tuple[float, float, float]:

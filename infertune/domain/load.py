@@ -24,7 +24,8 @@ class Sent:
         end_s: When its last token came, or its failure was known.
         first_s: When its first token came; None if none did.
         output_tokens: Tokens that came.
-        gaps_s: Times between successive tokens, in seconds; empty where the server does not stream them singly.
+        gaps_s: Times between successive tokens, in seconds, 0 between those of one event whose number is known. Where
+            it is not, the times between events: the longest is the same, but there are fewer than between tokens.
         error: One line; empty if it came back whole.
     """
 
@@ -55,6 +56,11 @@ class Sent:
     def latency_s(self) -> float:
         """To its last token, from when it was due."""
         return self.end_s - self.due_s
+
+    @property
+    def token_gaps_s(self) -> tuple[float, ...]:
+        """The times between all of its tokens; empty where only those between events are known."""
+        return self.gaps_s if len(self.gaps_s) == self.output_tokens - 1 else ()
 
     @property
     def tpot_s(self) -> float | None:

@@ -253,7 +253,7 @@ class GateRequest(LimitOptions, JobRequest):
 
     Attributes:
         profile: The profile whose configuration is measured again: the new side. `set` repeats settings of it that can
-            load code, which is how its user allows them.
+            load code, which is how its user allows them; with `target` it names one of the server's models.
         mode: `paired` with a base, launched in turn; `stored` against earlier runs.
         calibrate: Measure the profile's configuration against itself, and say what this machine lets a gate see.
         against: The base: `default`, or another profile; None means the default, or the same configuration where a

@@ -55,7 +55,7 @@ class Service(Frozen):
         n_failed: Of all requests, those that failed, were cut or came back short.
         failures: What went wrong, a line each with how often, the most frequent first.
         late_p99_s: How late the generator sent, 99th percentile.
-        late: Whether it was too late for the load to be evidence.
+        late: Whether it was too late for the load to be evidence, or busy all the time of a load that has no rate.
         attainment: Share of the counted requests that kept every limit; None without limits on requests.
         attainment_low: Lower end of its 95% interval, which allows for successive requests being alike.
         attainment_high: Upper end.

@@ -259,7 +259,7 @@ class LoadedEngine(ABC):
             prompts: What to send, each to its exact output length.
             due_s: When, in seconds from the start of the load; ascending, one a prompt.
             cut_after_s: Seconds after the last due time at which what is unfinished is cut.
-            concurrency: At most so many at once (closed loop): a request is then due when it is sent, and one that
+            concurrency: At most so many at once (closed loop): a request is then due when a place is free, and one that
                 was not sent before the cut has no entry.
 
         Raises:

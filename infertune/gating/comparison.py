@@ -1,6 +1,7 @@
 """What a gate compares: the candidate (the profile's configuration) with a base. Checked before anything runs."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def compared(request: GateRequest) -> Comparison:
         profile=profile,
         candidate=candidate,
         base=base,
-        question=_question(request, base),
+        question=_question(request, candidate, base),
         metrics=metrics,
         against_default=against_default,
         notes=tuple(dict.fromkeys((*candidate.job.notes, *notes, *metric_notes))),
@@ -130,28 +131,31 @@ def _running(request: GateRequest, profile: Profile) -> tuple[Arm, Arm, list[str
     """
     _check_flags_of_target(request)
 
-    def arm(url: str) -> Arm:
+    def arm(url: str, settings: Mapping[str, Scalar]) -> Arm:
         known = profile.fingerprint.workload
         changes: dict[str, object] = {
             "engine": f"{TARGET_ENGINE}:{url}",
             "workload": _workload(request, profile),
             "requests": request.requests or (None if request.window else known.n_requests),
             "seed": known.seed,
+            "set": settings,
         }
-        one_server = Config({"url": url})  # earlier runs compare only if they are of it
-        job = replace(_prepared(request, changes, fixed=None), held=one_server)
-        return Arm(url, job, job.engine_defaults)
+        job = _prepared(request, changes, fixed=None)
+        one_server = Config({"url": url, **job.held.root})  # earlier runs compare only if they are of it
+        label = f"{url} with {job.held}" if job.held.root else url
+        return Arm(label, replace(job, held=one_server), job.space.default)
 
-    candidate = arm(request.target or "")
-    base = arm(request.baseline_target) if request.baseline_target else candidate
+    url = request.target or ""
+    candidate = base = arm(url, request.set)
+    if request.baseline_target or request.baseline_set:
+        base = arm(request.baseline_target or url, {**request.set, **request.baseline_set})
     settings = "the profile's settings are not looked for: the workload, the limits and the rate are the profile's"
     return candidate, base, [settings]
 
 
 def _check_flags_of_target(request: GateRequest) -> None:
     launching = {
-        **_of_a_launched_base(request),
-        "--set": request.set,
+        **{flag: value for flag, value in _of_a_launched_base(request).items() if flag != "--baseline-set"},
         "--engine": request.engine,
         "--engine-python": request.engine_python,
         "--engine-binary": request.engine_binary,
@@ -160,7 +164,7 @@ def _check_flags_of_target(request: GateRequest) -> None:
         raise UsageError(f"--target is a server that runs already: leave out {given[0]}; nothing is changed on it")
     if QUALITY in request.metric:
         raise UsageError(f"--metric {QUALITY} needs an engine that infertune launches; leave out --target")
-    if not (request.baseline_target or request.calibrate or request.mode == "stored"):
+    if not (request.baseline_target or request.baseline_set or request.calibrate or request.mode == "stored"):
         raise UsageError(
             "--target needs something to be compared with: another server with --baseline-target URL, or its own "
             "earlier runs with --mode stored"
@@ -362,9 +366,9 @@ def _other_metric(metric: str, profile: Profile) -> str:
     return f"gated on {metric}, but the profile was tuned for {profile.objective}; --metric chooses"
 
 
-def _question(request: GateRequest, base: Arm) -> str:
+def _question(request: GateRequest, candidate: Arm, base: Arm) -> str:
     """What is asked, in one sentence."""
-    what = request.target or "the profile's configuration"
+    what = candidate.label if request.target else "the profile's configuration"
     if request.calibrate:
         return f"how much do {'loads' if request.target else 'launches'} of {what} differ here?"
     if request.mode == "stored":

@@ -192,11 +192,11 @@ def on_target(request: L) -> L:
     """A request of a server that runs already as one of the engine that measures it.
 
     Raises:
-        UsageError: It names an engine besides, or settings, which nobody could make.
+        UsageError: It names an engine besides, or settings to search, which nobody could make.
     """
     if request.target is None:
         return request
-    for flag, given in (("--engine", request.engine), ("--set", request.set), ("--knob", request.knob)):
+    for flag, given in (("--engine", request.engine), ("--knob", request.knob)):
         if given:
             raise UsageError(f"--target is a server that runs already: leave out {flag}; nothing is changed on it")
     return request.model_copy(update={"engine": f"{TARGET_ENGINE}:{request.target}"})

@@ -16,7 +16,7 @@ from infertune.domain.knobs import Config
 from infertune.domain.load import Load
 from infertune.domain.measurement import Measurement
 from infertune.domain.promise import Promise, RequestLimit
-from infertune.domain.workload import parse_workload
+from infertune.domain.workload import Request, parse_workload
 from infertune.engines.base import EngineOptions, Prompt, Setup
 from infertune.engines.fake import serving
 from infertune.engines.fake.serving import FakeServeEngine, LoadedFakeServe
@@ -77,3 +77,26 @@ def test_a_closed_loop_that_is_cut_counts_what_was_sent() -> None:
     assert isinstance(reply, ServedReply) and reply.window.service
     assert 2 < reply.window.n_requests < 20 and reply.window.prompt_tokens == 64 * reply.window.n_requests
     assert reply.window.service.n_failed <= 1, "those that were never sent have not failed"
+
+
+def test_the_deadline_of_a_load_begins_when_its_prompts_are_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server is asked for the token ids of each text, which may take longer than the load."""
+    engine = FakeServeEngine(EngineOptions())
+    default = engine.space(None, cpu(), parse_workload("synthetic:in=64,out=4")).default
+    setup = Setup(model=None, device=cpu(), config=default, defaults=default, faithful=False)
+    happened: list[str] = []
+
+    class Noting(LoadedFakeServe):
+        def tokenize(self, text: str) -> list[int]:
+            happened.append("tokens")
+            return super().tokenize(text)
+
+    monkeypatch.setattr(serving, "LoadedFakeServe", Noting)
+    session = Session(on_stage=happened.append)
+    session.handle(LoadCommand(engine="fake-serve", options=EngineOptions(), setup=setup))
+    texts = (Request(prompt_tokens=4, output_tokens=4, seed=1, text="a text"),)
+    for warmup in (True, False):
+        command = ServeCommand(live=Config({}), requests=texts, due_s=(0.0,), cut_after_s=9, arrivals="poisson",
+                               n_different=1, rate_per_s=None, promise=Promise(), warmup=warmup)  # fmt: skip
+        assert isinstance(session.handle(command), ServedReply)
+    assert happened == ["load", "warmup", "tokens", "warmup", "tokens", "run"]

@@ -69,6 +69,28 @@ def test_a_late_generator_is_marked() -> None:
     assert found.late and found.late_p99_s == pytest.approx(0.03)
 
 
+def test_where_the_generator_sets_the_pace_of_a_load_without_a_rate_that_is_marked() -> None:
+    no_limits = Promise()
+    assert not service_of(load(*[0.3] * 50, late_s=0.02), no_limits, "concurrency:4", None).late
+    assert service_of(load(*[0.3] * 50, late_s=0.03), no_limits, "concurrency:4", None).late  # of 0.5 s
+    assert service_of(load(*[0.3] * 50, late_s=0.03), PROMISE, "concurrency:4", None).late
+    lasts_s = 49 / 10 + 0.5
+    for cpu_s, busy in ((0.5 * lasts_s, False), (0.95 * lasts_s, True)):
+        sent = load(*[0.3] * 50).model_copy(update={"generator_cpu_s": cpu_s})
+        assert service_of(sent, no_limits, "all-at-once", None).late is busy
+
+
+def test_a_request_whose_tokens_come_together_keeps_a_limit_on_the_longest_gap() -> None:
+    """64 tokens in 62 events: llama.cpp holds back parts of a character, speculation sends several at once."""
+    promise = Promise(limits=(RequestLimit(figure="itl_s", most_s=1.0),), attain=0.9)
+    sent = [Sent(n / 10, n / 10, n / 10 + 1, n / 10 + 0.1, 64, (0.01,) * 61) for n in range(30)]
+    found = service_of(Load(sent=tuple(sent)), promise, "constant", 10.0)
+    assert found.kept and found.strain == pytest.approx(0.01) and found.itl_s is None
+    single = [Sent(n / 10, n / 10, n / 10 + 1, n / 10 + 0.1, 64, (0.02,) * 63) for n in range(30)]
+    mixed = service_of(Load(sent=(*sent[:15], *single[15:])), promise, "constant", 10.0)
+    assert mixed.itl_s and mixed.itl_s.at(0.0) == 0.02, "of those whose tokens came one by one"
+
+
 def test_a_queue_that_grows_breaks_the_promise_whatever_the_requests_took() -> None:
     slow = Promise(limits=(RequestLimit(figure="ttft_s", most_s=1000.0),), attain=0.9)
     steady = service_of(load(*[2.0 + 0.1 * (n % 3) for n in range(200)]), slow, "constant", 10.0)

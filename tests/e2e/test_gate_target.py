@@ -9,6 +9,7 @@ import pytest
 from infertune.domain.request import GateRequest, make_request
 from infertune.engines.serving.process import ServerProcess
 from infertune.errors import BenchmarkError, UsageError
+from infertune.gating.comparison import compared
 from infertune.gating.gate import gate_request
 from infertune.gating.result import GateResult
 from tests.e2e.gates import goodput_profile
@@ -77,12 +78,42 @@ def test_a_server_is_compared_with_its_own_earlier_runs(
     assert any("0 of the 8 earlier runs" in note for note in other.notes), "those of another server do not count"
 
 
+@pytest.fixture(scope="module")
+def two_models() -> Iterator[str]:
+    """The address of a server with two models."""
+    process = ServerProcess(start("--models=one,two"))
+    yield f"http://127.0.0.1:{process.port}"
+    process.end()
+
+
+def arms(profile: Path, **options: object) -> list[tuple[str, object, object]]:
+    """Of the base and of the candidate: name, model, and what earlier runs must agree in."""
+    given = {"profile": profile, "seed": 1, "device": "cpu", "window": "1s", **options}
+    found = compared(make_request(GateRequest, given))
+    return [(arm.label, arm.config["served_model"], arm.job.held.root) for arm in (found.base, found.candidate)]
+
+
+def test_models_of_a_server_are_compared(profile: Path, two_models: str) -> None:
+    url = two_models
+    one, two = (f"{url} with served_model={name}" for name in ("one", "two"))
+    assert arms(profile, target=url, set={"served_model": "two"}, baseline_set={"served_model": "one"}) == [
+        (one, "one", {"url": url, "served_model": "one"}),
+        (two, "two", {"url": url, "served_model": "two"}),
+    ]
+    of_both = arms(profile, target=url, set={"served_model": "two"}, baseline_target=url)
+    assert [model for _, model, _ in of_both] == ["two", "two"]
+    stored = arms(profile, target=url, mode="stored")
+    assert stored == [(url, "one", {"url": url})] * 2, "as runs were kept before a model could be named"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({}, "--baseline-target URL, or its own earlier runs with --mode stored"),
         ({"against": "default", "baseline_target": "URL"}, "leave out --against; nothing is changed on it"),
-        ({"baseline_set": {"a": 1}, "baseline_target": "URL"}, "leave out --baseline-set"),
+        ({"baseline_set": {"a": 1}, "baseline_target": "URL"}, "unknown knob 'a'.*served_model"),
+        ({"set": {"served_model": "x"}, "baseline_target": "URL"}, "served_model=x"),
+        ({"baseline_set": {"served_model": "stub"}, "mode": "stored"}, "--baseline-set names a base"),
         ({"engine": "vllm-serve", "baseline_target": "URL"}, "leave out --engine"),
         ({"metric": ("quality",), "baseline_target": "URL"}, "needs an engine that infertune launches"),
         ({"mode": "stored", "baseline_target": "URL"}, "--baseline-target names a base, and --mode stored has none"),

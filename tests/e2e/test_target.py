@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from infertune.domain.request import make_request
 from infertune.engines.serving.process import ServerProcess
 from infertune.engines.serving.target import KEY_VARIABLE
+from infertune.errors import UsageError
+from infertune.runs.job import prepare
+from infertune.runs.serving import on_target
+from infertune.tuning.sweep import BenchRequest
 from tests.apart import command
 from tests.engines.serving.loaded_stub import start
 
@@ -49,6 +54,24 @@ def test_what_failed_is_told_and_its_tokens_are_not_counted(tmp_path: Path) -> N
         "10 requests failed or were cut, such as: 4 of 8 tokens came (10)." in report
         and "of the requests kept it." in report
     )
+
+
+def test_one_of_the_models_of_a_server_is_measured() -> None:
+    server = ServerProcess(start("--models=one,two"))
+    target = f"http://127.0.0.1:{server.port}"
+
+    def measured(**options: object) -> object:
+        request = on_target(make_request(BenchRequest, {"target": target, "rate": 5, "device": "cpu", **options}))
+        return prepare(request).space.default["served_model"]
+
+    try:
+        assert (measured(), measured(set={"served_model": "two"})) == ("one", "two")
+        with pytest.raises(UsageError, match="served_model=three.*one, two"):
+            measured(set={"served_model": "three"})
+        with pytest.raises(UsageError, match="unknown knob 'max_num_seqs'; there are served_model"):
+            measured(set={"max_num_seqs": 8})
+    finally:
+        server.end()
 
 
 @pytest.mark.slow

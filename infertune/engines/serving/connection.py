@@ -6,9 +6,13 @@ Written out, because this is measured time: aiohttp and httpx take several times
 import asyncio
 import contextlib
 import json
+from collections.abc import Sequence
 from typing import Protocol
 
-_MOST_ERROR_BYTES = 2000  # of an answer that is an error
+from infertune.engines.serving.job import hidden
+
+_MOST_ERROR = 300  # characters of an error that are kept
+_NO_COMPLETION = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 
 
 class Request:
@@ -33,7 +37,7 @@ class Request:
         self.tried = 0
 
     def tokens(self, number: int, now: float) -> None:
-        """Some tokens came at once."""
+        """Some tokens came at once, without time between them."""
         if self.last is None:
             self.first = now
         else:
@@ -42,19 +46,22 @@ class Request:
         self.counted += number
         self.last = now
 
+    @property
+    def output(self) -> int:
+        """Tokens that came, as the server counts them if it does."""
+        return self.counted if self.usage is None else self.usage
+
     def record(self, start: float) -> list[object]:
         """What is known of it, as `sender.py` reads it."""
-        output = self.counted if self.usage is None else self.usage
-        error = self.error
+        output, error = self.output, self.error
         if not error and output != self.asked:
             error = f"{output} of {self.asked} tokens came"
-        singly = self.counted == output
         end = self.last if self.last is not None and not error else self.end
         return [
             round(self.due, 6),
             *(None if at is None else round(at - start, 6) for at in (self.sent, end, self.first)),
             output,
-            [round(gap, 6) for gap in self.gaps] if singly else [],
+            [round(gap, 6) for gap in self.gaps],
             error,
         ]
 
@@ -72,9 +79,10 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection: a request at a time, the body's events as they come."""
 
-    def __init__(self, load: "Owner", head: bytes) -> None:
+    def __init__(self, load: "Owner", head: bytes, secrets: Sequence[str] = ()) -> None:
         self._load = load
         self._head = head
+        self._secrets = secrets
         self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self.request: Request | None = None
@@ -112,7 +120,7 @@ class Connection(asyncio.Protocol):
                 return
             if self._read_body(now):
                 self._finished(now)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except _NO_COMPLETION as error:
             self._failed(f"an answer that is no completion: {type(error).__name__}: {error}", now)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -125,9 +133,12 @@ class Connection(asyncio.Protocol):
             self.request = None
             self._load.start(request)  # a kept connection that the server had just closed: nothing was answered on it
             return
-        if self._in_body and self._left is None and not self._chunked and self._done:
-            self._finished(now)
-            return
+        if self._in_body:
+            with contextlib.suppress(*_NO_COMPLETION):  # an event that was cut
+                self._read_last_line(now)
+            if self._status != 200 or self._whole(request):
+                self._finished(now)
+                return
         what = "closed the connection without an answer"
         if request.counted:
             what = f"closed the stream early, after {request.counted} of {request.asked} tokens"
@@ -177,7 +188,15 @@ class Connection(asyncio.Protocol):
             self._raw.clear()
         if self._status == 200:
             self._read_events(now)
+        if complete:
+            self._read_last_line(now)
         return complete
+
+    def _read_last_line(self, now: float) -> None:
+        """Take in what came after the last end of a line; the body has ended."""
+        if self._status == 200:
+            self._text += b"\n"
+            self._read_events(now)
 
     def _read_events(self, now: float) -> None:
         request = self.request
@@ -189,21 +208,26 @@ class Connection(asyncio.Protocol):
             if not line.startswith(b"data:"):
                 continue
             content = line[5:].strip()
+            if not content:
+                continue
             if content == b"[DONE]":
                 self._done = True
                 continue
             event = json.loads(content)
-            if event.get("error"):
-                request.error = request.error or f"the server answered an error: {said(event)}"
+            choices = event.get("choices") or ()
+            if event.get("error") or (event.get("message") and not choices):
+                request.error = request.error or f"the server answered an error: {said(event, self._secrets)}"
                 continue
-            usage = event.get("usage")
-            if usage:
-                request.usage = int(usage["completion_tokens"])
-            for choice in event.get("choices") or ():
-                ids = choice.get("token_ids")  # where the server says; else an event is taken for a token
-                number = len(ids) if ids is not None else int(bool(choice.get("text") or not choice["finish_reason"]))
-                if number:
+            tokens = (event.get("usage") or {}).get("completion_tokens")
+            if tokens is not None:
+                request.usage = int(tokens)
+            for choice in choices:
+                if number := _tokens_in(choice):
                     request.tokens(number, now)
+
+    def _whole(self, request: Request) -> bool:
+        """Whether a stream that has ended was all of it; some servers do not say so."""
+        return self._done or request.output == request.asked
 
     def _finished(self, now: float) -> None:
         request = self.request
@@ -211,8 +235,8 @@ class Connection(asyncio.Protocol):
             return
         self.request = None
         if self._status != 200:
-            request.error = f"HTTP {self._status}{_reason(self._text)}"
-        elif not self._done and not request.error:
+            request.error = f"HTTP {self._status}{_reason(self._text, self._secrets)}"
+        elif not request.error and not self._whole(request):
             request.error = f"the stream ended early, after {request.counted} of {request.asked} tokens"
         self.used = True
         self.idle_since = now
@@ -234,16 +258,27 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
 
-def said(content: object) -> str:
-    """What an error in an answer says, in one line."""
+def _tokens_in(choice: dict[str, Sequence[object] | None]) -> int:
+    """How many tokens an event brings: as many as the server says, else one where it has a text or may have had one.
+
+    A token that is a part of a character has an empty text.
+    """
+    ids, text = choice.get("token_ids"), choice.get("text")
+    if ids is not None:
+        return len(ids)
+    return int(bool(text) or (text is not None and not choice.get("finish_reason")))
+
+
+def said(content: object, secrets: Sequence[str] = ()) -> str:
+    """What an error in an answer says, in one line, without what must not be shown."""
     error = content.get("error", content) if isinstance(content, dict) else content
     message = error.get("message", error) if isinstance(error, dict) else error
-    return " ".join(str(message).split())[:300]
+    return hidden(" ".join(str(message).split()), secrets)[:_MOST_ERROR]  # in this order: of a key no part may stay
 
 
-def _reason(body: bytearray) -> str:
-    text = bytes(body[:_MOST_ERROR_BYTES]).decode(errors="replace")
+def _reason(body: bytearray, secrets: Sequence[str]) -> str:
+    content: object = body.decode(errors="replace")
     with contextlib.suppress(ValueError):
-        return f": {said(json.loads(text))}"
-    line = " ".join(text.split())[:300]
+        content = json.loads(body)
+    line = said(content, secrets)
     return f": {line}" if line else ""

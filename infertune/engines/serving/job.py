@@ -4,6 +4,8 @@ To the generator: a `Job` on a line, then a line for each request, which says wh
 tokens it asks for, and its body. Back: a `Took` on a line, then a line of JSON for each request (`Request.record`).
 """
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from infertune.domain.measurement import Frozen
@@ -17,6 +19,7 @@ class Job(Frozen):
         port: TCP port.
         tls: Whether it is spoken to over TLS.
         head: Head of every request, `%d` in place of its body's length.
+        secrets: What no error may show: keys that the server may repeat.
         gauges_head: The request for the server's own figures; empty where it gives none.
         gauge_names: Names of those that are kept.
         cut_after_s: Seconds after the last due time at which what is unfinished is cut.
@@ -28,6 +31,7 @@ class Job(Frozen):
     port: int
     tls: bool
     head: str
+    secrets: tuple[str, ...] = ()
     gauges_head: str = ""
     gauge_names: tuple[str, ...] = ()
     cut_after_s: float
@@ -47,3 +51,10 @@ class Took(Frozen):
     n: int
     cpu_s: float
     gauges: tuple[tuple[float, str], ...] = ()
+
+
+def hidden(text: str, secrets: Sequence[str]) -> str:
+    """A text of the server, which may repeat what was sent, without secrets."""
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    return text

@@ -9,6 +9,7 @@ import secrets
 import ssl
 import time
 from abc import abstractmethod
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,7 @@ class LoadedServer(LoadedEngine):
         self._sender = Sender()
         self._sender.start()  # here: what is started after loading is taken for somebody else's load
         self._salt = secrets.token_hex(8)
+        self._token_ids: dict[str, array[int]] = {}  # of what was asked for: every load has much of the same text
 
     @abstractmethod
     def fields(self, prompt: Prompt) -> dict[str, object]:
@@ -201,11 +203,14 @@ class LoadedServer(LoadedEngine):
         }
 
     def _tokens(self, content: object) -> list[int]:
-        answer = self.ask("POST", "/tokenize", content)
-        tokens = answer.get("tokens") if isinstance(answer, dict) else None
-        if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
-            raise ServerAnswerError("/tokenize answered no token ids")
-        return tokens
+        asked = json.dumps(content)
+        if asked not in self._token_ids:
+            answer = self.ask("POST", "/tokenize", content)
+            tokens = answer.get("tokens") if isinstance(answer, dict) else None
+            if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+                raise ServerAnswerError("/tokenize answered no token ids")
+            self._token_ids[asked] = array("q", tokens)
+        return self._token_ids[asked].tolist()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ The server writes to the worker's own standard error, which is the log of the la
 
 import contextlib
 import http.client
+import math
 import os
 import re
 import signal
@@ -51,14 +52,14 @@ class Start:
         environment: Variables that are set besides the worker's own.
         without: Beginnings of the names of variables of the worker that the server must not see.
         health: Path that answers 200 once the server takes requests.
-        ready_within_s: Longest time until then; the deadline of the stage may be shorter.
+        ready_within_s: Longest time until then; unless given, the deadline of the stage ends the wait.
     """
 
     command: Callable[[int], Sequence[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     health: str = "/health"
-    ready_within_s: float = 1200.0
+    ready_within_s: float = math.inf
 
     def variables(self, own: Mapping[str, str]) -> dict[str, str]:
         """The server's environment, from the worker's own."""

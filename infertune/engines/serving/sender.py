@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import select
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 
 from infertune.domain.load import Gauges, Load, Sent
 from infertune.engines.base import first_line
-from infertune.engines.serving.job import Job, Took
+from infertune.engines.serving.job import Job, Took, hidden
 
 _LOOK_EVERY_S = 0.5  # how often a running load is checked for a server that is gone (judgement)
 
@@ -46,10 +47,13 @@ class Address:
 
     def hidden(self, text: str) -> str:
         """A text of the server, which may repeat what was sent, without the key."""
-        for _, value in self.headers:
-            for secret in (value, value.rpartition(" ")[2]):
-                text = text.replace(secret, "…") if secret else text
-        return text
+        return hidden(text, self.secrets)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown: the headers' values, and each without its scheme (`Bearer`)."""
+        found = (secret for _, value in self.headers for secret in (value, value.rpartition(" ")[2]))
+        return tuple(filter(None, found))
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class Sender:
             path: Of the requests.
             requests: In the order of their due times.
             cut_after_s: Seconds after the last due time at which what is unfinished is cut.
-            concurrency: At most so many at once; a request is then due when it is sent.
+            concurrency: At most so many at once; a request is then due when a place is free.
             gauges: The server's own figures to read every second.
             check: Called while waiting; an exception of it ends the load.
 
@@ -138,6 +142,7 @@ class Sender:
             port=address.port,
             tls=address.tls,
             head=f"{head}Content-Length: %d\r\n\r\n",
+            secrets=address.secrets,
             # HTTP/1.0: the end of the connection is the end of the answer.
             gauges_head=address.head("GET", gauges.path).replace(" HTTP/1.1", " HTTP/1.0", 1) if names else "",
             gauge_names=tuple(names.values()),
@@ -185,7 +190,9 @@ class Sender:
 
 
 def read_gauges(at_s: float, text: str, names: Mapping[str, str]) -> Gauges:
-    """Figures in Prometheus text: the sum over a name's labels, for the KV cache the largest.
+    """Figures in Prometheus text: the sum over a name's labels, for the KV cache the largest, 1 at most.
+
+    What is no amount (NaN, infinite, negative) is left out.
 
     Args:
         at_s: The moment.
@@ -199,9 +206,10 @@ def read_gauges(at_s: float, text: str, names: Mapping[str, str]) -> Gauges:
             value = float(line.rpartition("}")[2].split()[0] if "{" in line else line.split()[1])
         except (ValueError, IndexError):
             continue
-        found.setdefault(name, []).append(value)
+        if 0 <= value < math.inf:
+            found.setdefault(name, []).append(value)
     values = {field: found[name] for field, name in names.items() if name in found}
-    shares = {field: max(given) for field, given in values.items() if field == "kv_cache_share"}
+    shares = {field: min(1.0, max(given)) for field, given in values.items() if field == "kv_cache_share"}
     counts = {field: round(sum(given)) for field, given in values.items() if field != "kv_cache_share"}
     return Gauges.model_validate({"at_s": at_s, **counts, **shares})
 

@@ -14,6 +14,7 @@ import resource
 import ssl
 import sys
 import time
+from collections import deque
 from typing import BinaryIO
 
 from infertune.domain.load import CUT
@@ -38,7 +39,7 @@ class Load:
         self._loop = asyncio.get_running_loop()
         self._start = 0.0
         self._next = 0
-        self._running = 0
+        self._free_since = deque([0.0] * (job.concurrency or 0))  # of a closed loop: every place that is free
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._left = len(requests)
@@ -68,17 +69,16 @@ class Load:
         requests = self._requests
         while self._next < len(requests):
             request = requests[self._next]
-            if self._job.concurrency is not None and self._running >= self._job.concurrency:
-                return  # the end of another one comes back here
+            if self._job.concurrency is not None:
+                if not self._free_since:
+                    return  # the end of another one comes back here
+                request.due = self._free_since.popleft()
             at = self._start + request.due
             if self._loop.time() < at:
                 self._loop.call_at(at, self._pump)
                 return
             self._next += 1
-            self._running += 1
             request.sent = self._loop.time()
-            if self._job.concurrency is not None:
-                request.due = request.sent - self._start
             self.start(request)
 
     def start(self, request: Request) -> None:
@@ -108,7 +108,7 @@ class Load:
     async def _connect(self) -> Connection:
         job = self._job
         _, connection = await self._loop.create_connection(
-            lambda: Connection(self, self._head), job.host, job.port, ssl=self._tls
+            lambda: Connection(self, self._head, job.secrets), job.host, job.port, ssl=self._tls
         )
         self._open.add(connection)
         return connection
@@ -124,7 +124,6 @@ class Load:
             return
         request.end = now
         self._left -= 1
-        self._running -= 1
         if connection is not None:
             if connection.closed:
                 self._open.discard(connection)
@@ -133,6 +132,7 @@ class Load:
         if self._left == 0:
             self._all_ended.set()
         elif self._job.concurrency is not None:
+            self._free_since.append(now - self._start)
             self._loop.call_soon(self._pump)
 
     def _cut(self) -> None:

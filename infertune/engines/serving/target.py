@@ -3,6 +3,7 @@
 A key is read from the variable INFERTUNE_API_KEY, sent to that server alone and never written down.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -99,18 +100,17 @@ class TargetEngine:
             raise ServerAnswerError(_refusal(self._url, error), error.status) from None
         if found is None:
             raise ServerAnswerError(f"{self._url} has no model {name}")
-        return LoadedTarget(self._address, found, self._url, setup)
+        return LoadedTarget(self._address, found, self._url)
 
 
 class LoadedTarget(LoadedServer):
     """A server that somebody else runs."""
 
-    def __init__(self, address: Address, model: ServedModel, url: str, setup: Setup) -> None:
+    def __init__(self, address: Address, model: ServedModel, url: str) -> None:
         super().__init__(address, model.name)
         self._model = model
         self._url = url
         self._is_vllm = model.owner == _VLLM
-        self._vocab_size = setup.model.vocab_size if setup.model else None
         self.gauge_names = LoadedVllmServer.gauge_names if self._is_vllm else GaugeNames()
 
     def fields(self, prompt: Prompt) -> dict[str, object]:
@@ -154,10 +154,9 @@ class LoadedTarget(LoadedServer):
         Raises:
             NotOfferedError: It has none.
         """
-        try:
-            return super().tokenize(text)
-        except ServerAnswerError:
-            pass
+        with contextlib.suppress(ServerAnswerError):
+            if (found := super().tokenize(text)) or not text:
+                return found  # llama.cpp's finds no text in this form, and answers with no token
         try:
             return self._tokens({"content": text, "add_special": True})
         except ServerAnswerError as error:
@@ -166,8 +165,8 @@ class LoadedTarget(LoadedServer):
             raise NotOfferedError(f"the server gives no token ids ({error}): take a synthetic workload") from None
 
     def vocab_size(self) -> int:
-        """Of MODEL where it is given; else token ids that every vocabulary has."""
-        return self._vocab_size or _VOCABULARY
+        """Of token ids that every vocabulary has; how large the server's is, is not known."""
+        return _VOCABULARY
 
 
 def address_of(url: str) -> Address:

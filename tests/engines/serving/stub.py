@@ -22,6 +22,8 @@ class Stub:
         self.fault: str = arguments.fault
         self.every: int = arguments.every
         self.owner: str = arguments.owner
+        self.models: list[str] = arguments.models.split(",")
+        self.text_field: str = arguments.text_field
         self.token_s: float = arguments.token_s
         self.refuse, _, self.status = arguments.refuse.partition("=")
         self.ready_at = time.monotonic() + arguments.ready_after_s
@@ -29,6 +31,7 @@ class Stub:
         self.connections = 0
         self.asked: list[dict] = []
         self.arrived: list[float] = []
+        self.tokenized: list[str] = []
         self.failed = 0
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,19 +70,21 @@ class Stub:
             if headers.get("authorization", "Bearer a-key") != "Bearer a-key":
                 message = f"a wrong key: {headers['authorization']}"
                 return self.plain(writer, 401, json.dumps({"error": {"message": message}}))
-            return self.plain(
-                writer, 200, json.dumps({"data": [{"id": "stub", "max_model_len": 4096, "owned_by": self.owner}]})
-            )
+            models = [{"id": name, "max_model_len": 4096, "owned_by": self.owner} for name in self.models]
+            return self.plain(writer, 200, json.dumps({"data": models}))
         if path == "/version":
             return self.plain(writer, 200, '{"version": "9.9"}')
         if path == "/seen":
-            return self.plain(writer, 200, json.dumps({"connections": self.connections, "asked": self.asked}))
+            seen = {"connections": self.connections, "asked": self.asked, "tokenized": self.tokenized}
+            return self.plain(writer, 200, json.dumps(seen))
         if path == "/arrived":
             return self.plain(writer, 200, json.dumps(self.arrived))
         if path == "/failed":
             return self.plain(writer, 200, json.dumps(self.failed))
         if path == "/tokenize":
-            return self.plain(writer, 200, json.dumps({"tokens": list(json.loads(body)["prompt"].encode())}))
+            text = json.loads(body).get(self.text_field, "")  # of a form that it does not know, llama.cpp sees no text
+            self.tokenized.append(text)
+            return self.plain(writer, 200, json.dumps({"tokens": list(text.encode())}))
         if path == "/v1/completions":
             self.arrived.append(time.perf_counter())
             return await self.complete(json.loads(body), writer)
@@ -150,6 +155,8 @@ def main() -> None:
     parser.add_argument("--fault", choices=FAULTS, default="none")
     parser.add_argument("--every", type=int, default=1, help="only every so many requests fail")
     parser.add_argument("--owner", default="")
+    parser.add_argument("--models", default="stub", help="their names")
+    parser.add_argument("--text-field", default="prompt", help="where /tokenize looks for the text")
     parser.add_argument("--refuse", default="", help="PATH=STATUS: answered so without the key")
     parser.add_argument("--token-s", type=float, default=0.0)
     parser.add_argument("--ready-after-s", type=float, default=0.0)

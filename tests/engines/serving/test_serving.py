@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import psutil
@@ -24,7 +25,7 @@ from infertune.engines.serving.job import Job
 from infertune.engines.serving.loaded import RequestFailedError, ServerAnswerError
 from infertune.engines.serving.process import ServerEndedError, ServerNotReadyError, ServerProcess
 from infertune.engines.serving.sender import GaugeNames, read_gauges
-from tests.engines.serving.loaded_stub import NAMES, LoadedStub, start
+from tests.engines.serving.loaded_stub import NAMES, STUB, LoadedStub, start
 
 
 def test_connections_over_tls_share_what_is_known_of_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,11 +92,12 @@ def test_slow_answers_do_not_delay_what_is_due() -> None:
     assert all(sent.latency_s > 0.4 for sent in load.sent)
 
 
-def test_a_closed_loop_keeps_so_many_at_once_and_a_request_is_due_when_it_is_sent() -> None:
+def test_a_closed_loop_keeps_so_many_at_once_and_a_request_is_due_when_a_place_is_free() -> None:
     with stub("--token-s=0.005") as engine:
         load = engine.serve(PROMPTS, [0.0] * 12, cut_after_s=10, concurrency=3)
     assert errors(load) == {""}
-    assert all(sent.late_s == pytest.approx(0, abs=1e-5) for sent in load.sent)
+    assert [sent.due_s for sent in load.sent[:3]] == [0.0] * 3
+    assert all(0 < sent.late_s < 0.3 for sent in load.sent[3:]), "from the end of another one until it was sent"
     for sent in load.sent:
         assert sum(other.sent_s <= sent.sent_s < other.end_s for other in load.sent) <= 3
     assert load.sent[-1].sent_s > 0.05
@@ -264,3 +266,32 @@ def test_gauges_are_summed_over_engines_and_the_fullest_cache_counts() -> None:
     text = 'stub:running{e="0"} 3.0\nstub:running{e="1"} 4.0\nstub:kv{e="0"} 0.1\nstub:kv{e="1"} 0.2\nstub:waiting NaN?'
     gauges = read_gauges(1.5, text, NAMES.names)
     assert (gauges.at_s, gauges.running, gauges.kv_cache_share, gauges.waiting) == (1.5, 7, 0.2, None)
+
+
+def test_figures_that_are_no_amounts_are_left_out_and_a_share_is_one_at_most() -> None:
+    text = "stub:running NaN\nstub:waiting +Inf\nstub:preempted_total -1\nstub:kv 1.02\nstub:kv NaN\n"
+    gauges = read_gauges(0.0, text, NAMES.names)
+    assert (gauges.running, gauges.waiting, gauges.preemptions, gauges.kv_cache_share) == (None, None, None, 1.0)
+
+
+def test_a_start_is_waited_for_as_long_as_its_stage_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that runs 10,000 times as fast: the server is ready after an hour and a half."""
+
+    class Fast:
+        sleep = staticmethod(time.sleep)
+        monotonic = staticmethod(lambda: 10_000 * time.monotonic())
+
+    monkeypatch.setattr(processes, "time", Fast)
+    slow = [sys.executable, str(STUB), "--fault=slow start", "--ready-after-s=0.5"]
+    server = ServerProcess(processes.Start(lambda port: [*slow, f"--port={port}"]))
+    server.end()
+
+
+def test_a_text_is_asked_for_its_token_ids_once() -> None:
+    """Loads have much of the same text, and each question takes milliseconds."""
+    with stub() as engine:
+        first = engine.tokenize("ab")
+        first.append(7)
+        assert engine.tokenize("ab") == [97, 98] and engine.tokenize("b") == [98]
+        seen = engine.ask("GET", "/seen")
+    assert isinstance(seen, dict) and seen["tokenized"] == ["ab", "b"]

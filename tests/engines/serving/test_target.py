@@ -90,6 +90,17 @@ def test_a_server_that_refuses_is_told_from_none_with_the_cure(
         process.end()
 
 
+def test_token_ids_of_a_text_come_in_the_form_of_llama_cpp_too() -> None:
+    """Asked in vLLM's form, it answers with no token."""
+    process = ServerProcess(start("--text-field=content"))
+    engine = loaded(f"http://127.0.0.1:{process.port}")
+    try:
+        assert engine.tokenize("ab") == [97, 98] and engine.tokenize("") == []
+    finally:
+        engine.close()
+        process.end()
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_only_completions_want_is_asked_for(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
