@@ -1,4 +1,4 @@
-"""A whole tune of 12 trials on each real engine of this machine, from the command line to the profile."""
+"""A whole tune of six trials on each real engine of this machine, from the command line to the profile."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import infertune
 from tests import apart
 
 # float32: processors without bfloat16 instructions emulate them, fifty times slower.
-_COMMON = "--trials 12 --requests 32 --workload synthetic:in=32-64,out=16 --finalists 1 --final-launches 2 2 --json"
+_COMMON = "--trials 6 --requests 32 --workload synthetic:in=32-64,out=16 --finalists 1 --final-launches 2 2 --json"
 
 
 def _tune(engine: str, more: str, folder: Path) -> dict[str, object]:
@@ -37,9 +37,9 @@ def _check(found: dict[str, object], folder: Path, engine: str) -> None:
     lines = (folder / "run" / "trials.jsonl").read_text().splitlines()
     trials = [json.loads(line) for line in lines[1:-1]]
     searched = [trial for trial in trials if trial["phase"] == "search"]
-    assert len(searched) == 12
+    assert len(searched) == 6
     assert any(trial["live"] for trial in searched), "one launch should answer several questions"
-    assert len({json.dumps(trial["config"], sort_keys=True) for trial in searched}) == 12
+    assert len({json.dumps(trial["config"], sort_keys=True) for trial in searched}) == 6
     commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
     assert not [command for command in commands if str(folder) in command]
 

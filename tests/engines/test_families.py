@@ -26,7 +26,7 @@ REFUSED = {  # in transformers' words
     "qwen2.5-vl-7b": "Unrecognized configuration class",
 }
 # Architectures that differ in what vLLM's CPU build does with them.
-ON_VLLM = ("gpt2", "bloom-560m", "falcon-7b", "starcoder2-3b", "gemma-3-4b", "qwen3-30b-a3b")
+ON_VLLM = ("gpt2", "bloom-560m", "gemma-3-4b", "qwen3-30b-a3b")
 
 
 class InProcess:
