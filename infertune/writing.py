@@ -109,6 +109,22 @@ def open_to_append(folder: Path, name: str, what: str, *, make: bool) -> int:
         raise UsageError(_refusal(path, what, found.st_mode))
 
 
+def append_whole(descriptor: int, data: bytes) -> None:
+    """Append to an open file and sync it, whole or not at all.
+
+    Raises:
+        OSError: The disk refused; the file is as long as before.
+    """
+    length = os.fstat(descriptor).st_size
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    except BaseException:
+        os.ftruncate(descriptor, length)
+        raise
+
+
 def write_named(path: Path, text: str, what: str) -> Path:
     """Write the file that the user named; a regular file is replaced whole or not at all and keeps its mode.
 

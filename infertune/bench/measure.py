@@ -208,7 +208,7 @@ def as_prompts(
             n_cut += 1
             output = min(output, context_tokens // 2)
             ids = ids[: context_tokens - output]
-        prompts.append(Prompt(ids, output))
+        prompts.append(Prompt(ids, output, drawn=request.prompt_text is None))
     notes = []
     if n_cut:
         notes.append(f"{n_cut} of {len(prompts)} requests were cut to the context of {context_tokens} tokens")

@@ -21,7 +21,7 @@ _HOPELESS = 0.85  # of the best rate so far: one that is surely below it is not 
 _ASTRAY = 0.2  # a guess that three looks showed to be wrong is off by so much or more, as ln; judgement
 _WIDER = 1.6  # each further step outwards, over the one before; judgement
 _WIDE, _WIDEST = math.log(1.6), math.log(3)  # a step outwards at most, and one after three looks; judgement
-_AFTER_CLIMB = 3  # looks that are left in any case when those from far below come near the limit; judgement
+_AFTER_CLIMB, _MOST_MORE = 3, 3  # looks that follow those from far below, and how many more that may make; judgement
 _FAR_BELOW = -0.3  # ln of the strain; in a narrow bracket, it rises by less than that to the limit; judgement
 _NEAR = -0.5  # ln of the strain above which it is extrapolated; judgement
 _FLATTEST, _BEYOND = 0.5, 0.04  # slope at least, and how much further than the crossing; judgement
@@ -47,7 +47,7 @@ class Aim:
     """When looking ends.
 
     Attributes:
-        most_looks: At most; where the first of them are far below the limit, three after those, up to as many again.
+        most_looks: At most; where the first of them are far below the limit, three after those, so up to three more.
         precision: Ratio of the bracket's ends at which it is narrow enough.
         best_per_s: The best rate of other configurations; None before there is one.
     """
@@ -68,7 +68,7 @@ def next_rate(looks: Sequence[Service], guess: Guess, aim: Aim) -> float | None:
     usable = [look for look in looks if not look.late and look.rate_per_s]
     found = sustained(usable)
     climb = sum(1 for _ in takewhile(lambda look: look.excess < _NEAR, usable))
-    if len(looks) >= min(max(aim.most_looks, climb + _AFTER_CLIMB), 2 * aim.most_looks):
+    if len(looks) >= max(aim.most_looks, min(climb + _AFTER_CLIMB, aim.most_looks + _MOST_MORE)):
         return None
     late_per_s = _surely_late(looks)
     if not usable:

@@ -10,13 +10,14 @@ from infertune.bench.rates import Aim, Guess, bracketed, next_rate
 from infertune.domain.arrivals import Arrivals
 from infertune.domain.judging import RequestRows
 from infertune.domain.knobs import Config
-from infertune.domain.measurement import Crashed, Measurement, TimedOut, Window
+from infertune.domain.measurement import Crashed, Measurement, TimedOut, Window, over_windows
 from infertune.domain.promise import Promise
 from infertune.domain.service import Service
 from infertune.domain.workload import MOST_REQUESTS, Request
 from infertune.errors import BenchmarkError
 from infertune.units import MOST_DURATION_S
 
+MOST_LOADS = 6  # of a launch: each takes 2.5 kB of the ledger's line, which is to have less than 20 kB; judgement
 FEWEST = 50  # requests of a look; judgement
 _BROKEN_EXPECTED = 3  # requests that break the promise where it is just kept: a look has as many as give these
 _MOST = 20_000  # requests of a look; judgement
@@ -124,11 +125,13 @@ class Looks:
         try:
             warm = self._warm_up()
             if plan.arrivals.open_loop and (plan.searches or plan.rates_per_s):
+                again = MOST_LOADS - len(plan.rates_per_s) * plan.windows
                 for rate in plan.rates_per_s:
                     for _ in range(plan.windows):
                         window = self._look(rate, self._size(rate))
-                        if window.service and window.service.late:  # the machine may have been busy for a moment
+                        if window.service and window.service.late and again > 0:  # the machine may have been busy
                             self._look(rate, self._size(rate))
+                            again -= 1
                 if plan.searches:
                     self._search(plan.guess or Guess(_AFTER_BURST.rate_per_s * self._burst_per_s, _AFTER_BURST.spread))
             elif plan.arrivals.open_loop:  # a trace at its own rate
@@ -144,7 +147,8 @@ class Looks:
                 load_s=warm.load_s,
                 warmup_s=warm.window.duration_s,
                 warmed_up=True,
-                windows=tuple(self._windows),
+                windows=tuple(window.model_copy(update={"boards": ()}) for window in self._windows),
+                boards=over_windows([window.boards for window in self._windows]),
                 peak_memory_bytes=self._last.peak_memory_bytes,
                 facts=self._last.facts,
             ),
@@ -274,7 +278,7 @@ class Looks:
 
 def _latency_while_kept_s(load: Service) -> float:
     """What a request of a load took in the mean while the promise was kept, without the queue if it grew; else 0."""
-    if load.latency_s is None or not (load.kept or load.only_queue_grows):
+    if load.late or load.latency_s is None or not (load.kept or load.only_queue_grows):
         return 0.0
     queue_s = load.ttft_s.mean if load.growing and load.ttft_s else 0.0
     return max(0.0, load.latency_s.mean - queue_s)

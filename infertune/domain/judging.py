@@ -20,7 +20,8 @@ _GROWTH_LEVEL = 0.01  # one-sided, of the slope's t test; judgement
 _LATE_S, _LATE_SHARE = 0.005, 0.05  # most lateness, and as a share of the tightest limit if that is more; judgement
 _BUSY = 0.9  # of a load without a rate: with so much of a core in use, the generator sets the pace; judgement
 _FAR = 2.0  # a strain beyond it says that the limit is far, not how far; judgement
-_SHOWN_FAILURES = 3
+_SHOWN_FAILURES, _SHOWN_CHARACTERS = 3, 80  # of each without how often
+_DECIMALS = 6  # of what a ledger keeps
 
 
 class RequestRows(Frozen):
@@ -71,14 +72,14 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
     late_s = _quantile([one.late_s for one in load.sent], 0.99)
     growth, growing = _growth(load.sent, counted, rate_per_s)
     kept = [promise.strain(one) <= 1 for one in counted]
-    share, low, high = attained(kept)
+    share, low, high = (round(one, _DECIMALS) for one in attained(kept))
     failed = Counter(one.error for one in load.sent if one.error)
     whole = [one for one in counted if not one.error]
     begin, end = counted[0].due_s, max(counted[-1].due_s, counted[0].due_s + 1e-9)
     ended = [one.end_s for one in load.sent if not one.error]
     if rate_per_s is None:
         begin, end = 0.0, max(one.end_s for one in load.sent)
-    completed = sum(begin <= moment <= end for moment in ended) / max(end - begin, 1e-9)
+    completed = round(sum(begin <= moment <= end for moment in ended) / max(end - begin, 1e-9), _DECIMALS)
     waiting = _mean_of([look.waiting for look in _during(load.gauges, begin, end)])
     sketches = {}
     for name in REQUEST_FIGURES:
@@ -91,7 +92,7 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
         promise=promise,
         n_counted=len(counted),
         n_failed=sum(failed.values()),
-        failures=tuple(f"{error} ({n})" for error, n in failed.most_common(_SHOWN_FAILURES)),
+        failures=tuple(f"{_cut(error)} ({n})" for error, n in failed.most_common(_SHOWN_FAILURES)),
         late_p99_s=max(0.0, late_s),
         late=late_s > _most_late_s(load, promise, rate_per_s) or (rate_per_s is None and _generator_busy(load)),
         attainment=share if promise.limits else None,
@@ -100,10 +101,10 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
         n_worth=n_worth(kept) if promise.limits else None,
         strain=_strain(promise, counted) if promise.limits else None,
         broken=tuple(str(limit) for limit in promise.limits if _strain(promise.alone(limit), counted) > 1),
-        growth=growth,
+        growth=None if growth is None else round(growth, _DECIMALS),
         growing=growing,
         completed_per_s=completed,
-        queue_s=waiting / completed if waiting is not None and completed > 0 else None,
+        queue_s=round(waiting / completed, _DECIMALS) if waiting is not None and completed > 0 else None,
         running=_mean_of([look.running for look in _during(load.gauges, begin, end)]),
         waiting=waiting,
         kv_cache_share=max((g.kv_cache_share for g in load.gauges if g.kv_cache_share is not None), default=None),
@@ -123,6 +124,10 @@ def _most_late_s(load: Load, promise: Promise, rate_per_s: float | None) -> floa
 def _generator_busy(load: Load) -> bool:
     cpu_s = load.generator_cpu_s
     return cpu_s is not None and cpu_s >= _BUSY * max(one.end_s for one in load.sent)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 def attained(kept: Sequence[bool]) -> tuple[float, float, float]:
@@ -231,7 +236,7 @@ def _during(gauges: Sequence[Gauges], begin_s: float, end_s: float) -> list[Gaug
 
 def _mean_of(values: Sequence[int | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return round(sum(known) / len(known), _DECIMALS) if known else None
 
 
 def _increase(values: Sequence[int | None]) -> int | None:
@@ -242,4 +247,4 @@ def _increase(values: Sequence[int | None]) -> int | None:
 def _hit_share(gauges: Sequence[Gauges]) -> float | None:
     hits = _increase([look.prefix_hit_tokens for look in gauges])
     asked = _increase([look.prefix_query_tokens for look in gauges])
-    return min(1.0, hits / asked) if hits is not None and asked else None
+    return min(1.0, round(hits / asked, _DECIMALS)) if hits is not None and asked else None

@@ -1,6 +1,8 @@
 """A measurement, and every other outcome of a trial. One schema, for the worker's channel and for files."""
 
 import math
+from collections.abc import Sequence
+from itertools import chain
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -88,6 +90,28 @@ class Board(Frozen):
     mig: bool = False
 
 
+def over_windows(windows: Sequence[Sequence[Board]]) -> tuple[Board, ...]:
+    """The state of each board over several windows."""
+    found: dict[str, list[Board]] = {}
+    for board in chain.from_iterable(windows):
+        found.setdefault(board.uuid, []).append(board)
+    return tuple(map(_over_one, found.values()))
+
+
+def _over_one(seen: Sequence[Board]) -> Board:
+    def known(name: str) -> list[float]:
+        return [value for board in seen if (value := getattr(board, name)) is not None]
+
+    highest = ("temperature_c", "peak_memory_bytes", "other_processes")
+    return seen[-1].model_copy(
+        update={
+            **{name: max(known(name), default=None) for name in highest},
+            "sm_clock_mhz": min(known("sm_clock_mhz"), default=None),
+            "throttle_reasons": tuple(sorted({reason for board in seen for reason in board.throttle_reasons})),
+        }
+    )
+
+
 class OtherLoad(Frozen):
     """What else the machine did during a window; recorded, never used to delete a sample.
 
@@ -110,7 +134,7 @@ class Window(Frozen):
         latency_s: One latency a request, from the job's start, in seconds; empty if the engine gives none.
         ttft_s: Times to first token from the job's start, in seconds; None if the engine gives none.
         energy: Energy of the window.
-        boards: State of the GPU boards; empty without any.
+        boards: State of the GPU boards; empty without any, and for loads of a server (see `Measurement`).
         other_load: What else ran.
         service: How the requests of a load were served; None for a job.
     """
@@ -165,6 +189,7 @@ class Measurement(Frozen):
         warmup_s: Seconds of warming up before the windows.
         warmed_up: Whether consecutive warm-up rates agreed before the cap.
         windows: Sub-samples of one launch: never treat them as independent.
+        boards: State of the GPU boards over all loads of a server; of jobs each window has its own.
         peak_memory_bytes: The engine's own peak; device memory on a GPU, resident memory on a CPU.
         facts: What really ran.
     """
@@ -174,6 +199,7 @@ class Measurement(Frozen):
     warmup_s: Seconds
     warmed_up: bool
     windows: tuple[Window, ...] = Field(min_length=1)
+    boards: tuple[Board, ...] = ()
     peak_memory_bytes: Bytes | None = None
     facts: EngineFacts = EngineFacts()
 

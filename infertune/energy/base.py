@@ -124,3 +124,10 @@ class Meters:
         """Close all."""
         for meter in self._meters:
             meter.close()
+
+
+def reasons_of(uuids: Sequence[str], whys: Sequence[Sequence[str]]) -> list[str]:
+    """What is to be said of which board, and what is to be said of all of several boards once."""
+    of_all = set.intersection(*map(set, whys)) if len(whys) > 1 else set()
+    rest = [f"{uuid}: {why}" for uuid, those in zip(uuids, whys, strict=True) for why in those if why not in of_all]
+    return [f"every board: {why}" for why in sorted(of_all)] + rest

@@ -28,7 +28,7 @@ import pynvml
 
 from infertune.domain.device import Device
 from infertune.domain.measurement import Board, Energy
-from infertune.energy.base import Reading, SourceStatus
+from infertune.energy.base import Reading, SourceStatus, reasons_of
 
 _SAMPLE_S = 0.1  # between power samples within a window; NVML refreshes power about as often
 _POLL_S = 0.0015  # between readings while waiting for a tick; judgement
@@ -130,7 +130,7 @@ class NvmlMeter:
             why = "no window was begun" if self._gpus else self._failure
             return Reading(Energy(reason=f"GPU energy unknown: {why}"))
         _, _, figures = self._finish()
-        reasons = [f"{gpu.uuid}: {why}" for gpu, f in zip(self._gpus, figures, strict=True) for why in f.reasons]
+        reasons = reasons_of([gpu.uuid for gpu in self._gpus], [figure.reasons for figure in figures])
         idle_w = _sum([gpu.idle_w for gpu in self._gpus])
         if idle_w is None:
             reasons.append("GPU idle power unknown: it was not measured or could not be read")

@@ -138,11 +138,13 @@ class Prompt:
         token_ids: Of the prompt.
         output_tokens: How many to generate.
         repeat: How often the load had this prompt before, for want of others: nothing of those is to be reused for it.
+        drawn: Its token ids were drawn at random, and others would do as well.
     """
 
     token_ids: list[int]
     output_tokens: int
     repeat: int = 0
+    drawn: bool = False
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def serving_sentences(found: Findings) -> list[str]:
     late = sum(look.late for look in looks)
     if late:
         lines.append(f"{late} of {len(looks)} loads were sent late and are no evidence.")
-    failed = sum(look.n_failed for look in looks if look.kept)
+    failed = sum(look.n_failed for look in looks if look.kept and not look.late)
     if failed:
         lines.append(f"{failed} requests failed at rates at which the promise was kept; they count as broken.")
     return lines
@@ -61,7 +61,7 @@ def serving_sentences(found: Findings) -> list[str]:
 def _of_fixed_rate(looks: Sequence[Service]) -> list[str]:
     """Whether the promise was kept at the rate that was asked for, and what failed."""
     lines = load_sentences(LoadCounts.of(looks))
-    shares = [look.attainment for look in looks if look.attainment is not None]
+    shares = [look.attainment for look in looks if look.attainment is not None and not look.late]
     if shares:
         lines.insert(0, f"{100 * mean_with_zeros(shares):.4g}% of the requests kept it.")
     failed, first = sum(look.n_failed for look in looks), next((look.failures for look in looks if look.failures), ())
@@ -89,8 +89,8 @@ def time_rows(found: Findings) -> list[tuple[str, ...]]:
     """Where a request's time goes at the highest rate that each configuration kept, under `HEADINGS`."""
     rows: list[tuple[str, ...]] = []
     for name, config in served_configs(found):
-        looks = [look for look in looks_of(found, config) if look.kept or not look.promise.limits]
-        chosen = [look for look in looks if look.ttft_s and look.latency_s]
+        looks = [look for look in looks_of(found, config) if not look.late and look.ttft_s and look.latency_s]
+        chosen = [look for look in looks if look.kept or not look.promise.limits]
         if not chosen:
             continue
         look = max(chosen, key=lambda one: one.rate_per_s or 0.0)

@@ -19,8 +19,8 @@ from infertune.domain.record import FILE_NAME, Ending, Header, Record, read_reco
 from infertune.domain.trial import Trial
 from infertune.errors import BenchmarkError, UsageError
 from infertune.runs.folders import RESUMABLE, check_unused
-from infertune.runs.samples import append_samples
-from infertune.writing import open_to_append, remove_inside
+from infertune.runs.samples import append_samples, mend_samples
+from infertune.writing import append_whole, open_to_append, remove_inside
 
 
 class Ledger(Record):
@@ -52,7 +52,7 @@ class Ledger(Record):
         try:
             if os.fstat(descriptor).st_size:
                 check_unused(folder, header.command)
-            _write_line(descriptor, header.model_dump_json())
+            append_whole(descriptor, _line(header))
         except OSError as error:
             remove_inside(folder, FILE_NAME)  # half a header would make the next try refuse the folder
             ledger.close()
@@ -68,11 +68,12 @@ class Ledger(Record):
 
         Args:
             folder: The run's folder.
-            mend: Lock it for this process, and cut a torn last line from the file, so that it can be appended to.
+            mend: Lock it for this process, and cut a torn end from the file and from its side file, so that they can be
+                appended to.
 
         Raises:
             UsageError: The folder is not a run, is of a newer version, is damaged before its last line, or its ledger
-                is a link or no regular file.
+                is a link or no regular file; or its side file cannot be mended.
             BenchmarkError: Another run appends to it.
         """
         if not mend:
@@ -83,6 +84,7 @@ class Ledger(Record):
             record = read_record(folder)
             if record.torn_bytes:
                 os.ftruncate(descriptor, os.fstat(descriptor).st_size - record.torn_bytes)
+            mend_samples(folder)
         except BaseException:
             os.close(descriptor)
             raise
@@ -110,14 +112,14 @@ class Ledger(Record):
         self.close()
 
     def append(self, trial: Trial, rows: Sequence[RequestRows] = ()) -> None:
-        """Write a trial to disk, whole or not at all.
+        """Write a trial to disk, and then its requests, each whole or not at all.
 
         Args:
             trial: The trial.
             rows: The requests of its windows, for the side file.
 
         Raises:
-            BenchmarkError: The disk refused; the ledger is as it was before.
+            BenchmarkError: The disk refused; what it refused is as it was before.
         """
         self._write(trial)
         self.take(trial)
@@ -149,11 +151,9 @@ class Ledger(Record):
                 raise BenchmarkError(str(error)) from None
         descriptor = self._descriptor
         assert descriptor is not None
-        length = os.fstat(descriptor).st_size
         try:
-            _write_line(descriptor, line.model_dump_json())
+            append_whole(descriptor, _line(line))
         except OSError as error:
-            os.ftruncate(descriptor, length)
             raise BenchmarkError(
                 f"cannot write {self.folder / FILE_NAME}: {error.strerror}; its {len(self.trials)} trials are safe: "
                 f"free some space, then {self._cure}"
@@ -194,8 +194,5 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _write_line(descriptor: int, text: str) -> None:
-    data = text.encode() + b"\n"
-    while data:
-        data = data[os.write(descriptor, data) :]
-    os.fsync(descriptor)
+def _line(of: Frozen) -> bytes:
+    return of.model_dump_json().encode() + b"\n"

@@ -59,7 +59,7 @@ class Serving:
         """The loads of one launch: requests of one part of the workload, the same for every configuration."""
         drawn = max(_DRAWN, 2 * (self.n_requests or 0))
         return ServePlan(
-            warmup=workload.draw("warmup", max(_WARMUP_REQUESTS, 2 * (self.arrivals.clients or 0))),
+            warmup=workload.draw("warmup", max(_WARMUP_REQUESTS, 2 * (self.arrivals.clients or 0)), round_number),
             requests=workload.draw(part, drawn, round_number),
             arrivals=self.arrivals,
             promise=self.promise,

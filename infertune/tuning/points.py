@@ -45,7 +45,8 @@ def measure_points(
                 config, round_number = waiting.popleft()
                 fresh = phase == "bench"
                 observer.trial_starts(config, live=not fresh and worker.takes(config))
-                plan = job.plan("search", n_requests, windows=windows)
+                # Of a grid every point runs the same requests; a launch of `bench` may find earlier ones in a cache.
+                plan = job.plan("search", n_requests, round_number if fresh else 0, windows)
                 crew.submit(worker, Order(phase, config, plan, fresh, now(), round_number))
             done = crew.next_done()
             if done is None or done.attempt is None:

@@ -10,6 +10,7 @@ from pydantic import field_validator
 
 from infertune.bench.locks import device_lock
 from infertune.bench.remote.crew import RemoteCrew
+from infertune.bench.serving import MOST_LOADS
 from infertune.domain.figures import FIGURES
 from infertune.domain.knobs import Config
 from infertune.domain.measurement import Frozen, describe
@@ -104,6 +105,10 @@ def bench_request(request: BenchRequest, observer: Observer | None = None) -> Be
     observer = observer or Observer()
     request = on_target(request)
     job = prepare(request)
+    if job.serving and request.windows > MOST_LOADS:
+        raise UsageError(
+            f"--windows {request.windows}: a launch takes at most {MOST_LOADS} loads of a server; give more --launches"
+        )
     config = job.space.repair(job.space.default)
     if broken := job.space.violations(config):
         raise UsageError(f"these settings cannot be together: {'; '.join(broken)}")

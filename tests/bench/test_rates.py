@@ -102,7 +102,7 @@ def test_a_server_that_is_many_times_faster_than_expected_is_bounded_from_above(
     """A rate that nothing bounds is a lower bound, and as high as the guess was: two of them cannot be compared."""
     for spread in (0.05, 0.4):
         found = sustained(searched(20.0 * times, Guess(20.0, spread), aim))
-        assert found and found.high_per_s and found.rate_per_s == pytest.approx(20.0 * times, rel=0.15)
+        assert found and found.high_per_s and found.rate_per_s == pytest.approx(20.0 * times, rel=0.2)
 
 
 def limited(rate: float, capacity: float, sender: float) -> Service:

@@ -48,6 +48,26 @@ def test_a_load_at_a_rate_gives_the_figures_of_its_requests(tmp_path: Path) -> N
     assert load_sentences(result.loads) == ["The promise was kept in 2 of 2 loads."]
 
 
+def test_every_launch_of_a_bench_sends_other_requests(tmp_path: Path) -> None:
+    """A server that runs already may keep those of the launch before in its prefix cache."""
+    bench_request(bench(tmp_path, workload="synthetic:in=64-512,out=8-32", rate=20, duration="2s"))
+    lines = gzip.decompress((tmp_path / "run" / SAMPLES_NAME).read_bytes()).decode().splitlines()
+    first, second = (json.loads(line)["requests"] for line in lines)
+    assert first["output_tokens"] != second["output_tokens"] and first["due_s"] != second["due_s"]
+    trials = Ledger.open(tmp_path / "run").trials
+    warmups = {trial.measurement.warmup_s for trial in trials if trial.measurement}
+    assert len(warmups) == 2, "nor is the warm-up the same"
+
+
+def test_more_loads_on_a_launch_than_its_line_of_the_ledger_takes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match="^--windows 7: a launch takes at most 6 loads of a server; give more --launches"
+    ):
+        bench_request(bench(tmp_path, rate=20, duration="2s", windows=7))
+    assert not (tmp_path / "run").exists()
+    bench_request(bench(tmp_path, engine="fake", workload="synthetic:in=64,out=8", windows=7, requests=4))
+
+
 def test_limits_that_are_broken_and_a_queue_that_grows_are_named(tmp_path: Path) -> None:
     result = bench_request(bench(tmp_path, rate=2000, duration="5s", slo=("ttft_s<900", "tpot_s<0.001")))
     assert result.loads

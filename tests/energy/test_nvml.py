@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from infertune.domain.device import Device
 from infertune.energy import nvml
-from infertune.energy.base import Reading
+from infertune.energy.base import Reading, reasons_of
 from infertune.energy.nvml import NvmlMeter, nvml_status
 from tests.energy.scripted_nvml import (
     Curve,
@@ -454,3 +454,8 @@ def test_doctor_says_why_there_is_no_gpu_energy() -> None:
     scripted = ScriptedNvml([], SimulatedTime(), init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
     [status] = nvml_status(gpu_device(A), scripted)
     assert (status.kind, "NVMLError_LibraryNotFound" in status.reason) == ("none", True)
+
+
+def test_what_is_to_be_said_of_every_board_is_said_once() -> None:
+    assert reasons_of([A, B], [["shared", "no counter"], ["shared"]]) == ["every board: shared", f"{A}: no counter"]
+    assert reasons_of([A], [["shared"]]) == [f"{A}: shared"], "of a single board by its name"

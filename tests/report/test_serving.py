@@ -1,11 +1,14 @@
 """What a report says of serving: promise, highest rates, where time goes; and nothing of it for offline jobs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import infertune
 from infertune.domain.objective import get_objective
+from infertune.domain.request import make_request
+from infertune.domain.trial import Trial
 from infertune.report import find
 from infertune.report.findings import Findings
 from infertune.report.markdown import to_markdown
@@ -13,6 +16,7 @@ from infertune.report.page import to_html
 from infertune.report.serving import HEADINGS, serving_sentences, time_rows
 from infertune.report.serving_picture import serving
 from infertune.runs.ledger import Ledger
+from infertune.tuning.sweep import BenchRequest, bench_request
 from tests.builders import config, ledger_of, one_knob
 
 
@@ -38,6 +42,42 @@ def test_a_requests_time_is_split_into_queue_prompt_and_tokens(found: Findings) 
     rows = time_rows(found)
     assert [row[0] for row in rows] == ["default", "tuned"] and all(len(row) == len(HEADINGS) for row in rows)
     assert float(rows[1][1]) > float(rows[0][1])
+
+
+def test_loads_that_were_sent_late_say_nothing_of_where_time_goes(found: Findings) -> None:
+    def with_late_load(trial: Trial) -> Trial:
+        """Its last load again, at a rate above all others, late."""
+        if not trial.measurement:
+            return trial
+        last = trial.measurement.windows[-1]
+        assert last.service
+        late = last.service.model_copy(update={"rate_per_s": 9e4, "late": True, "strain": 0.5, "growing": False})
+        windows = (*trial.measurement.windows, last.model_copy(update={"service": late}))
+        return trial.model_copy(update={"outcome": trial.measurement.model_copy(update={"windows": windows})})
+
+    ledger = found.ledger
+    ledger = Ledger(ledger.folder, ledger.header, [with_late_load(trial) for trial in ledger.trials])
+    assert time_rows(replace(found, ledger=ledger)) == time_rows(found)
+
+
+def test_the_share_that_kept_a_fixed_rate_is_of_loads_on_time(tmp_path: Path) -> None:
+    bench_request(
+        make_request(
+            BenchRequest,
+            {"engine": "fake-serve:launch=5s", "device": "cpu", "workload": "synthetic:in=64,out=8", "rate": 20,
+             "duration": "2s", "slo": ("ttft_s<0.5",), "launches": (1, 1), "windows": 2, "out": tmp_path / "run"},
+        )
+    )  # fmt: skip
+    ledger = Ledger.open(tmp_path / "run")
+    (trial,) = ledger.trials
+    assert trial.measurement
+    on_time, other = trial.measurement.windows
+    assert other.service
+    late = other.model_copy(update={"service": other.service.model_copy(update={"late": True, "attainment": 0.0})})
+    measurement = trial.measurement.model_copy(update={"windows": (on_time, late)})
+    ledger.trials[0] = trial.model_copy(update={"outcome": measurement})
+    lines = serving_sentences(find(ledger, get_objective("throughput")))
+    assert "100% of the requests kept it." in lines
 
 
 def test_the_picture_has_a_panel_and_a_line_for_each_limit(found: Findings) -> None:

@@ -2,7 +2,7 @@
 
 from infertune.domain.workload.lengths import Lengths
 from infertune.domain.workload.parsing import FORMS, parse_workload, workload_file
-from infertune.domain.workload.requests import Message, Request, plain_chat, token_ids
+from infertune.domain.workload.requests import Message, Request, plain_chat, salted, token_ids
 from infertune.domain.workload.workload import LONG_DRAW, MOST_REQUESTS, Part, Workload, WorkloadRecord
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "WorkloadRecord",
     "parse_workload",
     "plain_chat",
+    "salted",
     "token_ids",
     "workload_file",
 ]

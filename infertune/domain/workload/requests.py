@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 Role = Literal["system", "user", "assistant", "tool"]
+_SALTED_TOKENS = 8  # of 747 token ids at least: no two salts give the same ones (judgement)
 BLOCK_TOKENS = 512  # of one hash id in a Mooncake trace, as its authors define it
 
 
@@ -64,7 +65,7 @@ class Request:
 def token_ids(request: Request, vocab_size: int) -> list[int]:
     """Token ids for a request that gives only a length, from the middle of the vocabulary (no special tokens)."""
     assert request.prompt_tokens is not None
-    low, high = 3, max(4, vocab_size * 3 // 4)
+    low, high = _drawn_from(vocab_size)
     if high - low == 1:  # a simulated vocabulary
         return [low] * request.prompt_tokens
     shared = list(_shared("prefix", low, high, request.prefix_tokens))
@@ -73,6 +74,22 @@ def token_ids(request: Request, vocab_size: int) -> list[int]:
     del shared[request.prompt_tokens :]
     own = random.Random(request.seed).choices(range(low, high), k=request.prompt_tokens - len(shared))
     return shared + own
+
+
+def salted(ids: Sequence[int], vocab_size: int, salt: str) -> list[int]:
+    """Drawn token ids with others at the start, so that no prefix cache knows them from another salt.
+
+    With one salt, prompts with the same first tokens still have the same ones, and others still differ.
+    """
+    low, high = _drawn_from(vocab_size)
+    steps = _shared(f"salt {salt}", low, high, _SALTED_TOKENS)
+    first = [low + (token + step - 2 * low) % (high - low) for token, step in zip(ids, steps, strict=False)]
+    return [*first, *ids[_SALTED_TOKENS:]]
+
+
+def _drawn_from(vocab_size: int) -> tuple[int, int]:
+    """The token ids that are drawn: the first, and the one after the last."""
+    return 3, max(4, vocab_size * 3 // 4)
 
 
 @lru_cache(maxsize=8192)  # 8192 blocks are 4 million tokens: what a draw shares is made once

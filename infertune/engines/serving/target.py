@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from infertune.domain.knobs import Choice, Config, SearchSpace
 from infertune.domain.load import Load
 from infertune.domain.measurement import EngineFacts, Infeasible
 from infertune.domain.models import Model
-from infertune.domain.workload import Workload
+from infertune.domain.workload import Workload, salted
 from infertune.engines.base import (
     Availability,
     EngineOptions,
@@ -121,6 +122,8 @@ class LoadedTarget(LoadedServer):
     def _load(
         self, prompts: Sequence[Prompt], due_s: Sequence[float], *, cut_after_s: float, concurrency: int | None = None
     ) -> Load:
+        if not self._is_vllm:
+            prompts = [self._salted(prompt) if prompt.drawn else prompt for prompt in prompts]
         load = super()._load(prompts, due_s, cut_after_s=cut_after_s, concurrency=concurrency)
         first = load.sent[0].error if load.sent and all(sent.error for sent in load.sent) else ""
         status = next((status for status in _REFUSED if first.startswith(f"HTTP {status}")), None)
@@ -128,6 +131,10 @@ class LoadedTarget(LoadedServer):
             error = ServerAnswerError(f"/v1/completions: {first}", status)
             raise ServerAnswerError(_refusal(self._url, error), status)
         return load
+
+    def _salted(self, prompt: Prompt) -> Prompt:
+        """A prompt with the salt in its own tokens, for a server that takes none beside them."""
+        return replace(prompt, token_ids=salted(prompt.token_ids, self.vocab_size(), self.salt_of(prompt)))
 
     def apply(self, live: Config) -> None:
         """There is nothing to change."""
@@ -140,7 +147,7 @@ class LoadedTarget(LoadedServer):
         """What the server says of itself."""
         notes = ["the server was running already: nothing was started or changed"]
         if not self._is_vllm:
-            notes.append("its prefix cache is not emptied between windows: a repeated prompt may be found there")
+            notes.append("its prefix cache is not emptied: a text that was sent before may be found there")
         return EngineFacts(
             versions={self._model.owner or "server": _version(self.address)},
             effective={"target": self._url, "served_model": self.served_model},

@@ -1,12 +1,13 @@
 """A server that runs already: measured without being changed, and its key is written nowhere."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from infertune.domain.device import cpu
 from infertune.domain.knobs import Config
-from infertune.domain.workload import parse_workload
+from infertune.domain.workload import parse_workload, token_ids
 from infertune.engines import engine_names, get_engine
 from infertune.engines.base import NotOfferedError, Prompt, Setup
 from infertune.engines.serving.loaded import LoadedServer, ServerAnswerError
@@ -173,3 +174,32 @@ def test_without_an_address_or_a_server_one_line_says_so() -> None:
     setup = Setup(model=None, device=cpu(), config=Config({"served_model": "x"}), defaults=Config({}), faithful=True)
     with pytest.raises(ServerAnswerError):
         get_engine(f"target:{url}").load(setup)
+
+
+def asked(engine: LoadedServer, prompts: list[Prompt]) -> list[list[int]]:
+    """The token ids that arrive at the server, of a load of its own."""
+    engine.reset()
+    engine.serve(prompts, [0.01 * at for at in range(len(prompts))], cut_after_s=5)
+    seen = engine.ask("GET", "/seen")
+    assert isinstance(seen, dict)
+    return [one["prompt"] for one in seen["asked"][-len(prompts) :]]
+
+
+def test_no_load_finds_prompts_of_an_earlier_one_in_the_servers_prefix_cache(server: tuple[str, str]) -> None:
+    """By `cache_salt` where there is one, else by other tokens at the start; texts stay as they are."""
+    url, owner = server
+    requests = parse_workload("synthetic:in=24,out=4,prefix=12").draw("search", 3)
+    drawn = [Prompt(token_ids(request, 1000), 4, drawn=True) for request in requests]
+    text = Prompt([7, 8, 9], 4)
+    engine, other = loaded(url), loaded(url)
+    try:
+        loads = [asked(one, [*drawn, replace(drawn[0], repeat=1), text]) for one in (engine, engine, other)]
+    finally:
+        engine.close()
+        other.close()
+    for *of_load, of_text in loads:
+        assert of_text == [7, 8, 9] and {len(ids) for ids in of_load} == {24}
+        assert of_load[0][:12] == of_load[1][:12] == of_load[2][:12], "a shared prefix is still shared"
+        assert len({tuple(ids) for ids in of_load[:3]}) == 3
+    starts = [tuple(ids[:8]) for load in loads for ids in (load[0], load[3])]
+    assert len(set(starts)) == (1 if owner == "vllm" else 6)
