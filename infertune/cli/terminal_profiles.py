@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infertune.cli.printing import Heading, say, table_of
-from infertune.profiles.fingerprint import Difference
+from infertune.domain.differences import Difference
 from infertune.profiles.profile import Profile
 from infertune.profiles.store import Kept
 from infertune.report.markdown import economy_rows

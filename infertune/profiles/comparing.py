@@ -1,12 +1,13 @@
 """Compares a profile with this machine, and with another profile, field by field."""
 
 from infertune.domain.device import Device, detect
+from infertune.domain.differences import Difference
 from infertune.domain.knobs import Config, format_scalar
 from infertune.domain.measurement import Frozen
 from infertune.engines import installed_version
 from infertune.engines.base import EngineOptions
 from infertune.engines.models import known_here
-from infertune.profiles.fingerprint import Difference, differences
+from infertune.profiles.fingerprint import differences
 from infertune.profiles.profile import Fingerprint, Profile
 from infertune.stats import geometric_mean
 from infertune.units import format_bytes, format_rate

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from infertune.domain.differences import Difference
 from infertune.errors import UsageError
-from infertune.profiles.fingerprint import Difference, differences
+from infertune.profiles.fingerprint import differences
 from infertune.profiles.profile import Fingerprint, Profile, case_of, load_profile, profile_path
 
 _MOST_FILES = 10_000

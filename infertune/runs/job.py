@@ -15,6 +15,7 @@ from infertune.bench.isolation import Deadlines
 from infertune.bench.serving import ServePlan
 from infertune.domain.command import Command
 from infertune.domain.device import Device, lock_names, survey, survey_to_measure
+from infertune.domain.differences import device_differences
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.models import Model
 from infertune.domain.quality import LOOKS, Limits
@@ -191,14 +192,11 @@ class Job:
         then, today = ledger.header, self.header(ledger.header.command)
         for trial in ledger.trials:  # whose search may have gone beyond a ladder
             today = today.model_copy(update={"space": today.space.with_values_of(trial.config)})
-        for what in ("device", "engine", "engine_version", "model", "workload", "space", "engine_defaults"):
-            before, after = getattr(then, what), getattr(today, what)
-            if before != after and not _same_model(before, after):
-                ledger.close()
-                raise MismatchError(
-                    f"{folder} cannot be continued: {what.replace('_', ' ')} was {_brief(before)} and is now "
-                    f"{_brief(after)}; its trials would not compare, so start a new run"
-                )
+        if changed := _changed_device(then.device, today.device) or _changed(then, today):
+            ledger.close()
+            raise MismatchError(
+                f"{folder} cannot be continued: {changed}; its trials would not compare, so start a new run"
+            )
         return ledger
 
     def roofline(self) -> Roofline | None:
@@ -368,6 +366,22 @@ def check_programs(python: Path | None, binary: Path | None, whose: str = "engin
     for flag, program, what in (("python", python, "interpreter"), ("binary", binary, "program")):
         if program and not (os.path.isfile(program) and os.access(program, os.X_OK)):
             raise UsageError(f"--{whose}-{flag} {program} is no executable {what}")
+
+
+def _changed_device(then: Device, now: Device) -> str:
+    """How a device has changed, in words; empty if figures still compare. A header of workers has no UUIDs."""
+    if then.uuids and now.uuids and then.uuids != now.uuids:
+        return f"device was {_brief(then)} and is now {_brief(now)}"
+    return "; ".join(map(str, device_differences(then, now)))
+
+
+def _changed(then: Header, today: Header) -> str:
+    """What else of a job has changed, in words; empty if nothing has."""
+    for what in ("engine", "engine_version", "model", "workload", "space", "engine_defaults"):
+        before, now = getattr(then, what), getattr(today, what)
+        if before != now and not _same_model(before, now):
+            return f"{what.replace('_', ' ')} was {_brief(before)} and is now {_brief(now)}"
+    return ""
 
 
 def _same_model(before: object, after: object) -> bool:

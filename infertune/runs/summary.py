@@ -17,7 +17,7 @@ from infertune.runs.final import FinalRounds
 from infertune.runs.ledger import Ledger
 from infertune.runs.rejection import rejected_by, unchecked_lossy
 from infertune.runs.spending import Spent, spent_on
-from infertune.runs.whole_rounds import on_one_device
+from infertune.runs.whole_rounds import failed_in, on_one_device
 from infertune.sequential import TRUST, looks_within, rounds_asked
 from infertune.stats import Estimate, geometric_mean, log_t_interval
 
@@ -49,7 +49,7 @@ class Summary(Frozen):
 
     Attributes:
         answer: In one phrase; `unconfirmed` where the run ended before the final comparison, or before anything but
-            the default was tried.
+            the default was tried, or where launches of that comparison failed before it had two whole rounds.
         unit: Of the figures.
         default_config: What is to be beaten: the engine's default with what the request set, or what runs today.
         best_config: The recommended configuration: the default's unless another was shown to be better.
@@ -244,8 +244,11 @@ def confirmed(trials: Sequence[Trial], objective: Objective) -> list[tuple[Confi
 
 
 def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
-    """The final comparison of a run; None before two whole rounds of it."""
+    """The final comparison of a run, without who is out of it; None before two whole rounds, or if the base is out."""
     default, ported, stock = default_config(ledger), ledger.header.ported, ledger.header.stock
+    out = failed_in(_finals(ledger))
+    if default in out:
+        return None
     by_round: dict[int, dict[Config, float]] = defaultdict(dict)
     trials = on_one_device(ledger.trials)
     for trial in trials:
@@ -253,7 +256,7 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
             figure = objective.figure(trial.measurement)
             if figure is not None:
                 by_round[trial.round_number][trial.config] = figure
-    compared = {config for found in by_round.values() for config in found} - {default}
+    compared = {config for found in by_round.values() for config in found} - {default} - out
     candidates = compared - {ported, stock}
     if not candidates:  # the winner is one of the two: the better of them in what came before
         order = (*confirmed(ledger.trials, objective), *ranked(ledger.trials, objective))
@@ -282,6 +285,10 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
     )
 
 
+def _finals(ledger: Ledger) -> list[Trial]:
+    return [trial for trial in ledger.trials if trial.phase == "final"]
+
+
 def _of_another(
     samples: Mapping[Config, tuple[float, ...]], config: Config | None, default: Config
 ) -> tuple[float, ...]:
@@ -297,11 +304,12 @@ def _side(final: FinalRounds | None, samples: Sequence[float]) -> Estimate | Non
 
 def _best_without_final(ledger: Ledger, objective: Objective) -> Config:
     """The best configuration so far; the best other than the default if a complete tune ended without a final."""
-    default = default_config(ledger)
-    beaten = ledger.header.command == "tune" and ledger.ending is not None
+    default, finals = default_config(ledger), _finals(ledger)
+    beaten = ledger.header.command == "tune" and ledger.ending is not None and not finals
+    out = failed_in(finals)
     for order in (confirmed(ledger.trials, objective), ranked(ledger.trials, objective)):
         for config, _ in order:
-            if (not beaten or config != default) and not rejected_by(ledger, config):
+            if (not beaten or config != default) and config not in out and not rejected_by(ledger, config):
                 return config
     return default
 
@@ -337,7 +345,10 @@ def _answer(
         return "the default breaks a limit" if ledger.header.stock is None else "current breaks a limit"
     if final is not None and final.is_better and not candidate_breaks:
         return "better"
-    if final is not None or default_config(ledger) in measured:
+    default_ran = default_config(ledger) in measured
+    if final is None and default_ran and _finals(ledger):
+        return "unconfirmed"  # launches of the final comparison failed
+    if final is not None or default_ran:
         return "no better than the default" if ledger.header.stock is None else "no better than current"
     return "the default cannot run here" if ledger.header.stock is None else "current cannot run here"
 

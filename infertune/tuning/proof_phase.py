@@ -4,7 +4,7 @@ import math
 
 from infertune.domain.knobs import Config
 from infertune.runs.summary import final_rounds, nothing_beside_default
-from infertune.runs.whole_rounds import on_one_device
+from infertune.runs.whole_rounds import failed_in, on_one_device
 from infertune.search import Predictor, Result, Standing, standing
 from infertune.sequential import INDIFFERENCE, TRUST, looks_within, rounds_asked
 from infertune.tuning.answers import Answers
@@ -34,8 +34,11 @@ class ProofPhase:
     def confirm(self) -> Config | None:
         """The configuration to compare with the base, which answers as well; None where none is expected to be better.
 
-        One whose answers are worse is rejected, with all that share its lossy settings; the next best leads.
+        One whose answers are worse is rejected, with all that share its lossy settings; the next best leads. Where a
+        final comparison has begun, its winner stays.
         """
+        if (winner := self._compared()) is not None:
+            return winner
         while (leader := self._leader()) is not None:
             if self._answers.keeps(leader):
                 return leader
@@ -61,14 +64,15 @@ class ProofPhase:
             if number and asked is None and stand.gain < math.log1p(INDIFFERENCE):
                 self._why_no_winner = f"no finalist is expected to gain {INDIFFERENCE:.0%}"
                 return None
-            rivals = self._kept(stand)
+            rivals = self._kept(stand, number)
             if len(rivals) == 1 or number == most or (asked is None and self._settled(stand)):
                 return stand.leader
             compared = {trials.base, stand.leader, trials.ledger.header.ported} - {None}
             wanted = 1 + len(rivals) + self._budget.fewest_final_launches(len(compared))
             # A resumed run takes no other way than before, whatever its budget is now.
             begun = any(trial.round_number == number for trial in trials.of("confirm"))
-            if not begun and (trials.of("final") or not self._budget.has_room_for(wanted)):
+            decided = bool(trials.of("final")) and not self._out()
+            if not begun and (decided or not self._budget.has_room_for(wanted)):
                 return stand.leader
             trials.observer.phase(f"confirm, round {number + 1}: which of {len(rivals)} is the best", 1 + len(rivals))
             self._confirmation.measure([trials.base, *rivals], [number])
@@ -77,26 +81,44 @@ class ProofPhase:
     def compare(self, winner: Config | None) -> str:
         """Launch the winner and the base in turn until a look decides: the figures that are reported. Why it ended.
 
+        A winner whose launches fail is out, and the next best is confirmed and compared.
+        """
+        failed = ""
+        while True:
+            why = self._compare(winner)
+            if winner not in self._out() or self._trials.base in self._out():
+                return f"{failed}{why}" if winner is None else why
+            self._trials.observer.note(f"{winner} is out: its launches in the final comparison failed")
+            failed = f"{why}, and "
+            winner = self.confirm()
+
+    def _compare(self, winner: Config | None) -> str:
+        """Compare one winner with the base; why it ended.
+
         A configuration that was brought from elsewhere is launched in turn with both, and so is the engine's default
         where another configuration runs today. Launches of the base in the confirmation count; the winner's do not,
         since they were what it was chosen by.
         """
         trials = self._trials
         least, most = rounds_asked(self._trust, trials.request.final_launches)
-        beside = [config for config in self._beside(winner) if self._answers.keeps(config)]
+        out = self._out()
+        beside = [config for config in self._beside(winner) if config not in out and self._answers.keeps(config)]
         others = [config for config in (*beside, winner) if config not in (None, trials.base)]
         configs = list(dict.fromkeys([trials.base, *others]))
         if len(configs) == 1:
             return self._why_no_winner
         looks = looks_within(self._trust, least, most)
         trials.observer.phase("final comparison: is it better", len(configs) * most)
-        rounds, number = Rounds(trials, "final"), 0
+        rounds, first, number = Rounds(trials, "final"), self._first_round(configs[-1]), 0
         while number < most:
             batch = self._batch(number, looks)
-            rounds.measure(configs, batch)
+            rounds.measure(configs, [first + n for n in batch])
             number = batch.stop
-            if failed := trials.failed("final"):
-                return f"a launch of the final comparison failed: {next(iter(failed))}"
+            if failed := [config for config in (trials.base, winner) if config in self._out()]:
+                return f"a launch of the final comparison failed: {failed[0]}"
+            configs = [config for config in configs if config not in self._out()]
+            if len(configs) == 1:
+                return f"a launch of the final comparison failed, and {self._why_no_winner}"
             final = final_rounds(trials.ledger, trials.objective)
             if final and final.n == number and number in looks:  # a resumed run has no look that the first had not
                 decision = final.decision()
@@ -111,6 +133,24 @@ class ProofPhase:
         until = next(look for look in looks if look > number)
         return range(number, min(until, number + max(1, len(self._trials.crew.devices))))
 
+    def _out(self) -> set[Config]:
+        """Configurations that are out since their launches in the final comparison failed."""
+        return failed_in(self._trials.of("final"))
+
+    def _compared(self) -> Config | None:
+        """The winner of the final comparison that has begun; None where there is none, or it was known before."""
+        header = self._trials.ledger.header
+        others = {self._trials.base, header.ported, header.stock, *self._out()}
+        return next((t.config for t in reversed(self._trials.of("final")) if t.config not in others), None)
+
+    def _first_round(self, winner: Config) -> int:
+        """Where the rounds of a winner begin: behind those of winners before it, which the base was launched in."""
+        finals = self._trials.of("final")
+        if not self._out():
+            return 0
+        own = [trial.round_number for trial in finals if trial.config == winner]
+        return min(own) if own else 1 + max(trial.round_number for trial in finals)
+
     def _standing(self, rivals: tuple[Config, ...] | None, rounds: int) -> Standing | None:
         """Where the rivals stand after some rounds of the confirmation, of those that kept every limit."""
         trials = self._trials
@@ -118,9 +158,10 @@ class ProofPhase:
         by_round: dict[int, list[Result]] = {}
         for trial in confirmed:
             if not self._answers.rejects(trial.config):
-                by_round.setdefault(trial.round_number, []).append(trials.result(trial))
-        out = {trial.config for trial in confirmed if trials.score(trial) is None}
-        searched = [trials.result(trial) for trial in trials.of("search")]
+                by_round.setdefault(trial.round_number, []).append(trials.result(trial, rounds))
+        out = self._out() | failed_in(confirmed)
+        out |= {trial.config for trial in confirmed if trial.measurement and trials.score(trial) is None}
+        searched = [trials.result(trial, rounds) for trial in trials.of("search")]
         among = None if rivals is None else set(rivals)
         return standing(
             trials.space,
@@ -131,10 +172,12 @@ class ProofPhase:
             predictor=self._predictor,
         )
 
-    def _kept(self, stand: Standing) -> tuple[Config, ...]:
-        """The likeliest rivals, as many as `--finalists` allows, the leader among them."""
+    def _kept(self, stand: Standing, number: int) -> tuple[Config, ...]:
+        """The likeliest rivals, as many as `--finalists` allows, and those that were launched in this round before."""
         likeliest = [config for config in stand.rivals if config != stand.leader]
-        return (stand.leader, *likeliest[: self._trials.request.finalists - 1])
+        kept = (stand.leader, *likeliest[: self._trials.request.finalists - 1])
+        begun = [trial.config for trial in self._trials.of("confirm") if trial.round_number == number]
+        return tuple(dict.fromkeys((*kept, *(c for c in begun if c in stand.order and c != self._trials.base))))
 
     def _settled(self, stand: Standing) -> bool:
         """Whether taking the leader loses less than a launch is worth."""

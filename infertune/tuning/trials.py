@@ -133,12 +133,12 @@ class Trials:
         return [trial for trial in self.ledger.trials if trial.phase in phases]
 
     def failed(self, *phases: Phase) -> set[Config]:
-        """Configurations that failed in some phases: they are not tried in them again."""
+        """Configurations that failed in some phases."""
         return {trial.config for trial in self.of(*phases) if trial.measurement is None}
 
     def done(self, phase: Phase, round_number: int, config: Config, device_id: str | None) -> bool:
-        """Whether the ledger holds a trial of a device already, as after a resume."""
-        found = (trial for trial in self.of(phase) if trial.round_number == round_number)
+        """Whether a device has measured a configuration in a round already, as after a resume."""
+        found = (trial for trial in self.of(phase) if trial.round_number == round_number and trial.measurement)
         return any(trial.config == config and trial.device_id == device_id for trial in found)
 
     def best(self) -> tuple[Config, float] | None:
@@ -152,13 +152,20 @@ class Trials:
             return None
         return self.objective.score(trial.measurement)
 
-    def result(self, trial: Trial) -> Result:
-        """A trial as a search strategy is told of it."""
+    def result(self, trial: Trial, rounds: int = 0) -> Result:
+        """A trial as a search strategy is told of it.
+
+        Args:
+            trial: The trial.
+            rounds: Of the confirmation, from which its device is known beside the search. What was launched later
+                stays out: a choice that is made once more, as after a resume, is then the same.
+        """
         n_requests = trial.measurement.n_requests if trial.measurement else None
         launch = trial.launch_number
         score = self.score(trial)
         if score is not None:
-            score -= shift_of(trial.device_id, self.ledger.trials, self.objective)
+            confirmed = (one for one in self.of("confirm") if one.round_number < rounds)
+            score -= shift_of(trial.device_id, [*self.of("search", "device"), *confirmed], self.objective)
         return Result(trial.config, score, trial.launch_s, trial.run_s, n_requests, launch)
 
     def _set_deadlines(self, trial: Trial) -> None:

@@ -89,7 +89,7 @@ def tune_request(request: TuneRequest, observer: Observer | None = None, resume:
 
     Raises:
         UsageError: The request cannot be; nothing was touched.
-        BenchmarkError: Not even the default could be measured, the device is busy, or the disk is full.
+        BenchmarkError: The default or everything could not be measured, the device is busy, or the disk is full.
         MismatchError: The run to resume was made on another device, engine version, model or workload.
         InterruptedRunError: Ctrl-C. The engine is gone; profile and report of what there is so far are in the folder.
     """
@@ -237,7 +237,7 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
     """Save the profile and write the report.
 
     Raises:
-        BenchmarkError: A file cannot be written; the ledger has every trial.
+        BenchmarkError: A file cannot be written; the ledger has every trial. Or nothing ran: there is a report only.
     """
     go_on = f"--resume {ledger.folder}"
     found = find(ledger, objective_of(request))
@@ -246,6 +246,9 @@ def _finished(ledger: Ledger, request: TuneRequest) -> Study:
     profile_file, proven = ledger.folder / _PROFILE, None
     try:
         report_file = write_found(found)
+        if ledger.ending is not None and summary.answer == "nothing ran":
+            first = next((f": {failure.what}" for failure in summary.failures), "")
+            raise BenchmarkError(f"nothing ran, no configuration could be measured{first}; see {report_file}")
         profile.save(profile_file, ledger.folder)
         if ledger.ending is not None:
             go_on += " --profiles OTHER"
@@ -300,6 +303,6 @@ def tune(model: str | None = None, **options: Any) -> Study:
 
     Raises:
         UsageError: The request cannot be; nothing was touched.
-        BenchmarkError: Not even the default could be measured.
+        BenchmarkError: The default, or everything, could not be measured.
     """
     return tune_request(make_request(TuneRequest, {"model": model, **options}))

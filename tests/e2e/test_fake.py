@@ -16,7 +16,7 @@ from infertune.domain.trial import Trial
 from infertune.domain.workload import parse_workload
 from infertune.engines.base import EngineOptions
 from infertune.engines.fake.engine import FakeEngine
-from infertune.errors import UsageError
+from infertune.errors import BenchmarkError, UsageError
 from infertune.runs.ledger import Ledger
 from infertune.runs.observer import Observer
 from infertune.tuning.tune import Study, TuneRequest, resumed_request, tune_request
@@ -154,6 +154,18 @@ def test_a_finished_run_that_is_resumed_measures_nothing_more(tmp_path: Path) ->
     again = tune_request(resumed_request(tmp_path / "fake-run", {}), resume=tmp_path / "fake-run")
     assert (tmp_path / "fake-run" / "trials.jsonl").read_bytes() == before
     assert again.summary == study.summary
+
+
+def test_a_run_in_which_nothing_ran_has_a_report_and_no_profile_and_is_an_error(tmp_path: Path) -> None:
+    held = ["max_num_seqs=1024", "memory_share=0.95", "max_num_batched_tokens=16384"]
+    told = "nothing ran, no configuration could be measured: out of memory in .*; see .*report.html"
+    with pytest.raises(BenchmarkError, match=told) as refused:
+        tuned(tmp_path, "fake-run", trials=3, device="cpu", set=held)
+    assert refused.value.exit_code == 5
+    assert (tmp_path / "fake-run" / "report.md").is_file() and not (tmp_path / "fake-run" / "profile.yaml").exists()
+    assert not list(tmp_path.glob("profiles/**/*.yaml"))
+    with pytest.raises(BenchmarkError, match=told):
+        tune_request(resumed_request(tmp_path / "fake-run", {}), resume=tmp_path / "fake-run")
 
 
 @pytest.mark.slow

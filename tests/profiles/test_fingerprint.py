@@ -3,10 +3,11 @@
 import pytest
 
 from infertune.domain.device import Device
+from infertune.domain.differences import device_differences
 from infertune.domain.models import Model
 from infertune.domain.workload import WorkloadRecord
 from infertune.errors import MismatchError
-from infertune.profiles.fingerprint import check_device, check_fingerprint, device_differences, differences
+from infertune.profiles.fingerprint import check_device, check_fingerprint, differences
 from infertune.profiles.profile import Fingerprint
 from tests.builders import CPU
 

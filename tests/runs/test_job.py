@@ -188,6 +188,56 @@ def test_a_run_is_not_continued_on_another_board_of_the_same_kind(tmp_path: Path
         replace(job, device=board.model_copy(update={"uuids": ("GPU-2",)})).resume(tmp_path)
 
 
+BOARD = CPU.model_copy(
+    update={"kind": "gpu", "name": "H100", "driver": "580", "power_limit_w": 700.0, "cores": 96, "uuids": ("GPU-1",)}
+)
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ({"uuids": ()}, {}),  # begun with workers, goes on without
+        ({}, {"uuids": ()}),
+        ({"uuids": ()}, {"uuids": (), "cores": 64}),  # another node is the first
+        ({"uuids": ()}, {"uuids": (), "memory_bytes": CPU.memory_bytes + 2**20}),
+        ({}, {"power_limit_w": 700.2}),
+    ],
+)
+def test_a_run_goes_on_on_a_device_of_which_the_figures_compare(
+    tmp_path: Path, then: dict[str, Any], now: dict[str, Any]
+) -> None:
+    job = prepare(JobRequest(engine="fake"))
+    Ledger.create(tmp_path, replace(job, device=BOARD.model_copy(update=then)).header("tune"))
+    replace(job, device=BOARD.model_copy(update=now)).resume(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"driver": "570"}, "driver was 580 and is now 570;"),
+        ({"power_limit_w": 600.0}, "power limit was 700 W and is now 600 W;"),
+        ({"count": 2}, "number of GPUs was 1 and is now 2;"),
+        ({"name": "H200"}, "device was H100 and is now H200;"),
+        ({"memory_bytes": 2 * CPU.memory_bytes}, "memory was 8.0 GiB and is now 16.0 GiB;"),
+    ],
+)
+def test_a_run_is_not_continued_where_figures_do_not_compare_and_the_message_names_the_field(
+    tmp_path: Path, now: dict[str, Any], told: str
+) -> None:
+    job = prepare(JobRequest(engine="fake"))
+    Ledger.create(tmp_path, replace(job, device=BOARD.model_copy(update={"uuids": ()})).header("tune"))
+    with pytest.raises(MismatchError) as refused:
+        replace(job, device=BOARD.model_copy(update=now)).resume(tmp_path)
+    assert f"cannot be continued: {told} its trials would not compare" in str(refused.value)
+
+
+def test_a_processor_with_other_cores_is_another_device(tmp_path: Path) -> None:
+    job = prepare(JobRequest(engine="fake"))
+    Ledger.create(tmp_path, job.header("tune"))
+    with pytest.raises(MismatchError, match="number of cores was 4 and is now 8;"):
+        replace(job, device=CPU.model_copy(update={"cores": 8})).resume(tmp_path)
+
+
 def test_timeouts_become_deadlines() -> None:
     with job(load_timeout="30s", run_timeout="1m").bench(Path("run")) as bench:
         assert (bench.deadlines.load_s, bench.deadlines.warmup_s, bench.deadlines.run_s) == (30, 60, 60)

@@ -124,9 +124,36 @@ def test_the_default_cannot_run_here_where_only_others_can() -> None:
     assert (found.answer, found.best_config, found.default) == ("the default cannot run here", TWO, None)
 
 
-def test_the_default_that_ran_once_can_run_here() -> None:
+def test_the_default_that_ran_once_can_run_here_and_a_comparison_whose_launches_failed_confirms_nothing() -> None:
     rows: list[Row] = [("search", 0, DEFAULT, oom()), ("search", 0, TWO, 90.0), ("final", 0, DEFAULT, 80.0)]
-    assert summary(*rows, ("final", 0, TWO, oom())).answer == "no better than the default"
+    found = summary(*rows, ("final", 0, TWO, oom()))
+    assert (found.answer, found.best_config, found.gain) == ("unconfirmed", DEFAULT, None)
+    cannot: list[Row] = [*rows[:2], ("final", 0, DEFAULT, oom()), ("final", 0, TWO, 90.0)]
+    assert summary(*cannot).answer == "the default cannot run here"
+
+
+CRASH = Crashed(stage="load", detail="RuntimeError: port is taken")
+
+
+def test_a_launch_of_the_final_comparison_that_crashed_once_and_was_made_again_costs_no_round() -> None:
+    rows: list[Row] = [("final", 0, FOUR, CRASH), *final([120, 121], [100, 101])]
+    found = summary(*SEARCH, *rows)
+    assert (found.answer, found.candidate_samples) == ("better", (pytest.approx(120), pytest.approx(121)))
+
+
+def test_a_winner_that_failed_twice_in_a_round_is_out_and_the_next_one_is_the_candidate() -> None:
+    out: list[Row] = [("final", 0, DEFAULT, 100.0), ("final", 0, FOUR, CRASH), ("final", 0, FOUR, CRASH)]
+    alone = summary(*SEARCH, *final([150, 151], [100, 101]), *out[1:])
+    assert (alone.answer, alone.best_config) == ("unconfirmed", DEFAULT), "150 tok/s, but it does not start"
+    pairs: list[Row] = [("final", n, c, rate) for n in (1, 2) for c, rate in ((DEFAULT, 100.0 + n), (TWO, 120.0 + n))]
+    found = summary(*SEARCH, *out, *pairs)
+    assert (found.answer, found.best_config) == ("better", TWO)
+    assert found.default_samples == pytest.approx((101, 102))
+
+
+def test_where_the_base_failed_twice_in_a_round_its_earlier_rounds_confirm_nothing() -> None:
+    found = summary(*SEARCH, *final([99, 98], [100, 101]), ("final", 2, DEFAULT, CRASH), ("final", 2, DEFAULT, CRASH))
+    assert (found.answer, found.best_config, found.gain) == ("unconfirmed", FOUR, None)
 
 
 def test_a_default_that_breaks_a_limit_is_not_kept_for_being_faster() -> None:
@@ -169,7 +196,7 @@ def test_an_empty_ledger_says_that_nothing_ran() -> None:
 
 def test_a_round_of_the_final_comparison_without_its_partner_is_dropped() -> None:
     rows = [*final([120, 130, 125], [100, 100, 100]), ("final", 3, FOUR, 999.0), ("final", 4, DEFAULT, 1.0)]
-    failed = [("final", 5, FOUR, oom()), ("final", 5, DEFAULT, 100.0)]
+    failed = [("final", 5, FOUR, CRASH), ("final", 5, DEFAULT, 100.0)]
     found = summary(*SEARCH, *rows, *failed)  # type: ignore[arg-type]
     assert found.candidate_samples == pytest.approx((120, 130, 125))
     assert found.default_samples == pytest.approx((100, 100, 100))

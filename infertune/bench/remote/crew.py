@@ -217,14 +217,17 @@ class RemoteCrew:
         return self._next_launch
 
     def ask(self, method: str, *given: object) -> Report:
-        """Ask the lead and wait for its answer.
+        """Ask the lead, once there is one, and wait for its answer.
 
         Raises:
-            LostError: It is lost, or nobody is there.
+            LostError: It is lost, or failed and is not used any more.
+            BenchmarkError: No worker has come for long.
         """
-        seat = self.lead
-        if seat is None:
-            raise LostError("no worker is there")
+        while (seat := self.lead) is None:
+            self._roster.hire()
+            self._patience.check(somebody=False)
+            self._pump()
+        self._patience.check(somebody=True)
         answer = self._cluster.call(seat.worker, method, *given, self.deadlines, self._reserved(1))
         while not self._cluster.wait([answer], _LOOK_EVERY_S):
             self._cluster.check_head()
@@ -233,6 +236,11 @@ class RemoteCrew:
         except LostError as error:
             self._lose(seat, str(error))
             raise
+        except BenchmarkError as error:
+            seat.answer = None
+            self._pass_on(seat, str(error))
+            self._roster.refuse(seat, error)
+            raise LostError(str(error)) from None
         assert isinstance(report, Report)
         self._take(seat, report)
         return report

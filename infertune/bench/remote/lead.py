@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from infertune.bench.bench import Asked
-from infertune.bench.remote.seats import Seat
+from infertune.bench.remote.seats import MOST_LOSSES, Seat
 from infertune.bench.remote.terms import LostError, Report
 from infertune.domain.knobs import Config
 from infertune.domain.quality import Answered, NotScored
@@ -23,7 +23,7 @@ class AskingCrew(Protocol):
         """Number of the next launch of any worker."""
 
     def ask(self, method: str, *given: object) -> Report:
-        """Ask the lead and wait; raises LostError."""
+        """Ask the lead, once there is one, and wait; raises LostError."""
 
 
 class Lead:
@@ -54,9 +54,14 @@ class Lead:
         """Nothing: the engine goes when the next one is launched."""
 
     def _asked(self, method: str, *given: object) -> Asked:
-        try:
-            found = self._crew.ask(method, *given).found
-        except LostError as error:
-            return Asked(NotScored(kind="failed", detail=f"the worker was lost: {error}"), 0.0, 0.0)
-        assert isinstance(found, Asked)
-        return found
+        """What the lead answers; where it is lost, whoever leads next is asked, as often as an order is given again."""
+        why = ""
+        for _ in range(MOST_LOSSES):
+            try:
+                found = self._crew.ask(method, *given).found
+            except LostError as error:
+                why = str(error)
+                continue
+            assert isinstance(found, Asked)
+            return found
+        return Asked(NotScored(kind="failed", detail=f"{MOST_LOSSES} workers were lost over it: {why}"), 0.0, 0.0)

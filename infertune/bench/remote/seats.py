@@ -10,7 +10,7 @@ from infertune.domain.knobs import Config, Knob, SearchSpace
 from infertune.domain.measurement import Crashed
 from infertune.domain.trial import Attempt
 
-_MOST_LOSSES = 2  # of workers by one order, before it counts as the configuration's fault (judgement)
+MOST_LOSSES = 2  # of workers by one order, before it counts as the configuration's fault (judgement)
 
 
 class Cluster(Protocol):
@@ -74,7 +74,7 @@ class Task:
         self.losses += 1
         if self.order.only_here:
             return Done(self.order, device_id, None)
-        if self.losses < _MOST_LOSSES:
+        if self.losses < MOST_LOSSES:
             return None
         crashed = Crashed(stage="run", detail=f"{self.losses} workers were lost over it: {why}")
         return Done(self.order, device_id, Attempt(crashed, 0.0, 0.0, launch_number, live=False))

@@ -21,6 +21,8 @@ def answer_sentence(summary: Summary) -> str:
             return f"Tuned is better than {base}{interval}."
         case "unconfirmed" if summary.tried == 1:
             return f"Unconfirmed: the run ended before anything but {base} was tried."
+        case "unconfirmed" if summary.proof:
+            return f"Unconfirmed: {summary.proof}."
         case "unconfirmed":
             return "Unconfirmed: the run ended before the final comparison."
         case "nothing ran":

@@ -1,11 +1,14 @@
 """Workers that are lost, restarted or fail, and runs that go on elsewhere."""
 
 import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optuna
 import pytest
 
+from infertune.bench.bench import Asked
+from infertune.bench.channel import AnsweredReply
 from infertune.bench.crew import Order
 from infertune.bench.remote import node
 from infertune.bench.remote.node import NodeWorker
@@ -24,6 +27,8 @@ from infertune.tuning.sweep import LandscapeRequest, landscapes, resumed_landsca
 from tests.bench.remote.inline import Answer, InlineCluster, Place
 from tests.bench.remote.staging import Notes, crew, losing, restarting, tuned, whole_rounds
 from tests.builders import CPU
+
+LOSSY = "fake:plateau,loss=0.01%"  # it scores answers
 
 
 def test_a_worker_that_is_lost_while_it_launches_ahead_measures_after_its_restart(tmp_path: Path) -> None:
@@ -77,24 +82,49 @@ def test_what_a_worker_answers_with_an_error_is_measured_by_another(tmp_path: Pa
     assert refused == ["a worker is not used: a worker failed: KeyError: 'x'"]
 
 
-def test_a_lead_that_is_restarted_while_it_is_asked_measures_on(tmp_path: Path) -> None:
-    notes: list[str] = []
-    cluster = InlineCluster(1)
-    workers = crew(cluster, notes)
-
-    def restart(number: int, answer: Answer) -> None:
-        if answer.method == "answer":
-            answer.place.restart()
-
-    cluster._on_call = restart
-    folder = tmp_path / "run"
-    request = TuneRequest.model_validate({"engine": "fake", "device": "cpu", "out": folder})
+def answers(folder: Path, cluster: InlineCluster, notes: list[str]) -> tuple[Asked, Sequence[str | None]]:
+    """What comes of asking a crew for answers, and the devices that are then there."""
+    workers = crew(cluster, notes, LOSSY)
+    request = TuneRequest.model_validate({"engine": LOSSY, "device": "cpu", "out": folder})
     job = tuning.prepare(request, device=workers.device())
     with crew_of(job, folder, 0, notes.append, workers) as opened:
-        asked = opened.answering.answer(job.space.default, job.workload.draw("search", 2))
-        assert isinstance(asked.found, NotScored) and "was restarted" in asked.found.detail
-        assert not opened.devices and opened.next_done() is None  # it has joined again
-        assert opened.devices == ["simulated-0"]
+        return opened.answering.answer(job.space.default, job.workload.draw("search", 2)), opened.devices
+
+
+@pytest.mark.parametrize("lose", [restarting, losing])
+def test_a_lead_that_is_lost_while_it_is_asked_is_asked_again(
+    tmp_path: Path, lose: Callable[[set[int], str], Callable[[int, Answer], None]]
+) -> None:
+    notes: list[str] = []
+    asked, devices = answers(tmp_path / "run", InlineCluster(1, lose({1}, "answer")), notes)
+    assert isinstance(asked.found, AnsweredReply) and devices == ["simulated-0"]
+    assert sum("is lost" in note for note in notes) == 1
+
+
+def test_what_two_leads_were_lost_over_is_not_asked_a_third_time(tmp_path: Path) -> None:
+    asked, _ = answers(tmp_path / "run", InlineCluster(2, losing({1, 2, 3, 4}, "answer")), [])
+    assert isinstance(asked.found, NotScored) and "2 workers were lost over it" in asked.found.detail
+
+
+def test_a_lead_that_answers_with_an_error_is_used_no_more_and_another_is_asked(tmp_path: Path) -> None:
+    def spoil(number: int, answer: Answer) -> None:
+        if answer.method == "answer" and answer.place is cluster.places[0]:
+            answer.place.fault = "KeyError: 'x'"
+
+    notes: list[str] = []
+    cluster = InlineCluster(2, spoil)
+    asked, devices = answers(tmp_path / "run", cluster, notes)
+    assert isinstance(asked.found, AnsweredReply) and devices == ["simulated-1"]
+    assert [n for n in notes if "not used" in n] == ["a worker is not used: a worker failed: KeyError: 'x'"]
+
+
+@pytest.mark.parametrize("method", ["answer", "score"])
+def test_a_worker_that_is_lost_while_answers_are_checked_rejects_no_configuration(tmp_path: Path, method: str) -> None:
+    held = {"compiled": False, "max_num_seqs": 64, "max_num_batched_tokens": 2048, "memory_share": 0.8}
+    given = {"trials": 4, "knob": {"bits": [16, 8], "block_size": [16, 32]}, "set": held, "seed": 3}
+    workers = crew(InlineCluster(2, losing({1, 3}, method)), engine=LOSSY)
+    ledger = tuned(tmp_path / "run", workers, engine=LOSSY, **given)
+    assert ledger.checks and {check.verdict for check in ledger.checks} == {"pass"}
 
 
 def test_who_launches_ahead_is_not_waited_for_at_the_end(tmp_path: Path) -> None:
