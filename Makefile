@@ -44,9 +44,10 @@ test: fast real
 fast: $(VENV)/.dev
 	$(BIN)/pytest -q $(PYTEST_ARGS) -n 2 --dist loadfile -m "$(NO_ENGINES)"
 
-# One process: engines and browsers that run at the same time would slow each other, and these tests measure time.
+# Two at a time, since most of an engine's start is one thread importing; those of measured times alone.
 real: $(VENV)/.test
-	$(BIN)/pytest -q $(PYTEST_ARGS) -m "not trained and not ($(NO_ENGINES))"
+	$(BIN)/pytest -q $(PYTEST_ARGS) -n 2 --dist loadfile -m "not trained and not timed and not ($(NO_ENGINES))"
+	$(BIN)/pytest -q $(PYTEST_ARGS) -m "timed"
 
 test-trained: trained
 	$(BIN)/pytest -q -m trained

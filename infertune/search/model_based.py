@@ -89,13 +89,12 @@ class ModelSearcher:
         if not candidates:
             return None
         rows = self._encoding.rows(candidates)
-        failed = any(result.score is None for result in self._results.values())
-        walls = self._walls if failed else None  # before anything failed there is no wall to be seen
-        feasible = self._feasible(walls or self._feasibility, rows, pending)
+        feasible = self._feasible(self._walls or self._feasibility, rows, pending)
         improvement = self._improvement(candidates, rows, best, list(pending)[-MAX_MODELLED:], feasible)
         cost = self._seconds(candidates, best, launched) ** self._parts.costs
         value = improvement * feasible**_FEASIBILITY_POWER / cost
-        if failed and not walls:  # a mere suspicion puts nothing off; along a wall, the best may lie right beside it
+        failed = any(result.score is None for result in self._results.values())
+        if failed and not self._walls:  # beside a wall the best may lie: nothing is put off
             value[(feasible < _LEAST_FEASIBILITY) & (feasible < feasible.max())] = -1.0
         return candidates[int(np.argmax(value))]
 

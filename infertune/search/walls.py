@@ -11,7 +11,7 @@ from infertune.search.surrogate import Array, Encoding, Rows
 # All values are judgement, chosen on the development half of `python -m tests.benchmarks.search.unseen`.
 MOST_KNOBS = 2  # with three to five knobs, random walls were worse than the Gaussian process
 _WALLS = 2000  # that are drawn
-_NO_WALL = 0.4  # probability that there is none
+_NO_WALL = 0.65  # probability that there is none
 _TOO_SMALL = 0.33  # that the lowest value of the other knob never runs: too few devices for the weights
 _ROOM = (-1.0, 0.0, 0.0, 0.5, 0.5, 1.0, 1.0, 1.5, 1.5)  # rungs of load that a rung of the other knob makes room for
 _BEFORE, _BEYOND = (0.3, 3.0), (10.0, 0.1)  # Beta priors (failures, runs) before and beyond a wall

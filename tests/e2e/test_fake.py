@@ -197,6 +197,7 @@ class _Stopwatch(Observer):
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_our_own_time_between_two_live_trials_is_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

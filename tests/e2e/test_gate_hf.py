@@ -12,6 +12,7 @@ from tests.benchmarks.delayed_worker import delayed_python
 
 
 @pytest.mark.hf
+@pytest.mark.timed
 def test_a_delay_in_every_batch_is_a_regression_between_two_interpreters(tmp_path: Path) -> None:
     profile = gate_real.make_profile(tmp_path, "0.5s")
     slow = delayed_python(tmp_path, 1.5)  # a batch takes half a second, or a few on a busy machine

@@ -54,6 +54,7 @@ def judged(profile: Path, folder: Path, **options: object) -> GateResult:
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_a_slower_server_is_a_regression(profile: Path, servers: tuple[str, str], tmp_path: Path) -> None:
     quick, slow = servers
     result = judged(profile, tmp_path, target=slow, baseline_target=quick, metric=METRIC)
@@ -65,6 +66,7 @@ def test_a_slower_server_is_a_regression(profile: Path, servers: tuple[str, str]
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_a_server_is_compared_with_its_own_earlier_runs(
     profile: Path, servers: tuple[str, str], tmp_path: Path
 ) -> None:

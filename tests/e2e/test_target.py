@@ -34,6 +34,7 @@ def measure(tmp_path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["500", "short", "error event"])
+@pytest.mark.timed
 def test_a_load_of_which_nothing_came_back_whole_is_no_measurement(tmp_path: Path, fault: str) -> None:
     done = measure(tmp_path, "--fault", fault)
     assert done.returncode == 5 and "none of 64 requests came back whole" in done.stderr.splitlines()[-1], done.stderr
@@ -41,6 +42,7 @@ def test_a_load_of_which_nothing_came_back_whole_is_no_measurement(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_what_failed_is_told_and_its_tokens_are_not_counted(tmp_path: Path) -> None:
     """Every fourth request stops at half of its 8 tokens."""
     done = measure(tmp_path, "--fault", "short", "--every", "4")
@@ -75,6 +77,7 @@ def test_one_of_the_models_of_a_server_is_measured() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_a_server_that_runs_is_measured_and_runs_on_and_its_key_is_written_nowhere(tmp_path: Path) -> None:
     server = ServerProcess(start("--owner="))
     try:

@@ -266,6 +266,7 @@ class TestWindows:
         assert _watts(meter, 0.2) == pytest.approx(_watts(meter, 0.2), rel=0.1)
 
     @pytest.mark.slow
+    @pytest.mark.timed
     def test_begin_end_and_the_thread_cost_little(self, meter: CodeCarbonMeter) -> None:
         begins, ends = [], []
         for _ in range(20):
