@@ -12,7 +12,7 @@ Everything works on gains: the logarithm of how many times better the new side i
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import combinations
 from typing import Literal
@@ -62,6 +62,26 @@ class Trust:
     def total(self) -> float:
         """Bound on the chance of calling something better where nothing is, one-sided."""
         return 0.5 * self.missed[-1] + sum(self.certain[:-1])
+
+    def up_to(self, most: int) -> "Trust":
+        """The same trust where more rounds than usual are allowed: one look more, and the same total for all of them.
+
+        The last look becomes one of many, at the level of the look before it, and leaves the rest of its own to the new
+        last one. At its old level, both would spend it: 3.5% in place of 2.5% where nothing is better, up to 40 rounds.
+
+        Args:
+            most: Rounds at most.
+        """
+        if most <= self.looks[-1]:
+            return self
+        certain = (*self.certain[:-1], self.certain[-2], self.certain[-1] - self.certain[-2])
+        return replace(
+            self,
+            looks=(*self.looks, most),
+            certain=certain,
+            missed=(*self.missed[:-1], self.missed[-2], 2 * certain[-1]),
+            missed_alone=(*self.missed_alone[:-1], *self.missed_alone[-2:]),
+        )
 
 
 TRUST = {

@@ -75,7 +75,7 @@ class JobRequest(BaseModel):
         price_per_kwh: Price of electricity a kilowatt hour.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, coerce_numbers_to_str=True)
 
     model: str | None = None
     engine: str | None = None
@@ -121,14 +121,18 @@ class JobRequest(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _usable(cls, given: Any, info: ValidationInfo) -> Any:
-        """Texts that the system takes, wherever in an option they stand, and no true or false that counts as 1 or 0."""
+        """Texts that the system takes, wherever in an option they stand, and no true or false that counts as 1 or 0.
+
+        A number is taken where a flag takes text: a file has `workers: 4`, or `out: 20261128`.
+        """
         if given == "":
             raise ValueError("it is empty; leave it out or give it a value")
         values = given if isinstance(given, list | tuple) else (given,)
-        if any(isinstance(v, bool) for v in values) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if any(isinstance(v, bool) for v in values) and kind is not bool:
             raise ValueError("it cannot be true or false")
         check_texts(given)
-        return given
+        return str(given) if isinstance(given, int | float) and kind in (Path, Path | None) else given
 
     @field_validator("*")
     @classmethod

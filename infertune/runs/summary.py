@@ -271,11 +271,12 @@ def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
     several = len({trial.device_id for trial in trials if trial.phase in ("confirm", "final")}) > 1
     request = recorded_request("tune", ledger.header.request)
     assert isinstance(request, TuneRequest)
-    trust = TRUST[request.trust]
+    least, most = rounds_asked(TRUST[request.trust], request.final_launches)
+    trust = TRUST[request.trust].up_to(most)
     return FinalRounds(
         objective,
         trust,
-        looks_within(trust, *rounds_asked(trust, request.final_launches)),
+        looks_within(trust, least, most),
         candidate,
         samples[candidate],
         samples[default],

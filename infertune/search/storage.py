@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote, urlencode
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -49,9 +49,16 @@ def open_storage(storage: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(storage))
     driver = storage.partition("://")[0]
     if driver.startswith("redis"):
-        return JournalStorage(JournalRedisBackend(storage))
+        return JournalStorage(JournalRedisBackend(_with_timeouts(storage)))
     timeout = {"connect_timeout": _CONNECT_TIMEOUT_S} if driver in _WITH_TIMEOUT else {}
     return RDBStorage(storage, engine_kwargs={"connect_args": timeout})
+
+
+def _with_timeouts(redis: str) -> str:
+    """A URL of Redis with the timeouts that it does not set itself: its client before version 8 waits without end."""
+    _, mark, query = redis.partition("?")
+    missing = [name for name in ("socket_connect_timeout", "socket_timeout") if name not in parse_qs(query)]
+    return redis + ("&" if mark else "?") * bool(missing) + urlencode(dict.fromkeys(missing, _CONNECT_TIMEOUT_S))
 
 
 def shown_storage(storage: str) -> str:

@@ -1,9 +1,10 @@
 """What the looks of the final comparison keep: errors, coverage, optimism, launches.
 
-    python -m tests.benchmarks.proof_levels [--times 4000] [--corrected 2000] [--trust normal] [--drift 0.5]
+    python -m tests.benchmarks.proof_levels [--times 4000] [--corrected 2000] [--trust normal] [--drift 0.5] [--most 40]
 
 Launches of both sides are drawn with a true gain and a noise (relative standard deviation of a launch); the product's
-own functions decide when they end. `--drift` is the share of the variance that both sides of a round have in common.
+own functions decide when they end. `--most` is that of `--final-launches LEAST MOST`; `--drift` is the share of the
+variance that both sides of a round have in common.
 Simulated: it needs no engine, and takes half an hour, of which the optimism takes most.
 """
 
@@ -23,6 +24,7 @@ from infertune.sequential import (
     interval,
     is_better,
     look,
+    looks_within,
     narrow_mean,
 )
 
@@ -56,6 +58,7 @@ def simulate(
     drift: float = 0.0,
     more_base: int = 0,
     corrected: int = 0,
+    most: int | None = None,
 ) -> Kept:
     """Many comparisons of a true gain at a noise.
 
@@ -68,16 +71,18 @@ def simulate(
         drift: Share of a launch's variance that the other side of its round shares.
         more_base: Launches of the base without a partner.
         corrected: Of so many of them the optimism is counted: a long comparison takes 0.1 s.
+        most: Launches of each side at most; None for as many as the trust needs.
     """
     rng = np.random.default_rng(seed)
-    truth, most = math.log1p(gain), trust.looks[-1]
+    truth, most = math.log1p(gain), most or trust.looks[-1]
+    trust, looks = trust.up_to(most), looks_within(trust, trust.looks[0], most)
     better, covered, optimism, launches = 0, 0, 0.0, []
     for number in range(times):
         common = rng.normal(0, noise * math.sqrt(drift), most)
         own = noise * math.sqrt(1 - drift)
         new, base = truth + common + rng.normal(0, own, most), common + rng.normal(0, own, most)
         more = list(rng.normal(0, noise, more_base))
-        for n in trust.looks:
+        for n in looks:
             found = contrast(list(new[:n]), list(base[:n]), more)
             if look(found, n, n + more_base, trust, most).ends:
                 break
@@ -86,7 +91,7 @@ def simulate(
         better += is_better(told)
         covered += told.low <= 1 + gain <= told.high
         if number < corrected:
-            weights = first_look_weights(tuple(new[:n]), tuple(base[:n]), tuple(more), trust, trust.looks)
+            weights = first_look_weights(tuple(new[:n]), tuple(base[:n]), tuple(more), trust, looks)
             gains = [a - b for a, b in zip(new[:n], base[:n], strict=True)]
             optimism += sum(weight * gain for weight, gain in zip(weights, gains, strict=True)) - truth
         launches.append(2 * n + more_base)
@@ -116,8 +121,10 @@ def main() -> None:
     parser.add_argument("--trust", choices=sorted(TRUST), default="normal")
     parser.add_argument("--corrected", type=int, default=2000, help="of so many the optimism is counted")
     parser.add_argument("--drift", type=float, default=0.0)
+    parser.add_argument("--most", type=int, help="launches of each side at most")
     flags = parser.parse_args()
-    run = partial(simulate, trust=TRUST[flags.trust], times=flags.times, drift=flags.drift, corrected=flags.corrected)
+    options = {"drift": flags.drift, "corrected": flags.corrected, "most": flags.most}
+    run = partial(simulate, trust=TRUST[flags.trust], times=flags.times, **options)
     print(
         "| noise | true gain | better | 95% covers | optimism | launches |\n| ---: | ---: | ---: | ---: | ---: | ---: |"
     )

@@ -43,6 +43,17 @@ def test_durations_may_be_written_with_units_or_as_seconds(tmp_path: Path) -> No
     assert (request.budget, request.window, request.load_timeout) == (5400, 10, 90)
 
 
+def test_a_number_in_a_file_counts_as_the_text_that_a_flag_takes(tmp_path: Path) -> None:
+    text = "workers: 4\nignore: [7]\nout: 20261128\nbudget: 900\nwindow: 5\nattain: 0.95\nmin_agreement: 0.9\n"
+    typed = {"workers": "4", "ignore": ["7"], "out": "20261128", "budget": "900", "window": "5"}
+    filed = make_request(TuneRequest, {}, file_of(tmp_path, text))
+    assert filed == make_request(TuneRequest, {**typed, "attain": "0.95", "min_agreement": "0.9"})
+    assert filed.workers == "4" and filed.out == Path("20261128")
+    assert make_request(TuneRequest, {"workers": 4}).workers == "4"
+    values = {"n": 4, "share": 0.5, "on": True}
+    assert make_request(TuneRequest, {"set": values}).set == values
+
+
 def test_a_request_is_read_back_from_what_a_ledger_keeps_of_it() -> None:
     request = make_request(TuneRequest, {"set": ["a=1"], "knob": ["n=1,2"], "budget": "20m", "out": Path("x")})
     kept = request.model_dump(mode="json", exclude_defaults=True)
@@ -135,6 +146,7 @@ def test_no_path_of_a_file_can_be_one_that_the_system_refuses(tmp_path: Path, fi
         ("requests: 2000000000", "--requests 2000000000: input should be less than or equal to 1000000"),
         ("trials: many", "--trials many"),
         ("trials: true", "--trials true: it cannot be true or false"),
+        ("workers: true", "--workers true: it cannot be true or false"),
         ("budget: yes", "--budget true: it cannot be true or false"),
         ("set: [1, 2]", "is not like NAME=VALUE"),
         ("set: &a [x=1]\nknob: *a\n", "line 2: aliases are not allowed"),

@@ -11,7 +11,7 @@ from infertune.domain.trial import Phase
 from infertune.report.words.answer import answer_sentence
 from infertune.runs.ledger import Ledger
 from infertune.runs.summary import Summary, confirmed, final_rounds, ranked, summarise
-from tests.builders import config, ledger_of, one_knob, oom
+from tests.builders import config, header, ledger_of, one_knob, oom
 
 SPACE = one_knob(1, 2, 4)
 DEFAULT, TWO, FOUR = (config(slots=n) for n in (1, 2, 4))
@@ -206,6 +206,15 @@ def test_a_round_of_the_final_comparison_without_its_partner_is_dropped() -> Non
 def test_one_whole_pair_is_no_comparison_yet() -> None:
     assert final_rounds(run(*final([120], [100])), THROUGHPUT) is None
     assert summary(*SEARCH, *final([120], [100]), ended=None).answer == "unconfirmed"
+
+
+def test_a_comparison_of_more_rounds_than_usual_has_stricter_levels() -> None:
+    usual_run = run(*final([120, 121], [100, 101]))
+    asked = header(SPACE, request={"engine": "fake", "final_launches": [2, 40]})
+    found = final_rounds(Ledger(usual_run.folder, asked, list(usual_run.trials)), THROUGHPUT)
+    assert found is not None and found.looks == (2, 3, 4, 6, 9, 12, 40) == found.trust.looks
+    usual = final_rounds(usual_run, THROUGHPUT)
+    assert usual is not None and usual.looks == (2, 3, 4, 6, 9, 12) == usual.trust.looks
 
 
 def test_pairs_are_matched_by_round_whatever_their_order_in_the_ledger() -> None:

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from infertune.errors import UsageError
-from infertune.search.storage import check_storage, reason_of, shown_storage
+from infertune.search.storage import check_storage, open_storage, reason_of, shown_storage
 
 _SHOWN = {
     "sqlite:///runs.db": "sqlite:///runs.db",
@@ -53,3 +53,25 @@ def test_what_a_driver_says_is_printed_without_the_password() -> None:
     url = "postgresql://me:pa%40ss@host/x?token=abc"
     said = reason_of(RuntimeError(f"cannot connect to {url} as me with pa@ss (token=abc)\nmore"), url)
     assert said == "cannot connect to *** as me with *** (***)"
+
+
+@pytest.mark.parametrize(
+    ("given", "opened"),
+    [
+        ("redis://:pass@host:6379/0", "redis://:pass@host:6379/0?socket_connect_timeout=10&socket_timeout=10"),
+        ("rediss://host?db=1", "rediss://host?db=1&socket_connect_timeout=10&socket_timeout=10"),
+        ("redis://host?socket_timeout=60", "redis://host?socket_timeout=60&socket_connect_timeout=10"),
+        (
+            "redis://host?socket_timeout=60&socket_connect_timeout=1",
+            "redis://host?socket_timeout=60&socket_connect_timeout=1",
+        ),
+    ],
+)
+def test_a_redis_that_does_not_answer_is_given_up_within_seconds_unless_its_url_says_otherwise(
+    given: str, opened: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls: list[str] = []
+    monkeypatch.setattr("infertune.search.storage.JournalRedisBackend", urls.append)
+    monkeypatch.setattr("infertune.search.storage.JournalStorage", lambda backend: backend)
+    open_storage(given)
+    assert urls == [opened]

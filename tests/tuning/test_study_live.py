@@ -153,7 +153,7 @@ def test_a_search_may_stand_for_a_grid(tmp_path: Path) -> None:
 @pytest.mark.ray
 def test_workers_are_devices_of_searches(tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
-    file.write_text("engines: {fake: {trials: 5}}\ndevices: {cluster: {workers: '2'}}\nrequests: 8\n")
+    file.write_text("engines: {fake: {trials: 5}}\ndevices: {cluster: {workers: 2}}\nrequests: 8\n")
     assert study(file, tmp_path / "out").count("done") == 1
     assert len(Ledger.open(tmp_path / "out" / "cells" / "cluster--fake").trials) >= 5
     file.write_text("engines: [fake]\ndevices: {cluster: {workers: '2'}}\n")

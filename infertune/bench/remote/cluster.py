@@ -170,7 +170,7 @@ def connected(
 
     Args:
         address: Of the cluster; None starts one.
-        said: Who named it, for messages: `--workers ADDRESS`, or a variable.
+        said: Who named it, for messages: `--workers` as it was given, or a variable.
         own_workers: Of our own cluster: how many simulated workers it takes; one where None.
         device: As `--device` takes it.
         gpus: GPUs of one worker.
@@ -178,37 +178,52 @@ def connected(
 
     Raises:
         UsageError: Nobody answers at the address, or it is a dashboard's.
+        BenchmarkError: A cluster of our own cannot start.
     """
     ours = not ray.is_initialized()
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    if ours and address is None:
-        many = (own_workers or 1) if simulated else 1
-        ray.init(
-            address="local",
-            num_cpus=1,
-            resources={CPU_RESOURCE: many},
-            object_store_memory=_OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
-    elif ours and address is not None:
-        if address.startswith(("http://", "https://")):
-            raise UsageError(f"{said}: this is the address of a dashboard; give the head's instead, as in HOST:6379")
-        if address != "auto" and not _reachable(address.removeprefix("ray://")):
-            raise UsageError(f"{said}: no Ray cluster answers there; start one with `ray start --head`")
-        try:
-            ray.init(address=address, **quiet)
-        except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-            if address == "auto" and isinstance(error, ConnectionError):
-                raise UsageError(f"{said}: no Ray cluster runs here; start one with `ray start --head`") from None
-            raise UsageError(f"{said}: {_last_line(error)}{_token_cure()}") from None
+    if ours and address is not None:
+        _check_address(address, said)
     try:
+        if ours:
+            _begin(address, said, (own_workers or 1) if simulated else 1)
         with contextlib.redirect_stdout(cast("TextIO", _WithoutRay(sys.stdout))):
             yield RayCluster(address, device, gpus, simulated)
     finally:
         if ours:
             ray.shutdown()
+
+
+def _check_address(address: str, said: str) -> None:
+    """Refuse an address at which no head answers."""
+    if address.startswith(("http://", "https://")):
+        raise UsageError(f"{said}: this is the address of a dashboard; give the head's instead, as in HOST:6379")
+    if address == "auto":
+        return
+    if not address.rpartition(":")[2].isdecimal():
+        raise UsageError(f"{said}: the port is missing; give the head's, as in HOST:6379 or ray://HOST:10001")
+    if not _reachable(address.removeprefix("ray://")):
+        raise UsageError(f"{said}: no Ray cluster answers there; start one with `ray start --head`")
+
+
+def _begin(address: str | None, said: str, own_workers: int) -> None:
+    """Connect to a cluster, or start one of our own. Ray raises whatever its parts do, a plain `Exception` too."""
+    own = {
+        "num_cpus": 1,
+        "resources": {CPU_RESOURCE: own_workers},
+        "object_store_memory": _OBJECT_STORE_BYTES,
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+    }
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    try:
+        ray.init(address=address or "local", **quiet, **({} if address else own))
+    except Exception as error:
+        if address is None:  # its files' path may be too long for a socket's, its folder read-only, its disk full
+            cure = "; set RAY_TMPDIR to a short folder that can be written" if isinstance(error, OSError) else ""
+            raise BenchmarkError(f"{said}: Ray cannot start here: {_last_line(error)}{cure}") from None
+        if address == "auto" and isinstance(error, ConnectionError):
+            raise UsageError(f"{said}: no Ray cluster runs here; start one with `ray start --head`") from None
+        raise UsageError(f"{said}: {_last_line(error)}{_token_cure()}") from None
 
 
 class _WithoutRay:

@@ -121,7 +121,8 @@ class RemoteCrew:
             if time.perf_counter() > started + _LOOK_EVERY_S and blueprint.wait and self.free():
                 break  # the others come when their devices are free
             self._pump()
-        if not any(seat.is_there or seat.stage in ("opening", "joining") for seat in self._seats):
+        # A seat without room stays `joining`: whoever is to come there never does.
+        if not any(seat.is_there or seat.stage == "opening" for seat in self._seats) and self._roster.all_came():
             raise self._roster.fault("no worker is left")
         self._roster.has_news = False
         self._on_note(counted([seat.hello for seat in self._seats if seat.is_there and seat.hello]))

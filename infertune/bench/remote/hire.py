@@ -60,8 +60,9 @@ class Wanted:
 
     @property
     def said(self) -> str:
-        """Who named the address, for messages."""
-        return f"--workers {self.text}" if self._names_address else f"{_ADDRESS_VARIABLE}={self.address}"
+        """Who named the address, or asked for a cluster of our own, for messages."""
+        by_variable = self.address is not None and not self._names_address
+        return f"{_ADDRESS_VARIABLE}={self.address}" if by_variable else f"--workers {self.text}"
 
     @property
     def _names_address(self) -> bool:

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from infertune.documents import Document, check_path, check_schema, fault_text, read_document
 from infertune.domain.device import DeviceChoice
@@ -93,6 +101,8 @@ class DevicePlan(Frozen):
         set: Arguments held at a value, for every engine.
         set_for: The same for one engine each: the name in the plan → arguments.
     """
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # `workers: 4`
 
     device: DeviceChoice = "auto"
     cores: int | None = Field(default=None, ge=1)

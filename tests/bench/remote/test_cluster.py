@@ -1,5 +1,7 @@
 """What is said of addresses at which no cluster can be, and what comes back from a worker of Ray."""
 
+from pathlib import Path
+
 import pytest
 
 from infertune.bench.remote.hire import Wanted
@@ -54,3 +56,48 @@ def test_a_worker_that_says_it_was_restarted_is_lost_and_another_error_is_a_faul
     monkeypatch.setattr(ray, "get", get)
     with pytest.raises(told, match="was restarted|a worker failed"):
         cluster.RayCluster.result(object.__new__(cluster.RayCluster), None)
+
+
+@pytest.mark.parametrize("address", ["head", "10.0.0.5", "ray://head", "head:"])
+def test_an_address_without_a_port_is_told_by_what_is_missing(address: str) -> None:
+    with pytest.raises(UsageError, match=rf"^--workers {address}: the port is missing; .* as in HOST:6379"):
+        reach(address)
+
+
+@pytest.mark.parametrize("workers", ["2", "auto"])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("AF_UNIX path length cannot exceed 107 bytes: /x"), "AF_UNIX .*; set RAY_TMPDIR to a short folder"),
+        (Exception("The current node timed out during startup."), "The current node timed out during startup.$"),
+    ],
+)
+def test_a_cluster_of_our_own_that_cannot_start_is_told_in_one_line(
+    workers: str, error: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(address: str, **options: object) -> None:
+        raise error
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(BenchmarkError, match=f"^--workers {workers}: Ray cannot start here: {told}"):
+        reach(workers)
+
+
+def test_whatever_ray_raises_at_an_address_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(address: str, **options: object) -> None:
+        raise Exception("Node temp_dir was not found in NodeInfo.")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UsageError, match="^RAY_ADDRESS=auto: Node temp_dir was not found"):
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+        reach("auto")
+
+
+def test_a_long_folder_for_temporary_files_is_told_with_its_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("x" * 100)))
+    with pytest.raises(BenchmarkError, match="^--workers 2: Ray cannot start here: .*107 bytes.*; set RAY_TMPDIR to a"):
+        reach("2")

@@ -1,11 +1,13 @@
 import importlib.util
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from infertune.bench.remote.acceptance import check_one_model, read_hello
 from infertune.bench.remote.clock import SimulatedClock
+from infertune.bench.remote.crew import RemoteCrew
 from infertune.bench.remote.hire import Wanted
 from infertune.bench.remote.seats import Seat
 from infertune.bench.remote.terms import Hello, Offer, Report
@@ -14,7 +16,8 @@ from infertune.domain.knobs import Config
 from infertune.domain.measurement import Infeasible
 from infertune.domain.request import TuneRequest
 from infertune.domain.trial import Attempt, Trial
-from infertune.errors import MismatchError, UsageError
+from infertune.errors import BenchmarkError, MismatchError, UsageError
+from infertune.runs.staff import crew_of
 from infertune.tuning import tune as tuning
 from infertune.tuning.sweep import LandscapeRequest, landscapes
 from infertune.version import __version__
@@ -146,6 +149,44 @@ def test_launch_numbers_are_of_one_launch_only(tmp_path: Path) -> None:
 def test_a_cluster_without_room_is_refused() -> None:
     with pytest.raises(UsageError, match="no node has room for a worker, which needs a place"):
         crew(InlineCluster(0))
+
+
+class Busy(InlineCluster):
+    """Places whose devices another process holds; nobody comes to those behind `come`."""
+
+    def __init__(self, come: int) -> None:
+        super().__init__(room=come)
+        self._come = come
+
+    def wait(self, answers: Sequence[Answer], timeout_s: float) -> list[Answer]:
+        return super().wait([a for a in answers if a.place in self.places[: self._come]], timeout_s)
+
+    def result(self, answer: Answer) -> object:
+        return "process 7 holds its device" if answer.method == "open" else super().result(answer)
+
+
+def opened(folder: Path, come: int, most: int, room: int) -> Sequence[str | None]:
+    """The devices of a crew, all of them busy, on a cluster that has more room by the time it is opened."""
+    cluster = Busy(come)
+    workers = RemoteCrew(cluster, Offer(engine="fake"), "1", simulated=True, most=most, on_note=lambda text: None)
+    workers.gather()
+    cluster.room = room
+    request = TuneRequest.model_validate({"engine": "fake", "device": "cpu", "out": folder / "run"})
+    job = tuning.prepare(request, device=workers.device())
+    with crew_of(job, folder / "run", 0, lambda text: None, workers) as crew_there:
+        return crew_there.devices
+
+
+@pytest.mark.parametrize(("come", "most"), [(1, 1), (1, 2), (2, 4)])
+def test_busy_devices_are_refused_at_once_however_many_workers_were_asked_for(
+    tmp_path: Path, come: int, most: int
+) -> None:
+    with pytest.raises(BenchmarkError, match="process 7 holds its device"):
+        opened(tmp_path, come, most, room=come)
+
+
+def test_a_worker_that_has_room_and_is_still_to_come_is_waited_for(tmp_path: Path) -> None:
+    assert opened(tmp_path, come=1, most=2, room=2) == []
 
 
 def test_other_versions_are_refused_with_both() -> None:
