@@ -21,7 +21,7 @@ _HOPELESS = 0.85  # of the best rate so far: one that is surely below it is not 
 _ASTRAY = 0.2  # a guess that three looks showed to be wrong is off by so much or more, as ln; judgement
 _WIDER = 1.6  # each further step outwards, over the one before; judgement
 _WIDE, _WIDEST = math.log(1.6), math.log(3)  # a step outwards at most, and one after three looks; judgement
-_AFTER_CLIMB, _MOST_MORE = 3, 3  # looks that follow those from far below, and how many more that may make; judgement
+_AFTER_CLIMB, MOST_MORE = 3, 1  # looks that follow those from far below, and how many more that may make; judgement
 _FAR_BELOW = -0.3  # ln of the strain; in a narrow bracket, it rises by less than that to the limit; judgement
 _NEAR = -0.5  # ln of the strain above which it is extrapolated; judgement
 _FLATTEST, _BEYOND = 0.5, 0.04  # slope at least, and how much further than the crossing; judgement
@@ -47,7 +47,7 @@ class Aim:
     """When looking ends.
 
     Attributes:
-        most_looks: At most; where the first of them are far below the limit, three after those, so up to three more.
+        most_looks: At most; where the first of them are far below the limit, three after those, so up to one more.
         precision: Ratio of the bracket's ends at which it is narrow enough.
         best_per_s: The best rate of other configurations; None before there is one.
     """
@@ -68,9 +68,9 @@ def next_rate(looks: Sequence[Service], guess: Guess, aim: Aim) -> float | None:
     usable = [look for look in looks if not look.late and look.rate_per_s]
     found = sustained(usable)
     climb = sum(1 for _ in takewhile(lambda look: look.excess < _NEAR, usable))
-    if len(looks) >= max(aim.most_looks, min(climb + _AFTER_CLIMB, aim.most_looks + _MOST_MORE)):
+    if len(looks) >= max(aim.most_looks, min(climb + _AFTER_CLIMB, aim.most_looks + MOST_MORE)):
         return None
-    late_per_s = _surely_late(looks)
+    late_per_s = _surely_late(looks, found.low_per_s if found else 0.0)
     if not usable:
         return guess.rate_per_s * math.exp(-guess.spread / 2) if late_per_s is None else late_per_s / 2
     if found is None:
@@ -90,9 +90,9 @@ def next_rate(looks: Sequence[Service], guess: Guess, aim: Aim) -> float | None:
     return math.exp(at)
 
 
-def _surely_late(looks: Sequence[Service]) -> float | None:
-    """The lowest rate at which two looks were sent late: one may have met a busy moment. None where there is none."""
-    late = Counter(look.rate_per_s for look in looks if look.late and look.rate_per_s)
+def _surely_late(looks: Sequence[Service], above_per_s: float) -> float | None:
+    """The lowest rate above another at which two looks were sent late: one may have met a busy moment."""
+    late = Counter(look.rate_per_s for look in looks if look.late and look.rate_per_s and look.rate_per_s > above_per_s)
     return min((rate for rate, n in late.items() if n > 1), default=None)
 
 

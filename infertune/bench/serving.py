@@ -17,7 +17,7 @@ from infertune.domain.workload import MOST_REQUESTS, Request
 from infertune.errors import BenchmarkError
 from infertune.units import MOST_DURATION_S
 
-MOST_LOADS = 6  # of a launch: each takes 2.5 kB of the ledger's line, which is to have less than 20 kB; judgement
+MOST_LOADS = 7  # of a launch: each takes up to 2.5 kB of the ledger's line, which is to have less than 20 kB
 FEWEST = 50  # requests of a look; judgement
 _BROKEN_EXPECTED = 3  # requests that break the promise where it is just kept: a look has as many as give these
 _MOST = 20_000  # requests of a look; judgement
@@ -134,10 +134,7 @@ class Looks:
                             again -= 1
                 if plan.searches:
                     self._search(plan.guess or Guess(_AFTER_BURST.rate_per_s * self._burst_per_s, _AFTER_BURST.spread))
-            elif plan.arrivals.open_loop:  # a trace at its own rate
-                for _ in range(plan.windows):
-                    self._look(None, self._size(None))
-            else:
+            else:  # a closed loop, or a trace at its own rate
                 for _ in range(plan.windows):
                     self._look(None, self._size(None))
         except _FailedError as failed:
@@ -252,7 +249,8 @@ class Looks:
         deadlines = self._deadlines
         if not warmup:
             run_s = plan.deadline_s or due_s[-1] + cut_after_s + _SLACK_S
-            deadlines = deadlines.model_copy(update={"run_s": run_s})
+            # What comes before the load, such as asking for token ids, is stage "warmup", and may take as long.
+            deadlines = deadlines.model_copy(update={"run_s": run_s, "warmup_s": max(deadlines.warmup_s, run_s)})
         reply = self._send(command, deadlines)
         self._run_s += self._took_s()
         if not isinstance(reply, ServedReply):

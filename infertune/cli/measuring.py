@@ -254,7 +254,7 @@ def bench(
     launches: Annotated[
         tuple[int, int] | None, typer.Option(metavar="LEAST MOST", help="How many launches; 3 12 unless given.")
     ] = None,
-    windows: Annotated[int | None, typer.Option(help="Windows on each launch; of a server's loads 6 at most.")] = None,
+    windows: Annotated[int | None, typer.Option(help="Windows on each launch; of a server's loads 7 at most.")] = None,
     requests: Requests = None,
     weights: Weights = None,
     seed: Seed = None,

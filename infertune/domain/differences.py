@@ -1,4 +1,4 @@
-"""In what two devices differ, so that figures of one do not compare with figures of the other."""
+"""In what two fingerprints, and their devices, differ: figures of the one do not compare with those of the other."""
 
 from infertune.domain.device import Device
 from infertune.domain.measurement import Frozen
@@ -6,6 +6,7 @@ from infertune.units import format_bytes
 
 _SAME_MEMORY = 0.02  # relative: drivers and kernels reserve different amounts (judgement)
 _SAME_POWER_W = 1.0
+_LONGEST = 120  # characters of a value that a message shows
 
 
 class Difference(Frozen):
@@ -63,4 +64,4 @@ def _shown(value: object) -> str:
 def _brief(text: str) -> str:
     """A text of a profile on one line, cut to fit a message."""
     line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
-    return line if len(line) <= 60 else line[:59] + "…"
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

@@ -20,7 +20,7 @@ _GROWTH_LEVEL = 0.01  # one-sided, of the slope's t test; judgement
 _LATE_S, _LATE_SHARE = 0.005, 0.05  # most lateness, and as a share of the tightest limit if that is more; judgement
 _BUSY = 0.9  # of a load without a rate: with so much of a core in use, the generator sets the pace; judgement
 _FAR = 2.0  # a strain beyond it says that the limit is far, not how far; judgement
-_SHOWN_FAILURES, _SHOWN_CHARACTERS = 3, 80  # of each without how often
+_SHOWN_FAILURES, _SHOWN_CHARACTERS = 3, 70  # of each without how often
 _DECIMALS = 6  # of what a ledger keeps
 
 

@@ -35,11 +35,16 @@ class Sketch(Frozen):
         ordered = sorted(values)
         ranks = (max(0, math.ceil(level * len(ordered)) - 1) for level in LEVELS)
         mean = math.fsum(ordered) / len(ordered)
-        return cls(mean=round(mean, 6), quantiles=tuple(round(max(0.0, ordered[rank]), 6) for rank in ranks))
+        return cls(mean=_short(mean), quantiles=tuple(_short(max(0.0, ordered[rank])) for rank in ranks))
 
     def at(self, level: float) -> float:
         """The quantile of a level, one of `LEVELS`."""
         return self.quantiles[LEVELS.index(level)]
+
+
+def _short(seconds: float) -> float:
+    """Five digits, and no more than microseconds: a ledger has many of them."""
+    return round(float(f"{seconds:.5g}"), 6)
 
 
 class Service(Frozen):

@@ -156,7 +156,13 @@ class Parts:
         return ",".join(kept)
 
     def command(self, **more: object) -> Command:
-        """What was found, without the credentials of addresses; `more` are further fields."""
+        """What was found, without the credentials of addresses; `more` are further fields.
+
+        Raises:
+            UsageError: A variable that is a secret by its name holds the model's.
+        """
+        if name := next((name for value, name in self.hidden.items() if value in (self.model or "")), ""):
+            raise UsageError(f"--current: {name} holds the model's name, and is a secret by its own: give it another")
         found = {
             "model": self._open(self.model) if self.model else None,
             "program": [self._open(word) for word in self.program],

@@ -79,8 +79,8 @@ def check_on_time(measurement: Measurement, label: str) -> None:
     late = [window.service for window in measurement.judged if window.service and window.service.late]
     if late and len(late) == len(measurement.judged):
         raise BenchmarkError(
-            f"{label} was loaded late: requests were sent up to {late[0].late_p99_s:.3g} s after they were due; this "
-            "machine is too busy to judge a server at that rate"
+            f"{label} was loaded late: the sender set the pace, not the server, and sent requests up to "
+            f"{late[0].late_p99_s:.3g} s after they were due; this machine is too busy to judge a server like that"
         )
 
 

@@ -15,7 +15,7 @@ from infertune.bench.isolation import Deadlines
 from infertune.bench.serving import ServePlan
 from infertune.domain.command import Command
 from infertune.domain.device import Device, lock_names, survey, survey_to_measure
-from infertune.domain.differences import device_differences
+from infertune.domain.differences import device_differences, differing
 from infertune.domain.knobs import Config, SearchSpace
 from infertune.domain.models import Model
 from infertune.domain.quality import LOOKS, Limits
@@ -371,7 +371,7 @@ def check_programs(python: Path | None, binary: Path | None, whose: str = "engin
 def _changed_device(then: Device, now: Device) -> str:
     """How a device has changed, in words; empty if figures still compare. A header of workers has no UUIDs."""
     if then.uuids and now.uuids and then.uuids != now.uuids:
-        return f"device was {_brief(then)} and is now {_brief(now)}"
+        return "; ".join(map(str, differing("device", _of_boards(then), _of_boards(now))))
     return "; ".join(map(str, device_differences(then, now)))
 
 
@@ -379,8 +379,8 @@ def _changed(then: Header, today: Header) -> str:
     """What else of a job has changed, in words; empty if nothing has."""
     for what in ("engine", "engine_version", "model", "workload", "space", "engine_defaults"):
         before, now = getattr(then, what), getattr(today, what)
-        if before != now and not _same_model(before, now):
-            return f"{what.replace('_', ' ')} was {_brief(before)} and is now {_brief(now)}"
+        if not _same_model(before, now) and (found := differing(what.replace("_", " "), before, now)):
+            return str(found[0])
     return ""
 
 
@@ -394,7 +394,5 @@ def _check_logs(folder: Path) -> None:
     check_inside(folder, (f"{LOGS}/launch",), "logs")
 
 
-def _brief(value: object) -> str:
-    board = f"{', '.join(value.uuids)}: " if isinstance(value, Device) and value.uuids else ""
-    text = " ".join(f"{board}{value}".split())
-    return text if len(text) <= 120 else text[:119] + "…"
+def _of_boards(device: Device) -> str:
+    return f"{', '.join(device.uuids)}: {device}"

@@ -34,7 +34,9 @@ class SampleLine(Frozen):
 
 
 def append_samples(folder: Path, trial: int, rows: Sequence[RequestRows], cure: str) -> None:
-    """Add the loads of a trial, a member of the gzip file each: all of them or none.
+    """Add the loads of a trial, a member of the gzip file each.
+
+    A disk that refuses takes all of them or none; a crash may leave the first ones.
 
     Args:
         folder: The run's folder.

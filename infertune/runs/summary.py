@@ -49,7 +49,8 @@ class Summary(Frozen):
 
     Attributes:
         answer: In one phrase; `unconfirmed` where the run ended before the final comparison, or before anything but
-            the default was tried, or where launches of that comparison failed before it had two whole rounds.
+            the default was tried, or where launches failed in that comparison: those of the default, of every winner,
+            or so many that it has no two whole rounds.
         unit: Of the figures.
         default_config: What is to be beaten: the engine's default with what the request set, or what runs today.
         best_config: The recommended configuration: the default's unless another was shown to be better.
@@ -246,7 +247,7 @@ def confirmed(trials: Sequence[Trial], objective: Objective) -> list[tuple[Confi
 def final_rounds(ledger: Ledger, objective: Objective) -> FinalRounds | None:
     """The final comparison of a run, without who is out of it; None before two whole rounds, or if the base is out."""
     default, ported, stock = default_config(ledger), ledger.header.ported, ledger.header.stock
-    out = failed_in(_finals(ledger))
+    out = failed_in(_finals(ledger), objective)
     if default in out:
         return None
     by_round: dict[int, dict[Config, float]] = defaultdict(dict)
@@ -307,7 +308,7 @@ def _best_without_final(ledger: Ledger, objective: Objective) -> Config:
     """The best configuration so far; the best other than the default if a complete tune ended without a final."""
     default, finals = default_config(ledger), _finals(ledger)
     beaten = ledger.header.command == "tune" and ledger.ending is not None and not finals
-    out = failed_in(finals)
+    out = failed_in(finals, objective)
     for order in (confirmed(ledger.trials, objective), ranked(ledger.trials, objective)):
         for config, _ in order:
             if (not beaten or config != default) and config not in out and not rejected_by(ledger, config):

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from infertune.domain.knobs import Config
+from infertune.domain.objective import Objective
 from infertune.domain.trial import Phase, Trial
 
-_MOST_CRASHES = 2  # of a configuration in one round; the first may be an accident (judgement)
+_MOST_LOST = 2  # launches of a configuration in one round; the first may be an accident (judgement)
 
 
 def on_one_device(trials: Sequence[Trial]) -> list[Trial]:
@@ -18,12 +19,19 @@ def on_one_device(trials: Sequence[Trial]) -> list[Trial]:
     return [t for t in trials if last.get((t.phase, t.round_number), t.device_id) == t.device_id]
 
 
-def failed_in(trials: Sequence[Trial]) -> set[Config]:
-    """Configurations that are out of a proof: infeasible, or crashed or ended at a deadline twice in one round.
+def has_figure(trial: Trial, objective: Objective) -> bool:
+    """Whether a trial gave the objective's figure: a server that keeps no promise, or was loaded late, does not."""
+    return trial.measurement is not None and objective.figure(trial.measurement) is not None
+
+
+def failed_in(trials: Sequence[Trial], objective: Objective) -> set[Config]:
+    """Configurations that are out of a proof: infeasible, or twice in one round crashed, too slow or without a figure.
 
     Args:
         trials: Of a confirmation, or of a final comparison.
+        objective: Whose figure counts.
     """
-    crashes = Counter((t.config, t.round_number) for t in trials if t.outcome.kind in ("crashed", "timed_out"))
-    crashed = {config for (config, _), n in crashes.items() if n >= _MOST_CRASHES}
-    return crashed | {trial.config for trial in trials if trial.outcome.kind == "infeasible"}
+    trials = on_one_device(trials)
+    lost = Counter((t.config, t.round_number) for t in trials if not has_figure(t, objective))
+    again = {config for (config, _), n in lost.items() if n >= _MOST_LOST}
+    return again | {trial.config for trial in trials if trial.outcome.kind == "infeasible"}

@@ -81,15 +81,17 @@ class ProofPhase:
     def compare(self, winner: Config | None) -> str:
         """Launch the winner and the base in turn until a look decides: the figures that are reported. Why it ended.
 
-        A winner whose launches fail is out, and the next best is confirmed and compared.
+        A winner whose launches fail is out, and the next best is confirmed and compared while the budget has room.
         """
-        failed = ""
+        dropped = ""
         while True:
             why = self._compare(winner)
             if winner not in self._out() or self._trials.base in self._out():
-                return f"{failed}{why}" if winner is None else why
+                return f"{dropped}{why}"
             self._trials.observer.note(f"{winner} is out: its launches in the final comparison failed")
-            failed = f"{why}, and "
+            if not self._budget.has_room_for(self._budget.fewest_final_launches(2)):
+                return f"{dropped}{why}; the budget has no room for the next best"
+            dropped += f"{why}; "
             winner = self.confirm()
 
     def _compare(self, winner: Config | None) -> str:
@@ -109,7 +111,7 @@ class ProofPhase:
             return self._why_no_winner
         looks = looks_within(self._trust, least, most)
         trials.observer.phase("final comparison: is it better", len(configs) * most)
-        rounds, first, number = Rounds(trials, "final"), self._first_round(configs[-1]), 0
+        rounds, first, number = Rounds(trials, "final"), self._first_round(winner or configs[-1]), 0
         while number < most:
             batch = self._batch(number, looks)
             rounds.measure(configs, [first + n for n in batch])
@@ -135,7 +137,7 @@ class ProofPhase:
 
     def _out(self) -> set[Config]:
         """Configurations that are out since their launches in the final comparison failed."""
-        return failed_in(self._trials.of("final"))
+        return failed_in(self._trials.of("final"), self._trials.objective)
 
     def _compared(self) -> Config | None:
         """The winner of the final comparison that has begun; None where there is none, or it was known before."""
@@ -159,7 +161,7 @@ class ProofPhase:
         for trial in confirmed:
             if not self._answers.rejects(trial.config):
                 by_round.setdefault(trial.round_number, []).append(trials.result(trial, rounds))
-        out = self._out() | failed_in(confirmed)
+        out = self._out() | failed_in(confirmed, trials.objective)
         out |= {trial.config for trial in confirmed if trial.measurement and trials.score(trial) is None}
         searched = [trials.result(trial, rounds) for trial in trials.of("search")]
         among = None if rivals is None else set(rivals)

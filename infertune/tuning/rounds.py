@@ -81,7 +81,7 @@ class Rounds:
         return all(config in out or trials.done(self._phase, number, config, device) for config in configs)
 
     def _out(self) -> set[Config]:
-        return failed_in(self._trials.of(self._phase))
+        return failed_in(self._trials.of(self._phase), self._trials.objective)
 
     def _begun_on(self, number: int) -> str | None:
         """The device on which a round was begun."""

@@ -15,6 +15,7 @@ from infertune.runs.ledger import Ledger, now
 from infertune.runs.observer import Observer
 from infertune.runs.rejection import rejected_by
 from infertune.runs.summary import default_config, figures, ranked, requests_of
+from infertune.runs.whole_rounds import has_figure
 from infertune.search import Result
 from infertune.stats import geometric_mean
 from infertune.tuning.growing import grown
@@ -137,9 +138,10 @@ class Trials:
         return {trial.config for trial in self.of(*phases) if trial.measurement is None}
 
     def done(self, phase: Phase, round_number: int, config: Config, device_id: str | None) -> bool:
-        """Whether a device has measured a configuration in a round already, as after a resume."""
-        found = (trial for trial in self.of(phase) if trial.round_number == round_number and trial.measurement)
-        return any(trial.config == config and trial.device_id == device_id for trial in found)
+        """Whether a device has a figure of a configuration in a round already, as after a resume."""
+        found = (trial for trial in self.of(phase) if trial.round_number == round_number)
+        of_device = (trial for trial in found if trial.config == config and trial.device_id == device_id)
+        return any(has_figure(trial, self.objective) for trial in of_device)
 
     def best(self) -> tuple[Config, float] | None:
         """The best configuration of the search with its figure, without those whose answers were found to be worse."""

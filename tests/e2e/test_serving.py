@@ -61,11 +61,11 @@ def test_every_launch_of_a_bench_sends_other_requests(tmp_path: Path) -> None:
 
 def test_more_loads_on_a_launch_than_its_line_of_the_ledger_takes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match="^--windows 7: a launch takes at most 6 loads of a server; give more --launches"
+        UsageError, match="^--windows 8: a launch takes at most 7 loads of a server; give more --launches"
     ):
-        bench_request(bench(tmp_path, rate=20, duration="2s", windows=7))
+        bench_request(bench(tmp_path, rate=20, duration="2s", windows=8))
     assert not (tmp_path / "run").exists()
-    bench_request(bench(tmp_path, engine="fake", workload="synthetic:in=64,out=8", windows=7, requests=4))
+    bench_request(bench(tmp_path, engine="fake", workload="synthetic:in=64,out=8", windows=8, requests=4))
 
 
 def test_limits_that_are_broken_and_a_queue_that_grows_are_named(tmp_path: Path) -> None:

@@ -542,6 +542,11 @@ def test_a_secret_is_refused_as_a_setting_without_its_value(asked: Asked) -> Non
     assert understood(_Takes(), use_login, None, None, None) == "understood"  # type: ignore[arg-type, comparison-overlap]
 
 
+def test_a_secret_by_its_name_that_holds_the_model_is_told_not_emptied() -> None:
+    with pytest.raises(UsageError, match="MODEL_KEY holds the model's name, and is a secret by its own"):
+        read_command("MODEL_KEY=meta-llama/Llama-3.1-8B\nvllm serve $MODEL_KEY", file="run.sh")
+
+
 def test_names_that_sound_like_secrets_and_are_none_are_kept() -> None:
     text = "VLLM_USE_V1=1 vllm serve hf-internal-testing/tiny --max-num-batched-tokens 512 --skip-tokenizer-init"
     found = read_command(

@@ -14,7 +14,9 @@ from infertune.domain.trial import Attempt, Trial
 from infertune.report.words import answer_sentence
 from infertune.runs.observer import Observer
 from infertune.tuning.tune import Study, resumed_request, tune_request
+from tests.builders import measured
 from tests.e2e.test_fake import cut
+from tests.e2e.test_serving import LIMITS
 
 CRASH = Crashed(stage="load", detail="RuntimeError: port is taken")
 LATE = TimedOut(stage="run", after_s=30.0)
@@ -118,6 +120,20 @@ def test_where_every_winner_fails_nothing_is_confirmed_and_no_one_of_them_is_rec
     assert study.summary.answer == "unconfirmed"
     assert study.summary.best_config not in {t.config for t in finals(study) if t.measurement is None}
     assert study.summary.proof.startswith("a launch of the final comparison failed: ")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_launch_without_a_figure_is_made_again_and_a_winner_that_stays_without_gives_way(
+    tmp_path: Path, failing: Callable[..., None], times: int
+) -> None:
+    """A server that keeps no promise, or was loaded late, is measured and has no goodput."""
+    failing("final", is_other, times, measured(100.0))
+    more = {"engine": "fake-serve:launch=5s", "objective": "goodput", "slo": LIMITS, "attain": "90%", "window": "5s"}
+    study = tuned(tmp_path, **more, workload="synthetic:in=128,out=16", requests=None, trials=8, trust="quick")
+    summary, first = study.summary, next(t.config for t in finals(study) if t.config != study.summary.default_config)
+    assert summary.answer == "better"
+    assert (first == summary.best_config) is (times == 1)
+    assert (summary.proof.startswith("a launch of the final comparison failed: ")) is (times == 2)
 
 
 def test_one_launch_of_the_confirmation_that_fails_is_made_again(tmp_path: Path, failing: Callable[..., None]) -> None:

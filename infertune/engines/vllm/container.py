@@ -82,9 +82,8 @@ def docker_run(words: Sequence[str]) -> DockerRun:
         if flag in ("-e", "--env"):
             name, _, content = value.partition("=")
             environment.append((name, content))
-            value = (
-                name if holds_secret(name) or names_secret(content) else value
-            )  # docker then takes it from its own environment
+            if holds_secret(name) or names_secret(content):
+                value = name  # docker then takes it from its own environment
         elif "=" in value and holds_secret(value.partition("=")[0]):  # of a label, or of a log's driver
             secrets.append(f"{value.partition('=')[0]} in {flag}")
             continue

@@ -275,6 +275,8 @@ def check_cores(cell: LiveCell, then: Device) -> None:
     Raises:
         UsageError: It had others.
     """
+    if cell.cores is None and then.kind == "gpu":  # the cores beside a GPU are not looked at, here as elsewhere
+        return
     wanted = cores_of(cell.cores)
     if then.cores == wanted or (isinstance(cell.request, TuneRequest) and cell.request.workers is not None):
         return

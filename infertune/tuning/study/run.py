@@ -145,7 +145,8 @@ def _is_done(cell: LiveCell, plan: Plan) -> bool:
         )
     check_cores(cell, ledger.header.device)
     rounds = 1 + max((trial.round_number for trial in ledger.trials), default=-1)
-    return ledger.ending is not None and (isinstance(cell.request, TuneRequest) or rounds >= plan.repeats)
+    whole = ledger.ending is not None and (isinstance(cell.request, TuneRequest) or rounds >= plan.repeats)
+    return whole and any(trial.measurement for trial in ledger.trials)  # a cell in which nothing ran has failed
 
 
 def _record(
