@@ -5,7 +5,8 @@
 A stock `vllm serve` is started once, as the proof does. At each rate, both generators send as many requests at a
 constant rate, in turn (A B B A …); a pair is one load of each. Prints the ratio of the medians (infertune / by hand) of
 the time to first token and the time per output token, with its 95% interval over the pairs. infertune counts from when
-a request was due, `vllm bench serve` from when it was sent: so TTFT is given from both.
+a request was due, `vllm bench serve` from when it was sent: so TTFT is given from both. With `--apart` the server has
+the first core alone and the generators the second, so that neither's work slows the server.
 """
 
 import argparse
@@ -19,6 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from infertune.domain import device as devices
 from infertune.domain.models import resolve_model
 from infertune.domain.workload import parse_workload
@@ -26,6 +29,7 @@ from infertune.engines import get_engine
 from infertune.engines.base import Prompt, Setup
 from infertune.engines.serving.loaded import LoadedServer
 from infertune.engines.vllm.environment import metadata_path
+from infertune.engines.vllm.served import LoadedVllmServer
 from infertune.stats import paired_ratio
 
 
@@ -85,6 +89,16 @@ def by_hand(engine: LoadedServer, tokenizer: str, rate: float, n: int, prompt: i
     return Medians(ttft_s, ttft_s, tpot_s, n - len(rows))
 
 
+def on_second_core(loaded: LoadedVllmServer) -> None:
+    """Move this process, and what it starts besides the server, to the second core."""
+    server = {process.pid for process in loaded.process.family()} if loaded.process else set()
+    here = psutil.Process()
+    for process in (here, *here.children(recursive=True)):
+        if process.pid not in server:
+            for thread in process.threads():
+                os.sched_setaffinity(thread.id, {1})
+
+
 def main() -> None:
     """Run the pairs and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,14 +108,19 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=60, help="of a load")
     parser.add_argument("--prompt", type=int, default=64, help="tokens")
     parser.add_argument("--output", type=int, default=32, help="tokens")
+    parser.add_argument("--apart", action="store_true", help="server and generators on a core each")
     arguments = parser.parse_args()
     model, device, engine = resolve_model(arguments.model), devices.detect(), get_engine("vllm-serve")
     space = engine.space(model, device, parse_workload(f"synthetic:in={arguments.prompt},out={arguments.output}"))
     config = space.repair(space.default.updated({"enforce_eager": True}))
     setup = Setup(model=model, device=device, config=config, defaults=space.default, faithful=True)
     print(f"{engine.available().version} on {device}, load {os.getloadavg()[0]:.1f} before")
+    if arguments.apart:
+        os.sched_setaffinity(0, {0})  # whatever is started from here on
     loaded = engine.load(setup)
-    assert isinstance(loaded, LoadedServer)
+    assert isinstance(loaded, LoadedVllmServer)
+    if arguments.apart:
+        on_second_core(loaded)
     shape = (arguments.requests, arguments.prompt, arguments.output)
     try:
         with_infertune(loaded, 5.0, *shape, seed=0)  # warm-up
