@@ -22,7 +22,7 @@ from typing import IO
 import yaml
 
 from infertune.errors import UsageError
-from infertune.units import COMMAND_MARK, check_text, format_bytes
+from infertune.units import COMMAND_MARK, check_text, format_bytes, shortened
 
 MOST_YAML_BYTES = 64 * 1024  # a profile has about 5 KiB; PyYAML takes up to 2 s for 64 KiB (judgement)
 _MAX_SCALAR_CHARACTERS = 16 * 1024
@@ -359,5 +359,4 @@ def _kind(mode: int) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 200 else line[:199] + "…"
+    return shortened(" ".join(text.split()), 200)

@@ -12,6 +12,11 @@ _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
 COMMAND_MARK = "##["
 
 
+def shortened(text: str, most: int) -> str:
+    """A text of so many characters at most; one that is cut ends with an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def parse_duration_s(text: str) -> float:
     """Seconds in `90`, `90s`, `20m`, `1.5h` or `1h30m`.
 

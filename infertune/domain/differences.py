@@ -2,7 +2,7 @@
 
 from infertune.domain.device import Device
 from infertune.domain.measurement import Frozen
-from infertune.units import format_bytes
+from infertune.units import format_bytes, shortened
 
 _SAME_MEMORY = 0.02  # relative: drivers and kernels reserve different amounts (judgement)
 _SAME_POWER_W = 1.0
@@ -63,5 +63,4 @@ def _shown(value: object) -> str:
 
 def _brief(text: str) -> str:
     """A text of a profile on one line, cut to fit a message."""
-    line = "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    return shortened("".join(c if c.isprintable() else "�" for c in " ".join(text.split())), _LONGEST)

@@ -11,6 +11,7 @@ from infertune.domain.frozen import Frozen
 from infertune.domain.load import Gauges, Load, Sent
 from infertune.domain.promise import REQUEST_FIGURES, Promise, request_figure
 from infertune.domain.service import Service, Sketch
+from infertune.units import shortened
 
 _RAMP, _TAIL = 0.2, 0.1  # of the requests: the server fills, and later falls idle; judgement
 _BLOCKS = 10  # of successive requests, for the intervals; judgement
@@ -20,7 +21,7 @@ _GROWTH_LEVEL = 0.01  # one-sided, of the slope's t test; judgement
 _LATE_S, _LATE_SHARE = 0.005, 0.05  # most lateness, and as a share of the tightest limit if that is more; judgement
 _BUSY = 0.9  # of a load without a rate: with so much of a core in use, the generator sets the pace; judgement
 _FAR = 2.0  # a strain beyond it says that the limit is far, not how far; judgement
-_SHOWN_FAILURES, _SHOWN_CHARACTERS = 3, 70  # of each without how often
+_SHOWN_FAILURES, _SHOWN_LETTERS = 3, 70  # of each without how often
 _DECIMALS = 6  # of what a ledger keeps
 
 
@@ -92,7 +93,7 @@ def service_of(load: Load, promise: Promise, arrivals: str, rate_per_s: float | 
         promise=promise,
         n_counted=len(counted),
         n_failed=sum(failed.values()),
-        failures=tuple(f"{_cut(error)} ({n})" for error, n in failed.most_common(_SHOWN_FAILURES)),
+        failures=tuple(f"{shortened(error, _SHOWN_LETTERS)} ({n})" for error, n in failed.most_common(_SHOWN_FAILURES)),
         late_p99_s=max(0.0, late_s),
         late=late_s > _most_late_s(load, promise, rate_per_s) or (rate_per_s is None and _generator_busy(load)),
         attainment=share if promise.limits else None,
@@ -124,10 +125,6 @@ def _most_late_s(load: Load, promise: Promise, rate_per_s: float | None) -> floa
 def _generator_busy(load: Load) -> bool:
     cpu_s = load.generator_cpu_s
     return cpu_s is not None and cpu_s >= _BUSY * max(one.end_s for one in load.sent)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 def attained(kept: Sequence[bool]) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ from infertune.domain.objective import objective_of
 from infertune.domain.request import JobRequest, TuneRequest, make_request
 from infertune.domain.trial import Phase, Trial
 from infertune.errors import UsageError
+from infertune.units import shortened
 
 CommandName = Literal["tune", "landscape", "bench", "gate"]
 _PHASES: dict[CommandName, tuple[Phase, ...]] = {
@@ -133,4 +134,4 @@ def _told_apart(value: Scalar) -> tuple[bool, Scalar]:
 
 
 def _shown(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+    return shortened(text, _SHOWN_CHARACTERS)

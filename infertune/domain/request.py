@@ -27,7 +27,7 @@ from infertune.domain.serving_options import ServingOptions
 from infertune.domain.workload import MOST_REQUESTS
 from infertune.errors import UsageError
 from infertune.sequential import TrustName
-from infertune.units import check_duration_s, parse_duration_s, parse_share
+from infertune.units import check_duration_s, parse_duration_s, parse_share, shortened
 
 _DEFAULT_TRIALS = 30
 _SECRET = ("storage",)  # options whose values may have a password
@@ -388,4 +388,4 @@ def _shown(value: Any) -> str:
         return ""
     text = str(value) if isinstance(value, str | float | int | Path) else ""
     text = text.lower() if isinstance(value, bool) else text  # as YAML has it
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
+    return shortened(text, _SHOWN_CHARACTERS)

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 
+from infertune.units import shortened
+
 Scalar = bool | int | float | str | None
 _SHOWN_CHARACTERS = 60  # of a stranger's name in a message
 
@@ -14,7 +16,7 @@ def check_scalars(settings: Mapping[str, Scalar]) -> None:
         ValueError: A number is not finite or has more than 64 bits, or a text has a NUL.
     """
     for name, value in settings.items():
-        shown = repr(name if len(name) <= _SHOWN_CHARACTERS else f"{name[: _SHOWN_CHARACTERS - 1]}…")
+        shown = repr(shortened(name, _SHOWN_CHARACTERS))
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{shown} is no finite number")
         if isinstance(value, int | float) and not -(2**63) <= value < 2**63:

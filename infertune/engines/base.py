@@ -23,6 +23,7 @@ from infertune.domain.measurement import EngineFacts, Frozen, Infeasible, Stage
 from infertune.domain.models import Model
 from infertune.domain.workload import Message, Workload
 from infertune.energy import EnergyMeter
+from infertune.units import shortened
 
 
 class EngineOptions(Frozen):
@@ -331,8 +332,7 @@ class Engine(Protocol):
 
 def first_line(text: str, limit: int = 300) -> str:
     """The first line that says something, cut to a length that fits a table."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return shortened(next((line.strip() for line in text.splitlines() if line.strip()), ""), limit)
 
 
 def last_statement(lines: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from infertune.report.svg import Drawing, tick_text, ticks
 from infertune.runs.rejection import lossy_settings
 from infertune.runs.summary import figures
 from infertune.stats import geometric_mean
-from infertune.units import format_percent
+from infertune.units import format_percent, shortened
 
 _COLOURS: dict[Verdict | None, str] = {None: "d", "pass": "g", "fail": "o", "open": "o", "not checked": "o"}
 _LABEL_CHARACTERS = 44
@@ -76,8 +76,7 @@ def _spots(found: Findings) -> list[_Spot]:
     for check in checks:
         figure = _figure(found, check.checked)
         if figure is not None and check.figures is not None:
-            name = str(found.changed(check.checked))
-            name = name if len(name) <= _LABEL_CHARACTERS else f"{name[: _LABEL_CHARACTERS - 1]}…"
+            name = shortened(str(found.changed(check.checked)), _LABEL_CHARACTERS)
             spots.append(_Spot(name, figure, check.figures.perplexity_increase, check.verdict))
     return spots if len(spots) > 1 else []
 

@@ -71,7 +71,7 @@ class ProofPhase:
             wanted = 1 + len(rivals) + self._budget.fewest_final_launches(len(compared))
             # A resumed run takes no other way than before, whatever its budget is now.
             begun = any(trial.round_number == number for trial in trials.of("confirm"))
-            decided = bool(trials.of("final")) and not self._out()
+            decided = bool(trials.of("final")) and not trials.out("final")
             if not begun and (decided or not self._budget.has_room_for(wanted)):
                 return stand.leader
             trials.observer.phase(f"confirm, round {number + 1}: which of {len(rivals)} is the best", 1 + len(rivals))
@@ -86,7 +86,8 @@ class ProofPhase:
         dropped = ""
         while True:
             why = self._compare(winner)
-            if winner not in self._out() or self._trials.base in self._out():
+            out = self._trials.out("final")
+            if winner not in out or self._trials.base in out:
                 return f"{dropped}{why}"
             self._trials.observer.note(f"{winner} is out: its launches in the final comparison failed")
             if not self._budget.has_room_for(self._budget.fewest_final_launches(2)):
@@ -103,7 +104,7 @@ class ProofPhase:
         """
         trials = self._trials
         least, most = rounds_asked(self._trust, trials.request.final_launches)
-        out = self._out()
+        out = trials.out("final")
         beside = [config for config in self._beside(winner) if config not in out and self._answers.keeps(config)]
         others = [config for config in (*beside, winner) if config not in (None, trials.base)]
         configs = list(dict.fromkeys([trials.base, *others]))
@@ -116,9 +117,10 @@ class ProofPhase:
             batch = self._batch(number, looks)
             rounds.measure(configs, [first + n for n in batch])
             number = batch.stop
-            if failed := [config for config in (trials.base, winner) if config in self._out()]:
+            out = trials.out("final")
+            if failed := [config for config in (trials.base, winner) if config in out]:
                 return f"a launch of the final comparison failed: {failed[0]}"
-            configs = [config for config in configs if config not in self._out()]
+            configs = [config for config in configs if config not in out]
             if len(configs) == 1:
                 return f"a launch of the final comparison failed, and {self._why_no_winner}"
             final = final_rounds(trials.ledger, trials.objective)
@@ -135,20 +137,16 @@ class ProofPhase:
         until = next(look for look in looks if look > number)
         return range(number, min(until, number + max(1, len(self._trials.crew.devices))))
 
-    def _out(self) -> set[Config]:
-        """Configurations that are out since their launches in the final comparison failed."""
-        return failed_in(self._trials.of("final"), self._trials.objective)
-
     def _compared(self) -> Config | None:
         """The winner of the final comparison that has begun; None where there is none, or it was known before."""
         header = self._trials.ledger.header
-        others = {self._trials.base, header.ported, header.stock, *self._out()}
+        others = {self._trials.base, header.ported, header.stock, *self._trials.out("final")}
         return next((t.config for t in reversed(self._trials.of("final")) if t.config not in others), None)
 
     def _first_round(self, winner: Config) -> int:
         """Where the rounds of a winner begin: behind those of winners before it, which the base was launched in."""
         finals = self._trials.of("final")
-        if not self._out():
+        if not self._trials.out("final"):
             return 0
         own = [trial.round_number for trial in finals if trial.config == winner]
         return min(own) if own else 1 + max(trial.round_number for trial in finals)
@@ -161,7 +159,7 @@ class ProofPhase:
         for trial in confirmed:
             if not self._answers.rejects(trial.config):
                 by_round.setdefault(trial.round_number, []).append(trials.result(trial, rounds))
-        out = self._out() | failed_in(confirmed, trials.objective)
+        out = trials.out("final") | failed_in(confirmed, trials.objective)
         out |= {trial.config for trial in confirmed if trial.measurement and trials.score(trial) is None}
         searched = [trials.result(trial, rounds) for trial in trials.of("search")]
         among = None if rivals is None else set(rivals)

@@ -7,7 +7,6 @@ from infertune.bench.channel import Plan
 from infertune.bench.crew import Worker
 from infertune.bench.serving import ServePlan
 from infertune.domain.knobs import Config
-from infertune.runs.whole_rounds import failed_in
 from infertune.tuning.trials import Trials
 
 
@@ -36,7 +35,7 @@ class Rounds:
     def measure(self, configs: Sequence[Config], numbers: Iterable[int]) -> None:
         """Measure every configuration in every round; a launch that crashes is made once more, before it counts.
 
-        What is out of the phase (`failed_in`) is not launched again.
+        What is out of the phase (`Trials.out`) is not launched again.
 
         Args:
             configs: In the order of even rounds; odd ones go backwards, against drift.
@@ -77,11 +76,8 @@ class Rounds:
 
     def _is_whole(self, configs: Sequence[Config], number: int) -> bool:
         """Whether every configuration of a round was measured on one device already, be it of this crew or not."""
-        trials, device, out = self._trials, self._begun_on(number), self._out()
+        trials, device, out = self._trials, self._begun_on(number), self._trials.out(self._phase)
         return all(config in out or trials.done(self._phase, number, config, device) for config in configs)
-
-    def _out(self) -> set[Config]:
-        return failed_in(self._trials.of(self._phase), self._trials.objective)
 
     def _begun_on(self, number: int) -> str | None:
         """The device on which a round was begun."""
@@ -90,7 +86,7 @@ class Rounds:
 
     def _start(self, configs: Sequence[Config], number: int, worker: Worker) -> bool:
         """Start the next configuration of a round on a worker; whether there is one."""
-        trials, out = self._trials, self._out()
+        trials, out = self._trials, self._trials.out(self._phase)
         for config in configs if number % 2 == 0 else reversed(configs):
             if config in out or trials.done(self._phase, number, config, worker.device_id):
                 continue

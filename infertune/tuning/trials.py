@@ -15,7 +15,7 @@ from infertune.runs.ledger import Ledger, now
 from infertune.runs.observer import Observer
 from infertune.runs.rejection import rejected_by
 from infertune.runs.summary import default_config, figures, ranked, requests_of
-from infertune.runs.whole_rounds import has_figure
+from infertune.runs.whole_rounds import failed_in, has_figure
 from infertune.search import Result
 from infertune.stats import geometric_mean
 from infertune.tuning.growing import grown
@@ -136,6 +136,10 @@ class Trials:
     def failed(self, *phases: Phase) -> set[Config]:
         """Configurations that failed in some phases."""
         return {trial.config for trial in self.of(*phases) if trial.measurement is None}
+
+    def out(self, phase: Phase) -> set[Config]:
+        """Configurations that are out of a confirmation or of a final comparison, since their launches failed in it."""
+        return failed_in(self.of(phase), self.objective)
 
     def done(self, phase: Phase, round_number: int, config: Config, device_id: str | None) -> bool:
         """Whether a device has a figure of a configuration in a round already, as after a resume."""

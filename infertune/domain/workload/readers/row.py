@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from infertune.domain.workload.lengths import MOST_TOKENS
+from infertune.units import shortened
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,12})(?:\.0*)?")
@@ -157,7 +158,7 @@ def _place(line: int, item: int | None) -> str:
 def shown(value: object) -> str:
     """A value as a message shows it: short, on one line."""
     text = json.dumps(value, ensure_ascii=True, default=str) if not isinstance(value, int) else _digits(value)
-    return text if len(text) <= 40 else text[:39] + "…"
+    return shortened(text, 40)
 
 
 def kind_of(value: object) -> str:
